@@ -1,0 +1,504 @@
+//! What can be typed.
+//!
+//! Owns the command line: names, help and examples. Knows nothing of what happens then. No password, key or code of a
+//! second factor that counts is ever an argument that others on the machine could read from the process list, except
+//! the six digits that are void in a minute.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed
+  2  the command was not understood, or there is nobody to ask
+  3  sign in again
+  4  the server cannot be reached, or asks to try later
+  5  the server misbehaved, or is not what it should be
+  6  refused
+
+Passwords are asked for, or read from --password-file or --password-stdin; never from arguments or the environment.";
+
+/// Accounts whose password and keys the server never sees.
+#[derive(Debug, Parser)]
+#[command(name = "selkie", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+pub(crate) struct Cli {
+    /// Where this device keeps its accounts [default: the user's data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "SELKIE_DATA")]
+    pub(crate) data: Option<PathBuf>,
+
+    /// Which account, if this device has several
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) account: Option<String>,
+
+    /// Answer in JSON, for scripts
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// Say more on standard error; twice for still more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+
+    #[command(flatten)]
+    pub(crate) server: ServerArgs,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Which server, and what is special about it.
+#[derive(Debug, Args)]
+pub(crate) struct ServerArgs {
+    /// The server's address, for a name this device does not know yet
+    #[arg(long, global = true, value_name = "URL")]
+    pub(crate) server: Option<String>,
+
+    /// The tenant of the server [default: the server's default tenant]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tenant: Option<String>,
+
+    /// Accept that the server calls itself this, though its address is another
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) server_name: Option<String>,
+
+    /// Trust the certificates in this PEM file and no others
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) certificate: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    SignUp(SignUpArgs),
+    SignIn(SignInArgs),
+    Device(DeviceArgs),
+    Devices(DevicesArgs),
+    Password(PasswordArgs),
+    RecoveryKey(RecoveryKeyArgs),
+    Recover(RecoverArgs),
+    /// Show where the account is signed in
+    #[command(after_help = "Example:\n  selkie sessions --json")]
+    Sessions,
+    SecondFactor(SecondFactorArgs),
+    /// Show what happened to the account
+    #[command(after_help = "Example:\n  selkie audit")]
+    Audit(AuditArgs),
+    SignOut(SignOutArgs),
+    Forget(ForgetArgs),
+    Account(AccountArgs),
+    /// Show whose account this device has, and how its secrets are kept; asks no server
+    #[command(after_help = "Example:\n  selkie whoami")]
+    Whoami,
+}
+
+/// Where a password comes from, if not from a prompt.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct PasswordFrom {
+    /// Read the password from the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    pub(crate) password_file: Option<PathBuf>,
+
+    /// Read the password from the first line of standard input
+    #[arg(long)]
+    pub(crate) password_stdin: bool,
+
+    /// A code of the second factor, for accounts that have one (asked for at a terminal)
+    #[arg(long, value_name = "CODE")]
+    pub(crate) code: Option<String>,
+
+    /// Read the code of the second factor from the first line of this file: right for a recovery code, which is good
+    /// for longer than six digits and should be no argument
+    #[arg(long, value_name = "FILE", conflicts_with = "code")]
+    pub(crate) code_file: Option<PathBuf>,
+}
+
+/// What becomes of an emergency sheet.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct SheetTo {
+    /// Write the emergency sheet to this file (a page to print if it ends in .html) instead of the screen
+    #[arg(long, value_name = "FILE")]
+    pub(crate) sheet_file: Option<PathBuf>,
+
+    /// Do not have the recovery key typed back; needs --sheet-file
+    #[arg(long, requires = "sheet_file")]
+    pub(crate) yes: bool,
+}
+
+/// Make an account and sign this device in
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The emergency sheet is shown once: it holds the recovery key, which gets the account back, and the Secret Key, which is
+needed with the password on a new device. It is to be printed or copied by hand, and part of it is typed back.
+
+Example:
+  selkie sign-up ana@example.org --server https://selkie.example.org --invite W7KD-93QF")]
+pub(crate) struct SignUpArgs {
+    /// The login name
+    pub(crate) name: String,
+
+    /// An invitation, where the server asks for one
+    #[arg(long, value_name = "CODE")]
+    pub(crate) invite: Option<String>,
+
+    /// Go without a Secret Key: the password alone protects the account, and must be strong
+    #[arg(long)]
+    pub(crate) password_only: bool,
+
+    /// What this device is called in the list of devices [default: the name of the machine]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) device_name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+
+    #[command(flatten)]
+    pub(crate) sheet: SheetTo,
+}
+
+/// Sign this device in
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A device that was signed in before needs the password. A new one needs the Secret Key too, or a link: run
+`selkie device link` on a signed-in device and type its code here.
+
+Examples:
+  selkie sign-in ana@example.org --server https://selkie.example.org
+  selkie sign-in --server https://selkie.example.org --link")]
+pub(crate) struct SignInArgs {
+    /// The login name; not needed with --link
+    #[arg(required_unless_present_any = ["link", "link_file"])]
+    pub(crate) name: Option<String>,
+
+    /// Read the Secret Key from the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) secret_key_file: Option<PathBuf>,
+
+    /// The account has no Secret Key: do not ask for one
+    #[arg(long, conflicts_with = "secret_key_file")]
+    pub(crate) password_only: bool,
+
+    /// Sign in with the code another device shows, instead of a password. Best without a value: the code is then asked
+    /// for, or read from standard input; others on this machine can read arguments
+    #[arg(long, value_name = "CODE", num_args = 0..=1, conflicts_with_all = ["secret_key_file", "password_only"])]
+    pub(crate) link: Option<Option<String>>,
+
+    /// The same, with the code in the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["secret_key_file", "password_only", "link"])]
+    pub(crate) link_file: Option<PathBuf>,
+
+    /// What this device is called in the list of devices [default: the name of the machine]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) device_name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Bring another device in
+#[derive(Debug, Args)]
+pub(crate) struct DeviceArgs {
+    #[command(subcommand)]
+    pub(crate) command: DeviceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeviceCommand {
+    Link(LinkArgs),
+}
+
+/// Show a code and a QR code with which another device signs in
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The other device runs `selkie sign-in --link` and is given the code. This one then shows what it is called and its fingerprint, and lets
+it in when the password is typed.
+
+Example:
+  selkie device link")]
+pub(crate) struct LinkArgs {
+    /// Let in whichever device has the code, without asking
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Show the account's devices, or send one away
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  selkie devices\n  selkie devices revoke 3q2-7wAAAAAAAAAAAAAAAA")]
+pub(crate) struct DevicesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<DevicesCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DevicesCommand {
+    Revoke(RevokeArgs),
+}
+
+/// Send a device away for good, and renew the keys it knew
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie devices revoke 3q2-7wAAAAAAAAAAAAAAAA")]
+pub(crate) struct RevokeArgs {
+    /// The device's id, as `selkie devices` shows it; its beginning is enough
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) id: String,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Change the password
+#[derive(Debug, Args)]
+pub(crate) struct PasswordArgs {
+    #[command(subcommand)]
+    pub(crate) command: PasswordCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PasswordCommand {
+    Change(PasswordChangeArgs),
+}
+
+/// Change the password; other devices then need the new one
+#[derive(Debug, Args)]
+#[command(after_help = "\
+With --password-stdin the first line is the old password and the second the new one.
+
+Example:
+  selkie password change")]
+pub(crate) struct PasswordChangeArgs {
+    /// Leave the other devices signed in
+    #[arg(long)]
+    pub(crate) keep_other_sessions: bool,
+
+    /// Read the new password from the first line of this file
+    #[arg(long, value_name = "FILE", conflicts_with = "password_stdin")]
+    pub(crate) new_password_file: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Make a new recovery key
+#[derive(Debug, Args)]
+pub(crate) struct RecoveryKeyArgs {
+    #[command(subcommand)]
+    pub(crate) command: RecoveryKeyCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RecoveryKeyCommand {
+    Rotate(RotateArgs),
+    Confirm(ConfirmArgs),
+}
+
+/// Make a new recovery key and a new emergency sheet; the old sheet is void
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie recovery-key rotate")]
+pub(crate) struct RotateArgs {
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+
+    #[command(flatten)]
+    pub(crate) sheet: SheetTo,
+}
+
+/// Show a sheet that was made and not yet confirmed, and confirm it
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie recovery-key confirm")]
+pub(crate) struct ConfirmArgs {
+    #[command(flatten)]
+    pub(crate) sheet: SheetTo,
+}
+
+/// Get an account back with the recovery key
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Sets a new password, makes a new Secret Key and a new recovery key, and ends every session. The old sheet is void.
+
+Example:
+  selkie recover ana@example.org --server https://selkie.example.org")]
+pub(crate) struct RecoverArgs {
+    /// The login name
+    pub(crate) name: String,
+
+    /// Read the recovery key from the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) recovery_key_file: Option<PathBuf>,
+
+    /// Also forget the second factor
+    #[arg(long)]
+    pub(crate) remove_second_factor: bool,
+
+    /// Go without a Secret Key from now on; the new password must be strong
+    #[arg(long)]
+    pub(crate) password_only: bool,
+
+    /// What this device is called in the list of devices [default: the name of the machine]
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) device_name: Option<String>,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+
+    #[command(flatten)]
+    pub(crate) sheet: SheetTo,
+}
+
+/// Turn an authenticator app on or off
+#[derive(Debug, Args)]
+pub(crate) struct SecondFactorArgs {
+    #[command(subcommand)]
+    pub(crate) command: SecondFactorCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SecondFactorCommand {
+    Enable(EnableArgs),
+    Disable(DisableArgs),
+    Confirm(ConfirmFactorArgs),
+}
+
+/// Set up an authenticator app, and show its recovery codes once
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Shows a QR code for the app, then asks for the code it shows. Without a terminal, confirm with
+`selkie second-factor confirm CODE`.
+
+Example:
+  selkie second-factor enable")]
+pub(crate) struct EnableArgs {
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Confirm an authenticator app that was set up before
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie second-factor confirm 123456")]
+pub(crate) struct ConfirmFactorArgs {
+    /// Six digits from the app
+    pub(crate) confirm_code: String,
+}
+
+/// Do without the authenticator app again
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie second-factor disable")]
+pub(crate) struct DisableArgs {
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditArgs {
+    /// Only what is older than this entry
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) before: Option<u64>,
+}
+
+/// Sign this device out
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Without options the device stays one of the account's, and the next sign-in needs only the password.
+
+Examples:
+  selkie sign-out
+  selkie sign-out --wipe
+  selkie sign-out --everywhere")]
+pub(crate) struct SignOutArgs {
+    /// Forget everything about the account on this device
+    #[arg(long)]
+    pub(crate) wipe: bool,
+
+    /// End the sessions of all devices
+    #[arg(long)]
+    pub(crate) everywhere: bool,
+}
+
+/// Remove an account from this device, even one that cannot be opened; the server is not asked
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie forget ana@example.org")]
+pub(crate) struct ForgetArgs {
+    /// The login name
+    pub(crate) name: String,
+
+    /// Do not ask whether this is meant
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+/// Show the account, delete it, or keep it after all
+#[derive(Debug, Args)]
+pub(crate) struct AccountArgs {
+    #[command(subcommand)]
+    pub(crate) command: AccountCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AccountCommand {
+    /// Show how the account stands
+    #[command(after_help = "Example:\n  selkie account show")]
+    Show,
+    Delete(DeleteArgs),
+    /// Keep an account that was to be deleted
+    #[command(after_help = "Example:\n  selkie account keep")]
+    Keep,
+    Unlock(UnlockArgs),
+}
+
+/// Delete the account, after some days in which it can be kept
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie account delete")]
+pub(crate) struct DeleteArgs {
+    /// Do not ask whether this is meant
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+/// Fetch the new keys after another device was revoked elsewhere
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie account unlock")]
+pub(crate) struct UnlockArgs {
+    #[command(flatten)]
+    pub(crate) password: PasswordFrom,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_has_an_example() {
+        fn visit(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("selkie "), "{} has no example", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn no_password_can_be_an_argument() {
+        fn visit(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let name = argument.get_id().as_str();
+                let takes_a_secret = (name.contains("password") || name.contains("key"))
+                    && argument.get_action().takes_values()
+                    && !name.ends_with("_file");
+                assert!(!takes_a_secret, "{name}");
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+}

@@ -1,0 +1,101 @@
+//! The commands, a module a noun.
+//!
+//! Owns which command runs what, and the two things several of them do: ask for a second factor when it turns out to
+//! be needed, and see an emergency sheet to safety.
+
+mod account;
+mod devices;
+mod doors;
+mod link;
+mod password;
+mod second_factor;
+mod sheet;
+
+use crate::args::{
+    AccountCommand, Cli, Command, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom, RecoveryKeyCommand,
+    SecondFactorCommand,
+};
+use crate::place::Place;
+use crate::terminal::{Terminal, given_code};
+use selkie_client::{Error, PasswordProof, Private};
+
+pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
+    let place = Place::of(cli)?;
+    match &cli.command {
+        Command::SignUp(args) => doors::sign_up(&place, terminal, args).await,
+        Command::SignIn(args) if args.link.is_some() || args.link_file.is_some() => {
+            link::join(&place, terminal, args).await
+        }
+        Command::SignIn(args) => doors::sign_in(&place, terminal, args).await,
+        Command::Recover(args) => doors::recover(&place, terminal, args).await,
+        Command::SignOut(args) => doors::sign_out(&place, terminal, args).await,
+        Command::Forget(args) => doors::forget(&place, terminal, args).await,
+        Command::Device(args) => match &args.command {
+            DeviceCommand::Link(args) => link::invite(&place, terminal, args).await,
+        },
+        Command::Devices(args) => match &args.command {
+            None => devices::list(&place, terminal).await,
+            Some(DevicesCommand::Revoke(args)) => devices::revoke(&place, terminal, args).await,
+        },
+        Command::Password(args) => match &args.command {
+            PasswordCommand::Change(args) => password::change(&place, terminal, args).await,
+        },
+        Command::RecoveryKey(args) => match &args.command {
+            RecoveryKeyCommand::Rotate(args) => sheet::rotate(&place, terminal, args).await,
+            RecoveryKeyCommand::Confirm(args) => sheet::confirm(&place, terminal, args).await,
+        },
+        Command::SecondFactor(args) => match &args.command {
+            SecondFactorCommand::Enable(args) => second_factor::enable(&place, terminal, args).await,
+            SecondFactorCommand::Confirm(args) => second_factor::confirm(&place, terminal, args).await,
+            SecondFactorCommand::Disable(args) => second_factor::disable(&place, terminal, args).await,
+        },
+        Command::Sessions => account::sessions(&place, terminal).await,
+        Command::Audit(args) => account::audit(&place, terminal, args).await,
+        Command::Whoami => account::whoami(&place, terminal).await,
+        Command::Account(args) => match &args.command {
+            AccountCommand::Show => account::show(&place, terminal).await,
+            AccountCommand::Delete(args) => account::delete(&place, terminal, args).await,
+            AccountCommand::Keep => account::keep(&place, terminal).await,
+            AccountCommand::Unlock(args) => account::unlock(&place, terminal, args).await,
+        },
+    }
+}
+
+/// Runs what needs the password, and once more with a code if the account turns out to have a second factor and
+/// somebody is there to type it.
+async fn with_password<T>(
+    terminal: Terminal,
+    from: &PasswordFrom,
+    prompt: &str,
+    run: impl AsyncFn(PasswordProof) -> selkie_client::Result<T>,
+) -> anyhow::Result<T> {
+    let password = terminal.password(from, prompt)?;
+    terminal.progress("Checking the password");
+    with_code(terminal, from, async |code| run(proof(&password, code)).await).await
+}
+
+/// Runs with the code given, and asks for one while the server wants one.
+async fn with_code<T>(
+    terminal: Terminal,
+    from: &PasswordFrom,
+    run: impl AsyncFn(Option<&str>) -> selkie_client::Result<T>,
+) -> anyhow::Result<T> {
+    let mut code = given_code(from)?;
+    loop {
+        match run(code.as_deref()).await {
+            Err(error @ Error::SecondFactorNeeded { .. }) if terminal.somebody_is_there() => {
+                terminal.remark(&format!("{error}."));
+                code = Some(terminal.line("Code: ")?);
+            }
+            answer => return Ok(answer?),
+        }
+    }
+}
+
+fn proof(password: &Private, code: Option<&str>) -> PasswordProof {
+    let proof = PasswordProof::new(password.as_str());
+    match code {
+        Some(code) => proof.with_code(code),
+        None => proof,
+    }
+}

@@ -1,0 +1,141 @@
+//! Which data folder, which server, which account.
+//!
+//! Owns how the global options and what is on this device together name one client and one account.
+
+use crate::args::{Cli, ServerArgs};
+use crate::failure::Usage;
+use anyhow::Context as _;
+use selkie_client::transport::Http;
+use selkie_client::{Account, Client, KnownAccount, LinkInvitation, known_accounts};
+use std::path::PathBuf;
+
+pub(crate) struct Place<'a> {
+    pub(crate) data: PathBuf,
+    pub(crate) account: Option<&'a str>,
+    pub(crate) server: &'a ServerArgs,
+}
+
+impl<'a> Place<'a> {
+    pub(crate) fn of(cli: &'a Cli) -> anyhow::Result<Self> {
+        let data = match &cli.data {
+            Some(data) => data.clone(),
+            None => default_data_folder().ok_or_else(|| Usage("no home folder: use --data".into()))?,
+        };
+        Ok(Place { data, account: cli.account.as_deref(), server: &cli.server })
+    }
+
+    /// The client for a name: on the server given, or on the one this device knows the name from.
+    pub(crate) fn client_for(&self, name: &str) -> anyhow::Result<Client> {
+        if let Some(server) = &self.server.server {
+            return self.client(server, self.server.tenant.as_deref(), self.server.server_name.as_deref());
+        }
+        let mut known = known_accounts(&self.data)?;
+        known.retain(|known| self.is_called(known, name));
+        // Interrupted sign-ups leave several of one name at one address.
+        known.dedup_by(|a, b| (&a.server_url, &a.tenant) == (&b.server_url, &b.tenant));
+        let mut of_this_name = known.iter();
+        match (of_this_name.next(), of_this_name.next()) {
+            (Some(known), None) => self.client_of(known),
+            (None, _) => Err(Usage("this device does not know that name yet: give --server".into()).into()),
+            (Some(_), Some(_)) => {
+                Err(Usage("this device knows that name on several servers: give --server".into()).into())
+            }
+        }
+    }
+
+    /// The client an invitation to link leads to.
+    pub(crate) fn client_for_link(&self, invitation: &LinkInvitation) -> anyhow::Result<Client> {
+        let server = self.server.server.as_deref().or(invitation.server_url.as_deref());
+        let server = server.ok_or_else(|| Usage("a code alone does not say on which server: give --server".into()))?;
+        let tenant = self.server.tenant.as_deref().or(invitation.tenant.as_deref());
+        // What a QR code says of the name was sealed in nobody's presence: only the person may accept another name.
+        self.client(server, tenant, self.server.server_name.as_deref())
+    }
+
+    /// The account meant, opened. Makes no request.
+    pub(crate) async fn account(&self) -> anyhow::Result<(Client, Account)> {
+        let known = self.known()?;
+        let client = self.client_of(&known)?;
+        match client.account(&known.login_name).await? {
+            Some(account) => Ok((client, account)),
+            None => {
+                Err(Usage(format!("a sign-up or sign-in of {} was interrupted: repeat it", known.login_name)).into())
+            }
+        }
+    }
+
+    /// The account meant: the one named, or the only one.
+    fn known(&self) -> anyhow::Result<KnownAccount> {
+        let mut known = known_accounts(&self.data)?;
+        if let Some(name) = self.account {
+            known.retain(|known| self.is_called(known, name));
+        }
+        if let Some(server) = &self.server.server {
+            let server = server.trim_end_matches('/');
+            known.retain(|known| known.server_url.trim_end_matches('/') == server);
+        }
+        if known.len() > 1 {
+            let complete: Vec<KnownAccount> = known.iter().filter(|known| !known.unfinished).cloned().collect();
+            if complete.len() == 1 {
+                known = complete;
+            }
+        }
+        match known.as_slice() {
+            [one] => Ok(one.clone()),
+            [] => Err(Usage("this device has no such account: sign up or sign in first".into()).into()),
+            several => {
+                let names: Vec<&str> = several.iter().map(|known| known.login_name.as_str()).collect();
+                Err(Usage(format!("which account? --account {}", names.join(" | "))).into())
+            }
+        }
+    }
+
+    fn is_called(&self, known: &KnownAccount, name: &str) -> bool {
+        let same_tenant = self.server.tenant.is_none() || self.server.tenant == known.tenant;
+        same_tenant && known.is_called(name)
+    }
+
+    fn client_of(&self, known: &KnownAccount) -> anyhow::Result<Client> {
+        let accepted = self.server.server_name.as_deref().unwrap_or(&known.server_name);
+        self.client(&known.server_url, known.tenant.as_deref(), Some(accepted))
+    }
+
+    fn client(&self, server: &str, tenant: Option<&str>, accepted_name: Option<&str>) -> anyhow::Result<Client> {
+        let mut http = Http::builder();
+        if let Some(file) = &self.server.certificate {
+            let pem = std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?;
+            http = http.only_certificates(&pem)?;
+        }
+        let mut builder = Client::builder(server).store(&self.data).http(http);
+        if let Some(tenant) = tenant {
+            builder = builder.tenant(tenant);
+        }
+        if let Some(name) = accepted_name {
+            builder = builder.accept_server_name(name);
+        }
+        Ok(builder.build()?)
+    }
+}
+
+/// What this machine calls itself, for a list of devices.
+pub(crate) fn device_name(given: Option<&str>) -> String {
+    let kernel = || std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+    let environment = || std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME")).ok();
+    let name = given.map(str::to_owned).or_else(kernel).or_else(environment).unwrap_or_default();
+    match name.trim() {
+        "" => "command line".to_owned(),
+        name => name.to_owned(),
+    }
+}
+
+fn default_data_folder() -> Option<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = if cfg!(windows) {
+        set("LOCALAPPDATA")
+    } else if cfg!(target_os = "macos") {
+        set("HOME").map(|home| home.join("Library/Application Support"))
+    } else {
+        set("XDG_DATA_HOME").or_else(|| set("HOME").map(|home| home.join(".local/share")))
+    };
+    base.map(|base| base.join("selkie"))
+}

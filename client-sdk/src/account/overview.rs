@@ -1,0 +1,93 @@
+//! What the server says of the account, its sessions and what happened to it.
+//!
+//! Owns the cleaning of those words before an app shows them. Nothing here is secret, and nothing is believed beyond
+//! being shown.
+
+use super::Account;
+use crate::error::Result;
+use crate::untrusted::clean;
+use selkie_protocol::account::{AccountState, TenantRole};
+use selkie_protocol::id::{DeviceId, SessionId};
+
+/// How the account stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    pub tenant: String,
+    pub state: AccountState,
+    pub role: TenantRole,
+    pub created_at_ms: u64,
+    /// When it will be gone, if it is being deleted.
+    pub delete_after_ms: Option<u64>,
+    pub second_factors: Vec<String>,
+    /// Another device has renewed the account's keys; see [`Account::unlock`].
+    pub keys_renewed: bool,
+}
+
+/// A sign-in that has not ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    pub id: SessionId,
+    pub device: Option<DeviceId>,
+    pub app: Option<String>,
+    pub created_at_ms: u64,
+    pub last_used_ms: u64,
+    /// The one that asked.
+    pub current: bool,
+}
+
+/// Something that happened to the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AuditEntry {
+    pub number: u64,
+    pub at_ms: u64,
+    /// A stable word, such as `signed_in`.
+    pub action: String,
+    pub device: Option<DeviceId>,
+    pub detail: Option<String>,
+}
+
+impl Account {
+    pub async fn status(&self) -> Result<Status> {
+        let context = self.context();
+        let account = self.call(|bearer| async move { context.api.account(&bearer).await }).await?;
+        let kept = self.sync_log().await?;
+        let newest = kept.log.kem().map(|(generation, _)| generation);
+        Ok(Status {
+            tenant: clean(&account.tenant),
+            state: account.state,
+            role: account.role,
+            created_at_ms: account.created_at_ms,
+            delete_after_ms: account.delete_after_ms,
+            second_factors: account.second_factors.iter().map(|factor| clean(factor)).collect(),
+            keys_renewed: newest != kept.secrets.master_key.as_ref().map(|key| key.generation()),
+        })
+    }
+
+    pub async fn sessions(&self) -> Result<Vec<Session>> {
+        let context = self.context();
+        let answer = self.call(|bearer| async move { context.api.sessions(&bearer).await }).await?;
+        let sessions = answer.sessions.into_iter().map(|session| Session {
+            id: session.session,
+            device: session.did,
+            app: session.app.as_deref().map(clean),
+            created_at_ms: session.created_at_ms,
+            last_used_ms: session.last_used_ms,
+            current: session.current,
+        });
+        Ok(sessions.collect())
+    }
+
+    /// What happened to the account, newest first; `before` is the number of the last entry one has.
+    pub async fn audit(&self, before: Option<u64>) -> Result<Vec<AuditEntry>> {
+        let context = self.context();
+        let page = self.call(|bearer| async move { context.api.audit(&bearer, before).await }).await?;
+        let entries = page.entries.into_iter().map(|entry| AuditEntry {
+            number: entry.number,
+            at_ms: entry.at_ms,
+            action: clean(&entry.action),
+            device: entry.did,
+            detail: entry.detail.as_deref().map(clean),
+        });
+        Ok(entries.collect())
+    }
+}

@@ -1,0 +1,296 @@
+//! The client: one server, one data folder, any number of accounts.
+//!
+//! Owns the builder and the list of accounts that are open. What one does with an account is in `account`.
+
+use crate::account::kept::{Keeper, Kept, Phase};
+use crate::api::Api;
+use crate::context::Context;
+use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
+use crate::error::{Error, Result};
+use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
+use crate::store::{AccountStore, Files, Folder, Memory};
+use crate::transport::{Http, HttpBuilder, Transport, server_address};
+use crate::{Account, Server};
+use selkie_protocol::name::LoginName;
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use zeroize::Zeroizing;
+
+/// A server and a place for accounts on this device. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Client(Arc<Parts>);
+
+struct Parts {
+    context: Arc<Context>,
+    /// One handle an account, so that two parts of an app do not renew one session twice.
+    open: Mutex<HashMap<Folder, Weak<crate::account::Inner>>>,
+}
+
+/// An account on this device, signed in or not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownAccount {
+    pub login_name: String,
+    pub server_url: String,
+    pub server_name: String,
+    pub tenant: Option<String>,
+    pub signed_in: bool,
+    /// A sign-up or sign-in was interrupted: repeat it.
+    pub unfinished: bool,
+}
+
+impl KnownAccount {
+    /// Whether somebody who types this means this account: case and the like do not matter.
+    pub fn is_called(&self, typed: &str) -> bool {
+        LoginName::new(typed).is_ok_and(|name| name.as_str() == self.login_name)
+    }
+}
+
+/// The accounts in a data folder, on whatever server. Opens none of them.
+pub fn known_accounts(data_folder: impl AsRef<Path>) -> Result<Vec<KnownAccount>> {
+    let store: Arc<dyn AccountStore> = Arc::new(Files::new(data_folder));
+    let keychain: Arc<dyn Keychain> = Arc::new(KeyFile(store.clone()));
+    glance(&Keeper { store, keychain })
+}
+
+fn glance(keeper: &Keeper) -> Result<Vec<KnownAccount>> {
+    let mut accounts = Vec::new();
+    for folder in keeper.store.folders()? {
+        let glance = match keeper.glance(&folder) {
+            Ok(Some(glance)) => glance,
+            Ok(None) => continue,
+            // One damaged account hides no other.
+            Err(error) => {
+                tracing::warn!(%error, "an account in the data folder cannot be read");
+                continue;
+            }
+        };
+        accounts.push(KnownAccount {
+            login_name: glance.login_name.as_str().to_owned(),
+            server_url: glance.server_url,
+            server_name: glance.server_name,
+            tenant: glance.tenant,
+            signed_in: glance.phase == Phase::SignedIn,
+            unfinished: matches!(glance.phase, Phase::SigningUp | Phase::Joining),
+        });
+    }
+    accounts.sort_by(|a, b| (&a.login_name, &a.server_url).cmp(&(&b.login_name, &b.server_url)));
+    Ok(accounts)
+}
+
+impl Client {
+    /// `https://example.org`, or plain http on this machine.
+    pub fn builder(server_url: &str) -> ClientBuilder {
+        ClientBuilder {
+            server_url: server_url.to_owned(),
+            tenant: None,
+            app: None,
+            accepted_name: None,
+            store: None,
+            keychain: None,
+            app_key: None,
+            transport: None,
+            http: Http::builder(),
+            clock: Arc::new(SystemClock),
+            runtime: Arc::new(TokioRuntime),
+        }
+    }
+
+    /// What the server says of itself.
+    pub async fn server(&self) -> Result<Server> {
+        let capabilities = self.context().capabilities().await?;
+        Ok(Server {
+            software: crate::untrusted::clean(&capabilities.software),
+            server_name: crate::untrusted::clean(&capabilities.server_name),
+            registration: capabilities.registration,
+            second_factors: capabilities.second_factors.iter().map(|factor| crate::untrusted::clean(factor)).collect(),
+        })
+    }
+
+    /// The accounts on this device, on this server or another.
+    pub async fn accounts(&self) -> Result<Vec<KnownAccount>> {
+        let keeper = self.context().keeper.clone();
+        self.context().edges.apart(move || glance(&keeper)).await?
+    }
+
+    /// An account of this server that this device has. No request is made.
+    pub async fn account(&self, login_name: &str) -> Result<Option<Account>> {
+        let login_name = LoginName::new(login_name)?;
+        match self.context().find(&login_name, self.0.context.accepted_name.as_deref()).await? {
+            Some(kept) if matches!(kept.phase, Phase::SignedIn | Phase::SignedOut) => self.open(kept).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// Whether this device has keys of an account of this server, or of a sign-up or sign-in that was interrupted. No
+    /// request is made.
+    pub async fn knows(&self, login_name: &str) -> Result<bool> {
+        let login_name = LoginName::new(login_name)?;
+        let accepted = self.context().accepted_name.as_deref();
+        Ok(self.context().find(&login_name, accepted).await?.is_some())
+    }
+
+    /// Removes an account of this server, and what interrupted sign-ups of that name have left, from this device
+    /// without asking anybody. It need not be possible to open it. Returns whether there was anything.
+    pub async fn forget(&self, login_name: &str) -> Result<bool> {
+        let login_name = LoginName::new(login_name)?;
+        self.context().forget_all(&login_name).await
+    }
+
+    /// How the secrets of this device are kept while the app is not running.
+    pub fn secrets_at_rest(&self) -> SecretsAtRest {
+        self.context().keeper.keychain.kind()
+    }
+
+    pub(crate) fn context(&self) -> &Context {
+        &self.0.context
+    }
+
+    pub(crate) fn shared(&self) -> Arc<Context> {
+        self.0.context.clone()
+    }
+
+    /// The handle of an account after a sign-in; older handles of the same account are replaced.
+    pub(crate) fn remember(&self, kept: Kept) -> Result<Account> {
+        let folder = kept.folder();
+        let account = Account::new(self.shared(), kept)?;
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner).insert(folder, Arc::downgrade(&account.0));
+        Ok(account)
+    }
+
+    fn open(&self, kept: Kept) -> Result<Account> {
+        let open =
+            self.0.open.lock().unwrap_or_else(PoisonError::into_inner).get(&kept.folder()).and_then(Weak::upgrade);
+        match open {
+            Some(inner) => Ok(Account(inner)),
+            None => self.remember(kept),
+        }
+    }
+}
+
+impl std::fmt::Debug for Client {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Client").field("server", &self.context().url.host_str()).finish_non_exhaustive()
+    }
+}
+
+/// Puts a [`Client`] together. Only a place for accounts must be chosen.
+#[must_use]
+pub struct ClientBuilder {
+    server_url: String,
+    tenant: Option<String>,
+    app: Option<String>,
+    accepted_name: Option<String>,
+    store: Option<Arc<dyn AccountStore>>,
+    keychain: Option<Arc<dyn Keychain>>,
+    app_key: Option<Zeroizing<[u8; 32]>>,
+    transport: Option<Arc<dyn Transport>>,
+    http: HttpBuilder,
+    clock: Arc<dyn Clock>,
+    runtime: Arc<dyn Runtime>,
+}
+
+impl ClientBuilder {
+    /// Which tenant of the server; the default one if this is not called.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// The app's name, as in `org.example.journal`: sessions are opened for it.
+    pub fn app(mut self, app: impl Into<String>) -> Self {
+        self.app = Some(app.into());
+        self
+    }
+
+    /// Keeps accounts in this folder, which is made when it is first needed.
+    pub fn store(mut self, data_folder: impl AsRef<Path>) -> Self {
+        self.store = Some(Arc::new(Files::new(data_folder)));
+        self
+    }
+
+    /// Keeps accounts in memory: everything is forgotten with the client.
+    pub fn in_memory(mut self) -> Self {
+        self.store = Some(Arc::new(Memory::default()));
+        self
+    }
+
+    /// Keeps accounts in a store of the app's own.
+    pub fn account_store(mut self, store: Arc<dyn AccountStore>) -> Self {
+        self.store = Some(store);
+        self
+    }
+
+    /// Seals this device's secrets under a key that the app keeps.
+    pub fn app_key(mut self, key: &[u8; 32]) -> Self {
+        self.app_key = Some(Zeroizing::new(*key));
+        self
+    }
+
+    /// Seals this device's secrets under keys in a keychain.
+    pub fn keychain(mut self, keychain: Arc<dyn Keychain>) -> Self {
+        self.keychain = Some(keychain);
+        self
+    }
+
+    /// Lets the server have this name, though it is not the host of its address: after a move, or behind a proxy.
+    pub fn accept_server_name(mut self, name: impl Into<String>) -> Self {
+        self.accepted_name = Some(name.into());
+        self
+    }
+
+    /// Settings of the HTTP transport: certificates of the server's own making, plain HTTP beyond this machine.
+    pub fn http(mut self, http: HttpBuilder) -> Self {
+        self.http = http;
+        self
+    }
+
+    /// Another transport than HTTP.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Another async runtime than tokio. The HTTP transport needs tokio; bring a transport as well.
+    pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
+        self.runtime = runtime;
+        self
+    }
+
+    pub fn build(self) -> Result<Client> {
+        let misuse = |why: &str| Error::ApiMisuse(why.to_owned());
+        let url = server_address(&self.server_url).map_err(|error| Error::BadAddress(error.into()))?;
+        let transport = match self.transport {
+            Some(transport) => transport,
+            None => Arc::new(self.http.build(url.as_str()).map_err(|error| Error::BadAddress(error.into()))?),
+        };
+        let store = self.store.ok_or_else(|| misuse("choose where accounts are kept: store or in_memory"))?;
+        let keychain: Arc<dyn Keychain> = match (self.keychain, self.app_key) {
+            (Some(_), Some(_)) => return Err(misuse("choose either a keychain or a key of the app")),
+            (Some(keychain), None) => keychain,
+            (None, Some(key)) => Arc::new(AppKey(key)),
+            (None, None) => Arc::new(KeyFile(store.clone())),
+        };
+        let context = Context {
+            api: Api::new(transport),
+            url,
+            tenant: self.tenant,
+            app: self.app,
+            accepted_name: self.accepted_name,
+            keeper: Keeper { store, keychain },
+            edges: Edges { clock: self.clock, runtime: self.runtime },
+        };
+        Ok(Client(Arc::new(Parts { context: Arc::new(context), open: Mutex::default() })))
+    }
+}
+
+impl std::fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientBuilder")
+    }
+}

@@ -1,0 +1,141 @@
+//! What every operation of a client shares.
+//!
+//! Owns the pieces the builder put together, and the sentences about them that several operations need: which name the
+//! server may have, what to do with evidence, which accounts are here. Decides nothing about accounts.
+
+use crate::account::kept::{Glance, Keeper, Kept, folder_of};
+use crate::api::{Api, LinkPlace};
+use crate::edges::Edges;
+use crate::error::{Error, Misbehaviour, Result};
+use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
+use crate::store::Folder;
+use crate::trust::Evidence;
+use selkie_protocol::Private;
+use selkie_protocol::id::LinkChannel;
+use selkie_protocol::name::LoginName;
+use selkie_protocol::version::Capabilities;
+use url::Url;
+
+/// Built once, shared by the client and its accounts.
+pub(crate) struct Context {
+    pub(crate) api: Api,
+    pub(crate) url: Url,
+    pub(crate) tenant: Option<String>,
+    pub(crate) app: Option<String>,
+    pub(crate) accepted_name: Option<String>,
+    pub(crate) keeper: Keeper,
+    pub(crate) edges: Edges,
+}
+
+impl Context {
+    /// Asks the server what it is, and stops if it is something else.
+    pub(crate) async fn capabilities(&self) -> Result<Capabilities> {
+        let capabilities = self.api.capabilities().await?;
+        speaks_our_protocol(&capabilities)?;
+        Ok(capabilities)
+    }
+
+    /// The name passwords are bound to on this server.
+    pub(crate) fn accept_name(&self, announced: &str, pinned: Option<&str>) -> Result<String> {
+        let accepted = self.accepted_name.as_deref();
+        name_for_passwords(announced, Expectation { url: &self.url, accepted, pinned })
+    }
+
+    /// The name under which the password of an account may be used here. What this device knows of the account counts
+    /// only at the address where it learned it: at any other a host that relays would be believed unasked.
+    pub(crate) fn accept_name_for(&self, announced: &str, known: Option<&Kept>) -> Result<String> {
+        let here = known.filter(|kept| kept.server_url == self.url.as_str());
+        self.accept_name(announced, here.map(|kept| kept.server_name.as_str()))
+    }
+
+    /// The account of this name on this server, if this device has it. If it is there and cannot be opened, that is the
+    /// answer.
+    pub(crate) async fn find(&self, login_name: &LoginName, server_name: Option<&str>) -> Result<Option<Kept>> {
+        Ok(self.find_all(login_name, server_name).await?.into_iter().next())
+    }
+
+    /// The same with what interrupted sign-ups have left, each a folder: the one that got furthest comes first.
+    pub(crate) async fn find_all(&self, login_name: &LoginName, server_name: Option<&str>) -> Result<Vec<Kept>> {
+        let keeper = self.keeper.clone();
+        let (url, tenant) = (self.url.as_str().to_owned(), self.tenant.clone());
+        let (login_name, server_name) = (login_name.as_str().to_owned(), server_name.map(str::to_owned));
+        let fits = move |glance: &Glance| {
+            let here = glance.server_url == url || server_name.as_deref() == Some(&glance.server_name);
+            here && glance.tenant == tenant && glance.login_name.as_str() == login_name
+        };
+        let mut found = self.edges.apart(move || keeper.find(fits)).await??;
+        found.sort_by_key(|kept| (std::cmp::Reverse(kept.phase), kept.server_url != self.url.as_str()));
+        Ok(found)
+    }
+
+    /// Forgets what this device has under a name, by the public part alone.
+    pub(crate) async fn forget_all(&self, login_name: &LoginName) -> Result<bool> {
+        let (keeper, login_name) = (self.keeper.clone(), login_name.as_str().to_owned());
+        let (url, tenant) = (self.url.as_str().to_owned(), self.tenant.clone());
+        let fits = move |glance: &Glance| {
+            glance.server_url == url && glance.tenant == tenant && glance.login_name.as_str() == login_name
+        };
+        let forget = move || {
+            let folders = keeper.folders(fits)?;
+            folders.iter().try_for_each(|folder| keeper.forget(folder))?;
+            Ok(!folders.is_empty())
+        };
+        self.edges.apart(forget).await?
+    }
+
+    pub(crate) async fn save(&self, kept: &Kept) -> Result<()> {
+        let (keeper, kept) = (self.keeper.clone(), kept.clone());
+        self.edges.apart(move || keeper.save(&kept)).await?
+    }
+
+    /// For who holds the lock of the account already.
+    pub(crate) async fn save_locked(&self, kept: &Kept) -> Result<()> {
+        let (keeper, kept) = (self.keeper.clone(), kept.clone());
+        self.edges.apart(move || keeper.save_locked(&kept)).await?
+    }
+
+    pub(crate) async fn forget(&self, folder: &Folder) -> Result<()> {
+        let (keeper, folder) = (self.keeper.clone(), folder.clone());
+        self.edges.apart(move || keeper.forget(&folder)).await?
+    }
+
+    /// The error for a server that was caught, with what was seen saved beside the account it concerns.
+    pub(crate) async fn caught(&self, kind: Misbehaviour, evidence: Evidence<'_>) -> Error {
+        tracing::warn!(%kind, "the server misbehaved");
+        let folder = match &evidence.uid {
+            Some(uid) => folder_of(uid),
+            None => Folder::new("evidence").expect("lower-case letters make a folder name"),
+        };
+        let (name, bytes, store) = (evidence.file_name(), evidence.to_bytes(), self.keeper.store.clone());
+        let saved = self.edges.apart(move || {
+            store.save(&folder, &name, &bytes).map(|()| store.location(&folder).map(|folder| folder.join(name)))
+        });
+        match saved.await {
+            Ok(Ok(path)) => Error::ServerMisbehaved { kind, evidence: path },
+            // A full disk must not turn an alarm into something milder.
+            Ok(Err(error)) => {
+                tracing::error!(%error, "the evidence could not be saved");
+                Error::misbehaved(kind)
+            }
+            Err(_) => Error::misbehaved(kind),
+        }
+    }
+
+    /// Where two devices meet under a link's secret.
+    pub(crate) fn link_place<'a>(&'a self, channel: &'a LinkChannel) -> LinkPlace<'a> {
+        LinkPlace { channel, tenant: self.tenant.as_deref() }
+    }
+
+    pub(crate) fn tenant(&self) -> Option<String> {
+        self.tenant.clone()
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.edges.now_ms()
+    }
+}
+
+/// A name for messages.
+pub(crate) fn private(login_name: &LoginName) -> Private {
+    Private::from(login_name.as_str())
+}

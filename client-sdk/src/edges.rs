@@ -1,0 +1,81 @@
+//! The edges of the world: the clock, the wait, and the place where long computations run.
+//!
+//! Owns three small things that the core takes from its surroundings, so that tests can stop the one and skip the
+//! other. Knows nothing of accounts. Randomness is not here: keys are made in `selkie_protocol::cipher`.
+
+use async_trait::async_trait;
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Tells the time in milliseconds since 1970. Nothing depends on its being right but the reuse of an access token.
+pub trait Clock: Send + Sync + Debug {
+    fn now_ms(&self) -> u64;
+}
+
+/// What an async runtime does for the core. With tokio there is nothing to do: [`TokioRuntime`] is the default.
+#[async_trait]
+pub trait Runtime: Send + Sync + Debug {
+    /// Runs a job that computes or blocks for a while (a password is stretched for 150 ms) away from the threads that
+    /// drive futures.
+    fn run_apart(&self, job: Box<dyn FnOnce() + Send>);
+
+    async fn sleep(&self, duration: Duration);
+}
+
+/// The machine's own clock.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// Tokio's blocking threads and timer.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TokioRuntime;
+
+#[async_trait]
+impl Runtime for TokioRuntime {
+    fn run_apart(&self, job: Box<dyn FnOnce() + Send>) {
+        drop(tokio::task::spawn_blocking(job));
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        tokio::time::sleep(duration).await;
+    }
+}
+
+/// What the outermost layer hands to everything below it.
+#[derive(Clone, Debug)]
+pub(crate) struct Edges {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) runtime: Arc<dyn Runtime>,
+}
+
+/// The runtime ended before the job did.
+#[derive(Debug, thiserror::Error)]
+#[error("the async runtime is shutting down")]
+pub(crate) struct Abandoned;
+
+impl Edges {
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
+    /// Runs a job apart and waits for what it yields.
+    pub(crate) async fn apart<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Abandoned> {
+        let (give, take) = tokio::sync::oneshot::channel();
+        self.runtime.run_apart(Box::new(move || {
+            // Nobody waits any more if the future was dropped; the job's result is then of no use to anybody.
+            let _ = give.send(job());
+        }));
+        take.await.map_err(|_| Abandoned)
+    }
+}

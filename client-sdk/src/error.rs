@@ -1,0 +1,322 @@
+//! Errors, named by what the app can do about them.
+//!
+//! Owns the words an app hears and whose move each is. Knows nothing of status codes: `api` translates those.
+
+use crate::store::StoreError;
+use crate::transport::TransportError;
+use selkie_protocol::ErrorCode;
+use selkie_protocol::cipher::BadCode;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why something did not happen.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nothing reached the server, or nothing came back. What was asked may still have happened.
+    #[error(transparent)]
+    Offline(TransportError),
+
+    /// The server is there and asks to be left alone for a while.
+    #[error("the server asks to wait: {why}")]
+    RetryLater { after: Option<Duration>, why: String },
+
+    /// The session is over or not enough. Nothing on the device is lost.
+    #[error("sign in again: {reason}")]
+    SignInAgain { reason: SignInReason },
+
+    /// The name, the password or the Secret Key is wrong; nobody can say which.
+    #[error("the name, the password or the Secret Key is wrong")]
+    WrongCredentials,
+
+    /// The account has a second factor. Ask for a code and repeat the call with it.
+    #[error("{}", if *refused { "the code was not right" } else { "a code from the authenticator app is needed" })]
+    SecondFactorNeeded { refused: bool },
+
+    /// This device cannot open what it keeps: the key of the app or of the keychain is missing or another one.
+    #[error("the secrets on this device are locked: {0}")]
+    Locked(String),
+
+    /// A key or code that a person typed is not one, or is not the right one.
+    #[error(transparent)]
+    WrongKey(#[from] WrongKey),
+
+    /// The password could be guessed. `score` goes from 0 to 4.
+    #[error("the password is too easy to guess (strength {score} of 4, {needed} needed)")]
+    WeakPassword { score: u8, needed: u8 },
+
+    /// A name that cannot be a login name.
+    #[error(transparent)]
+    BadName(#[from] selkie_protocol::name::NotALoginName),
+
+    /// The address is not one to send anything to.
+    #[error(transparent)]
+    BadAddress(Box<crate::transport::HttpError>),
+
+    /// A limit of the account's plan, named by the server.
+    #[error("a limit is reached: {0}")]
+    LimitReached(Refusal),
+
+    /// The server speaks something this version does not. Nothing was sent that depends on understanding it.
+    #[error("this version of the app does not understand the server: {0}")]
+    UnsupportedProtocol(String),
+
+    /// The server says it is called something else than the address it was reached at. Whoever relays between a
+    /// person and their real server looks just like this.
+    #[error("the server calls itself {announced:?}, not {expected:?}")]
+    ServerNameDiffers { announced: String, expected: String },
+
+    /// What this device keeps of the account cannot be read.
+    #[error("what this device keeps of the account is damaged: {0}")]
+    Corrupt(String),
+
+    /// The server showed something no honest server shows. Nothing of it was believed.
+    #[error("the server misbehaved: {kind}")]
+    ServerMisbehaved { kind: Misbehaviour, evidence: Option<PathBuf> },
+
+    /// The server will not, and says why.
+    #[error("{0}")]
+    Refused(Refusal),
+
+    /// The device's disk.
+    #[error("the data folder cannot be used")]
+    Storage(#[from] StoreError),
+
+    /// What was asked cannot be done, as things stand; the reason says so in words for the person.
+    #[error("{0}")]
+    NotPossible(String),
+
+    /// A mistake in the app.
+    #[error("the SDK was misused: {0}")]
+    ApiMisuse(String),
+}
+
+/// Why a password is needed now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum SignInReason {
+    #[error("this device is signed out")]
+    SignedOut,
+    #[error("the session has ended")]
+    SessionEnded,
+    #[error("this device was revoked")]
+    DeviceRevoked,
+    #[error("this needs the password again")]
+    PasswordNeeded,
+    #[error("the keys of the account were renewed on another device")]
+    KeysRenewed,
+    /// It refuses tokens that it has just given out. Only a server at fault does that, so the SDK stops asking.
+    #[error(
+        "the server refuses every token it gives out; this looks like a fault of the server or an attempt to have a password typed"
+    )]
+    ServerKeepsRefusing,
+}
+
+/// What was wrong with a key or code that a person typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WrongKey {
+    #[error(transparent)]
+    Code(#[from] BadCode),
+    /// It is well formed and does not fit this account.
+    #[error("the recovery key does not fit this account, or there is no such account")]
+    RecoveryKey,
+    #[error("that is not the recovery key on the sheet")]
+    NotTheSheets,
+    #[error("nobody is waiting under this link code")]
+    Link,
+    #[error("a password may not contain the control character U+001F")]
+    Password,
+}
+
+/// What only a dishonest, broken or restored server shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize, thiserror::Error)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Misbehaviour {
+    #[error("it offers an old password as the present one")]
+    PasswordRollback,
+    #[error("it hides entries of the account log that this device has seen")]
+    Rollback,
+    #[error("it shows another account log than before")]
+    Fork,
+    #[error("it shows an account log that its owner did not sign")]
+    ForgedLog,
+    #[error("it sent keys that do not belong to this account")]
+    WrongKeybag,
+    #[error("it shows another person under this name")]
+    OtherIdentity,
+    #[error("it lists a device that the account did not add")]
+    UnknownDevice,
+    #[error("its answers contradict each other")]
+    Contradiction,
+}
+
+/// A refusal in the server's words, cleaned for display.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    pub code: ErrorCode,
+    pub title: String,
+    pub detail: Option<String>,
+    pub advice: String,
+    /// Names the request in the server's log.
+    pub request_id: String,
+}
+
+impl std::fmt::Display for Refusal {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.title)?;
+        match &self.detail {
+            Some(detail) => write!(f, " {detail}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Error {
+    /// Whether the same call, unchanged, may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Error::Offline(_) | Error::RetryLater { .. })
+    }
+
+    /// Whether the account that was to be made was certainly not made. Any other failure, a garbled answer or a proxy's
+    /// page among them, may have come after the server did what it was asked.
+    pub(crate) fn made_no_account(&self) -> bool {
+        matches!(
+            self.code(),
+            Some(
+                ErrorCode::LoginNameTaken
+                    | ErrorCode::InvitationRequired
+                    | ErrorCode::InvitationInvalid
+                    | ErrorCode::RegistrationClosed
+                    | ErrorCode::InvalidField
+                    | ErrorCode::LogEntryRefused
+                    | ErrorCode::SignInExpired
+            )
+        )
+    }
+
+    /// One stable word, for programs that cannot match on the type.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Error::Offline(_) => "offline",
+            Error::RetryLater { .. } => "retry_later",
+            Error::SignInAgain { .. } => "sign_in_again",
+            Error::WrongCredentials => "wrong_credentials",
+            Error::SecondFactorNeeded { .. } => "second_factor_needed",
+            Error::Locked(_) => "locked",
+            Error::WrongKey(_) => "wrong_key",
+            Error::WeakPassword { .. } => "weak_password",
+            Error::BadName(_) => "bad_name",
+            Error::BadAddress(_) => "bad_address",
+            Error::LimitReached(_) => "limit_reached",
+            Error::UnsupportedProtocol(_) => "unsupported_protocol",
+            Error::ServerNameDiffers { .. } => "server_name_differs",
+            Error::Corrupt(_) => "corrupt",
+            Error::ServerMisbehaved { .. } => "server_misbehaved",
+            Error::Refused(_) => "refused",
+            Error::Storage(_) => "storage",
+            Error::NotPossible(_) => "not_possible",
+            Error::ApiMisuse(_) => "api_misuse",
+        }
+    }
+
+    /// What a person can do about it, as one sentence or two.
+    pub fn advice(&self) -> String {
+        match self {
+            Error::Offline(TransportError::TooLarge) => "Tell the people who run the server.".into(),
+            Error::Offline(_) => "Check the connection and the address, and try again.".into(),
+            Error::RetryLater { after: Some(after), .. } => format!("Try again in {} seconds.", after.as_secs().max(1)),
+            Error::RetryLater { after: None, .. } => "Try again after a moment.".into(),
+            Error::SignInAgain { reason: SignInReason::ServerKeepsRefusing } => {
+                "Do not type the password. Tell the people who run the server.".into()
+            }
+            Error::SignInAgain { .. } => "Sign in again; nothing on this device is lost.".into(),
+            Error::WrongCredentials => "Check all three. The server cannot tell which it was.".into(),
+            Error::SecondFactorNeeded { .. } => {
+                "Give a code from the authenticator app, or one of the recovery codes.".into()
+            }
+            Error::Locked(_) => "Unlock the keychain, or give the key the app was set up with.".into(),
+            Error::WrongKey(WrongKey::Link) => "Start again on the signed-in device.".into(),
+            Error::WrongKey(_) => "Check what was typed against the sheet or the other screen.".into(),
+            Error::WeakPassword { .. } => "Use several unrelated words.".into(),
+            Error::BadAddress(_) => "Check the address of the server.".into(),
+            Error::BadName(_) => "Choose another name.".into(),
+            Error::UnsupportedProtocol(_) => "Update the app.".into(),
+            Error::ServerNameDiffers { .. } => {
+                "Check the address. If you know that the server moved or has this name, say so explicitly.".into()
+            }
+            Error::Corrupt(_) => "Remove the account from this device and sign in again.".into(),
+            Error::ServerMisbehaved { evidence: Some(path), .. } => format!(
+                "Nothing was believed. Ask the people who run the server whether it was restored from a backup. \
+                 What was seen is kept in {}.",
+                path.display()
+            ),
+            Error::ServerMisbehaved { evidence: None, .. } => {
+                "Nothing was believed. Ask the people who run the server whether it was restored from a backup.".into()
+            }
+            Error::LimitReached(refusal) | Error::Refused(refusal) => refusal.advice.clone(),
+            Error::Storage(_) => "Check that the disk has room and the folder is yours.".into(),
+            Error::NotPossible(_) => "Nothing was changed.".into(),
+            Error::ApiMisuse(_) => "This is a mistake in the app: please report it.".into(),
+        }
+    }
+
+    pub(crate) fn misbehaved(kind: Misbehaviour) -> Self {
+        Error::ServerMisbehaved { kind, evidence: None }
+    }
+
+    pub(crate) fn sign_in_again(reason: SignInReason) -> Self {
+        Error::SignInAgain { reason }
+    }
+
+    /// The server's word for it, where it had one.
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Error::Refused(refusal) | Error::LimitReached(refusal) => Some(refusal.code),
+            _ => None,
+        }
+    }
+}
+
+impl From<BadCode> for Error {
+    fn from(bad: BadCode) -> Self {
+        Error::WrongKey(WrongKey::Code(bad))
+    }
+}
+
+impl From<selkie_protocol::name::ContainsSeparator> for Error {
+    fn from(_: selkie_protocol::name::ContainsSeparator) -> Self {
+        Error::WrongKey(WrongKey::Password)
+    }
+}
+
+impl From<crate::edges::Abandoned> for Error {
+    fn from(_: crate::edges::Abandoned) -> Self {
+        Error::ApiMisuse("the async runtime was shut down under a running call".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_retryable() {
+        assert!(Error::Offline(TransportError::TimedOut).is_retryable());
+        assert!(Error::RetryLater { after: None, why: String::new() }.is_retryable());
+        assert!(!Error::WrongCredentials.is_retryable());
+        assert!(!Error::sign_in_again(SignInReason::SessionEnded).is_retryable());
+        assert!(!Error::misbehaved(Misbehaviour::Fork).is_retryable());
+    }
+
+    #[test]
+    fn a_401_loop_does_not_advise_to_type_the_password() {
+        let error = Error::sign_in_again(SignInReason::ServerKeepsRefusing);
+        assert!(error.advice().starts_with("Do not type the password"));
+        assert!(error.to_string().contains("refuses every token"));
+    }
+}

@@ -1,0 +1,80 @@
+//! Where the small durable state of each account lives on this device.
+//!
+//! Owns atomic replacement and the lock between processes. Knows nothing of what the bytes mean, of keys or of the
+//! network: one folder an account, each wholly apart from the others.
+
+mod files;
+mod memory;
+
+pub use files::Files;
+pub use memory::Memory;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+/// The folder of one account: a name made of lower-case letters and digits.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Folder(String);
+
+impl Folder {
+    /// Refuses whatever could name something outside the data folder.
+    pub fn new(name: &str) -> Option<Folder> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        (!name.is_empty() && name.len() <= 64 && name.chars().all(plain)).then(|| Folder(name.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The device's disk failed, or will not let us.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing} failed")]
+pub struct StoreError {
+    pub doing: String,
+    pub source: std::io::Error,
+}
+
+/// Held while one process changes an account; released when dropped.
+pub struct Lock {
+    _held: Option<Box<dyn Send>>,
+}
+
+impl Lock {
+    /// Whatever it is that must be dropped for others to go on.
+    pub fn holding(held: impl Send + 'static) -> Self {
+        Lock { _held: Some(Box::new(held)) }
+    }
+
+    /// For a store that no other process can reach.
+    pub fn none() -> Self {
+        Lock { _held: None }
+    }
+}
+
+impl Debug for Lock {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Lock")
+    }
+}
+
+/// Small documents, one set a folder. Every call may block on the disk for a moment.
+pub trait AccountStore: Send + Sync + Debug {
+    fn folders(&self) -> Result<Vec<Folder>, StoreError>;
+
+    /// What was last saved under this name, whole; never a part of it.
+    fn load(&self, folder: &Folder, name: &str) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Replaces the document. When this returns it survives a power cut; if it does not return, the old one does.
+    fn save(&self, folder: &Folder, name: &str, bytes: &[u8]) -> Result<(), StoreError>;
+
+    /// Removes the folder and everything in it. To remove what is not there is no error.
+    fn remove(&self, folder: &Folder) -> Result<(), StoreError>;
+
+    /// Waits for other processes that are changing this account.
+    fn lock(&self, folder: &Folder) -> Result<Lock, StoreError>;
+
+    /// Where a person finds this folder, if it can be found.
+    fn location(&self, folder: &Folder) -> Option<PathBuf>;
+}

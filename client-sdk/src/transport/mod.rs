@@ -1,0 +1,91 @@
+//! How bytes get to the server and back.
+//!
+//! Owns the shape of one exchange and nothing of its meaning: no keys, no accounts, no retries. [`Http`] is the real
+//! one; an app may bring its own, and the tests do.
+
+mod http;
+
+pub(crate) use http::server_address;
+pub use http::{Http, HttpBuilder, HttpError};
+
+use async_trait::async_trait;
+use selkie_protocol::Private;
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// The two verbs of the protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Get,
+    Post,
+}
+
+/// One request. The body is CBOR, and so must the answer be.
+#[derive(Clone)]
+pub struct Request {
+    pub method: Method,
+    /// Begins with `/v1/`; may carry a query.
+    pub path: String,
+    /// For the `Authorization: Bearer` header.
+    pub bearer: Option<Private>,
+    pub body: Option<Vec<u8>>,
+}
+
+/// What came back, whatever it says.
+#[derive(Clone)]
+pub struct Response {
+    pub status: u16,
+    pub content_type: Option<String>,
+    pub retry_after: Option<Duration>,
+    pub body: Vec<u8>,
+}
+
+/// Nothing came back that could be read.
+#[derive(Debug, thiserror::Error)]
+pub enum TransportError {
+    #[error("the server cannot be reached")]
+    Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the server did not answer in time")]
+    TimedOut,
+    #[error("the answer is larger than any honest one")]
+    TooLarge,
+}
+
+/// Carries one request and brings the response. It follows no redirects and adds nothing of its own.
+#[async_trait]
+pub trait Transport: Send + Sync + Debug {
+    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+}
+
+/// Bodies and addresses hold names, records and tokens: whoever prints a request sees none of them.
+impl Debug for Request {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let length = self.body.as_ref().map_or(0, Vec::len);
+        f.debug_struct("Request").field("method", &self.method).field("length", &length).finish_non_exhaustive()
+    }
+}
+
+impl Debug for Response {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Response")
+            .field("status", &self.status)
+            .field("length", &self.body.len())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_printed_of_an_exchange_holds_nothing_of_it() {
+        let secret = "ana@example.org";
+        let body = Some(secret.as_bytes().to_vec());
+        let request = Request { method: Method::Post, path: format!("/v1/{secret}"), bearer: None, body };
+        assert_eq!(format!("{request:?}"), "Request { method: Post, length: 15, .. }");
+        let body = secret.as_bytes().to_vec();
+        let response = Response { status: 200, content_type: Some(secret.into()), retry_after: None, body };
+        assert_eq!(format!("{response:?}"), "Response { status: 200, length: 15, .. }");
+    }
+}

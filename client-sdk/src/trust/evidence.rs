@@ -1,0 +1,58 @@
+//! What is written down when a server was caught.
+//!
+//! Owns the form of the record: what this device had, what it was shown, both as signed bytes that anybody can check.
+//! It holds public things only: no keybag, no token, no key.
+
+use crate::error::Misbehaviour;
+use selkie_protocol::account_log::AccountLog;
+use selkie_protocol::id::UserId;
+use selkie_protocol::{Bytes, Face};
+use serde::Serialize;
+
+/// One contradiction, as it was seen.
+#[derive(Debug, Serialize)]
+pub(crate) struct Evidence<'a> {
+    pub(crate) kind: Misbehaviour,
+    /// By this device's clock.
+    pub(crate) seen_at_ms: u64,
+    pub(crate) server_name: &'a str,
+    pub(crate) uid: Option<UserId>,
+    /// Where this device's own copy of the log ended.
+    pub(crate) our_length: u64,
+    /// The account log as this device had it.
+    pub(crate) ours: &'a [Bytes],
+    /// The account log as it was served.
+    pub(crate) served: &'a [Bytes],
+    /// The index of the first entry that was served.
+    pub(crate) served_from: u64,
+}
+
+impl<'a> Evidence<'a> {
+    pub(crate) fn new(kind: Misbehaviour, seen_at_ms: u64, server_name: &'a str) -> Self {
+        let (ours, served): (&[Bytes], &[Bytes]) = (&[], &[]);
+        Evidence { kind, seen_at_ms, server_name, uid: None, our_length: 0, ours, served, served_from: 0 }
+    }
+
+    pub(crate) fn ours(mut self, log: Option<&AccountLog>, entries: &'a [Bytes]) -> Self {
+        self.uid = log.map(AccountLog::user);
+        self.our_length = log.map_or(0, AccountLog::next_index);
+        self.ours = entries;
+        self
+    }
+
+    pub(crate) fn served(mut self, from: u64, entries: &'a [Bytes]) -> Self {
+        (self.served_from, self.served) = (from, entries);
+        self
+    }
+
+    /// JSON, for people and for tools.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        Face::Json.encode(self)
+    }
+
+    /// Files sort by time; the kind says what is inside.
+    pub(crate) fn file_name(&self) -> String {
+        let kind = serde_json::to_value(self.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+        format!("evidence-{}-{}.json", self.seen_at_ms, kind.unwrap_or_default())
+    }
+}

@@ -1,0 +1,37 @@
+//! A log that was seen once may only grow.
+//!
+//! Owns the comparison of a served log with the one this device has. Knows nothing of keys and requests.
+
+use crate::error::Misbehaviour;
+use selkie_protocol::Bytes;
+use selkie_protocol::account_log::{AccountLog, Entry, Extends};
+
+/// Whether a whole log contains everything that was seen before.
+pub(crate) fn not_behind(log: &AccountLog, seen: &AccountLog) -> Result<(), Misbehaviour> {
+    match log.extends(&seen.head()) {
+        Extends::Yes => Ok(()),
+        Extends::Shorter => Err(Misbehaviour::Rollback),
+        Extends::Forked => Err(Misbehaviour::Fork),
+    }
+}
+
+/// Our log with what the server shows from our last entry on. The last entry is asked for again, so that a server that
+/// replaced the past is noticed even if it adds nothing. Returns the new entries with the log.
+pub(crate) fn grown(
+    ours: &AccountLog,
+    our_last: &Bytes,
+    served: &[Bytes],
+) -> Result<(AccountLog, Vec<Bytes>), Misbehaviour> {
+    let Some((first, new)) = served.split_first() else {
+        return Err(Misbehaviour::Rollback);
+    };
+    if first != our_last {
+        return Err(Misbehaviour::Fork);
+    }
+    let mut log = ours.clone();
+    for bytes in new {
+        let entry = Entry::parse(bytes).map_err(|_| Misbehaviour::ForgedLog)?;
+        log.append(&entry).map_err(|_| Misbehaviour::ForgedLog)?;
+    }
+    Ok((log, new.to_vec()))
+}

@@ -1,0 +1,12 @@
+//! Stories of the SDK against a server in memory that can be made to misbehave.
+//!
+//! The server here is a stand-in: honest by default, a page of code, no limits. What the real server does with the real
+//! SDK is told in the workspace's own `tests`.
+
+mod accounts;
+mod attacks;
+mod crashes;
+mod fake;
+mod links;
+mod sessions;
+mod stores;

@@ -1,0 +1,22 @@
+//! The operations, written once and compiled for each database.
+//!
+//! Owns what every operation of the store does, row by row. `postgres` and `sqlite` each take this folder in with
+//! `#[path]` and bring what differs: the connection (`Conn`), the type that implements the traits (`Backend`), how a
+//! transaction begins, ends and is tried again (`Backend::read`, `Backend::write`), and how an account is locked
+//! (`lock_account`). Nothing here knows which of them it is compiled for.
+//!
+//! Rows are always locked in this order, so that no two operations wait for each other: invitation, account, what the
+//! account owns, tenant, the head of the audit log. (A new account is nobody's to wait for, so making one may hold the
+//! tenant first.)
+
+mod accounts;
+mod audit;
+mod changes;
+mod factors;
+mod links;
+mod registration;
+mod server;
+mod sessions;
+mod tenants;
+
+use super::{Backend, Conn, Reach, lock_account};

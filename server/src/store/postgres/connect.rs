@@ -1,0 +1,182 @@
+//! Connections to PostgreSQL: TLS, limits and the role to work as.
+//!
+//! Knows nothing of what is done with them.
+
+use super::address::{Address, Tls};
+use super::{Conn, OpenError, Options};
+use crate::store::open::Wall;
+use diesel::ConnectionError;
+use diesel_async::pooled_connection::ManagerConfig;
+use futures_util::FutureExt as _;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::Path;
+use std::sync::Arc;
+use tokio::runtime::Handle;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+/// What the pool does to make a connection.
+pub(super) fn setup(address: Address, options: Options, runtime: Handle) -> ManagerConfig<Conn> {
+    let mut config = ManagerConfig::default();
+    config.custom_setup = Box::new(move |_| {
+        let (address, options, runtime) = (address.clone(), options.clone(), runtime.clone());
+        async move {
+            let client = connect(&address, &runtime).await.map_err(bad)?;
+            prepare(&client, &options)
+                .await
+                .map_err(|error| ConnectionError::CouldntSetupConfiguration(bad_query(error)))?;
+            Conn::try_from(client).await
+        }
+        .boxed()
+    });
+    // A connection that broke is noticed by its driver; asking every time would cost a round trip on every operation.
+    config.recycling_method = diesel_async::pooled_connection::RecyclingMethod::Fast;
+    config
+}
+
+/// A bare connection as whoever the URL says, driven by a task of its own on `runtime`.
+pub(super) async fn connect(address: &Address, runtime: &Handle) -> Result<tokio_postgres::Client, OpenError> {
+    let failed = |error: tokio_postgres::Error| OpenError::Store(super::unavailable(error));
+    let client = match tls_config(&address.tls)? {
+        None => {
+            let (client, connection) = address.config.connect(tokio_postgres::NoTls).await.map_err(failed)?;
+            drive(connection, runtime);
+            client
+        }
+        Some(tls) => {
+            let (client, connection) = address.config.connect(MakeRustlsConnect::new(tls)).await.map_err(failed)?;
+            drive(connection, runtime);
+            client
+        }
+    };
+    Ok(client)
+}
+
+fn drive<F, E>(connection: F, runtime: &Handle)
+where
+    F: Future<Output = Result<(), E>> + Send + 'static,
+    E: std::fmt::Display + Send,
+{
+    runtime.spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::warn!(%error, "a connection to the database ended");
+        }
+    });
+}
+
+async fn prepare(client: &tokio_postgres::Client, options: &Options) -> Result<(), tokio_postgres::Error> {
+    const TIMEOUTS: &str = "SELECT set_config('statement_timeout', $1, false), \
+        set_config('idle_in_transaction_session_timeout', $1, false)";
+    client.execute(TIMEOUTS, &[&options.statement_timeout.as_millis().to_string()]).await?;
+    if let Some(role) = &options.role {
+        const MAY_BECOME: &str = "SELECT CASE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = $1) \
+            THEN pg_has_role($1, 'MEMBER') ELSE false END";
+        if client.query_one(MAY_BECOME, &[role]).await?.get(0) {
+            client.execute("SELECT set_config('role', $1, false)", &[role]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Works as the server would, and asks who it is then and whether row-level security holds for it.
+pub(in crate::store) async fn wall(address: &Address, options: &Options, runtime: &Handle) -> Result<Wall, OpenError> {
+    const WHO: &str = "SELECT rolname::text, rolsuper OR rolbypassrls FROM pg_roles WHERE rolname = current_user";
+    let failed = |error: tokio_postgres::Error| OpenError::Store(super::unavailable(error));
+    let client = connect(address, runtime).await?;
+    prepare(&client, options).await.map_err(failed)?;
+    let row = client.query_one(WHO, &[]).await.map_err(failed)?;
+    let role = row.get(0);
+    Ok(if row.get(1) { Wall::Missing { role } } else { Wall::Stands { role } })
+}
+
+fn bad(error: OpenError) -> ConnectionError {
+    ConnectionError::CouldntSetupConfiguration(diesel::result::Error::QueryBuilderError(Box::new(error)))
+}
+
+fn bad_query(error: tokio_postgres::Error) -> diesel::result::Error {
+    diesel::result::Error::QueryBuilderError(Box::new(error))
+}
+
+fn tls_config(tls: &Tls) -> Result<Option<ClientConfig>, OpenError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .map_err(|error| OpenError::Url(format!("TLS cannot be set up: {error}")))?;
+    Ok(match tls {
+        Tls::Never => None,
+        Tls::IfOffered | Tls::AnyCertificate => Some(
+            builder
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+                .with_no_client_auth(),
+        ),
+        Tls::Verified { roots } => {
+            let roots = match roots {
+                Some(file) => roots_in(file)?,
+                None => roots_of_this_machine()?,
+            };
+            Some(builder.with_root_certificates(roots).with_no_client_auth())
+        }
+    })
+}
+
+fn roots_in(file: &Path) -> Result<RootCertStore, OpenError> {
+    let not = |error: &dyn std::fmt::Display| OpenError::Url(format!("sslrootcert: {error}"));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| not(&error))? {
+        let certificate = certificate.map_err(|error| not(&error))?;
+        roots.add(certificate).map_err(|error| not(&error))?;
+    }
+    if roots.is_empty() { Err(not(&"the file has no certificate")) } else { Ok(roots) }
+}
+
+fn roots_of_this_machine() -> Result<RootCertStore, OpenError> {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        return Err(OpenError::Url("this machine has no root certificates; sslrootcert can name a file".into()));
+    }
+    Ok(roots)
+}
+
+/// Takes any certificate, as `sslmode=require` asks; the handshake is still checked against it.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}

@@ -1,0 +1,193 @@
+//! The store on PostgreSQL.
+//!
+//! Owns the pool, and how a transaction begins, names its tenant, ends and is tried again. What happens inside one is
+//! in [`operations`], which is compiled here with this module's connection. Knows nothing of SQLite.
+//!
+//! Operations run as tasks of their own on the runtime that was handed in: a caller that goes away does not leave a
+//! transaction half-way, and the connections outlive the short-lived runtimes of web workers.
+
+mod address;
+mod connect;
+pub(super) mod migrations;
+#[path = "../operations/mod.rs"]
+#[allow(clippy::duplicate_mod, reason = "written once, compiled for each database: see docs/decisions/0001")]
+mod operations;
+
+pub(super) use address::Address;
+pub(super) use connect::wall;
+
+use super::failure::{Failure, Outcome, unavailable};
+use super::open::Wall;
+use super::schema::accounts;
+use super::{AccountNumber, OpenError, Options, Result, Tenant};
+use diesel::{OptionalExtension as _, QueryDsl as _};
+use diesel_async::pooled_connection::AsyncDieselConnectionManager;
+use diesel_async::pooled_connection::deadpool::Pool;
+use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl as _, TransactionManager as _};
+use futures_util::future::BoxFuture;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::RwLock;
+
+type Conn = AsyncPgConnection;
+type Backend = PostgresStore;
+type Operation<A, R> = for<'c> fn(&'c mut Conn, &'c A) -> BoxFuture<'c, Outcome<R>>;
+
+/// Which rows a transaction can see at all.
+#[derive(Clone, Copy)]
+enum Reach {
+    /// What belongs to no tenant.
+    Server,
+    Tenant(Tenant),
+}
+
+pub(super) struct PostgresStore {
+    pool: Pool<Conn>,
+    /// The role to work as, if it could be taken on.
+    role: Option<String>,
+    acquire_timeout: Duration,
+    runtime: Handle,
+    /// Shared by operations while they run; closing waits until it can have it alone.
+    under_way: Arc<RwLock<()>>,
+}
+
+#[derive(Clone, Copy)]
+enum Mode {
+    /// One snapshot for all statements.
+    Read,
+    Write,
+}
+
+diesel::define_sql_function! {
+    fn set_config(name: diesel::sql_types::Text, value: diesel::sql_types::Text, local: diesel::sql_types::Bool)
+        -> diesel::sql_types::Text;
+}
+
+impl PostgresStore {
+    /// Opens a pool and one connection in it, so that what is wrong with the address is known at once.
+    pub(super) async fn open(address: Address, options: Options, runtime: Handle) -> Result<Self, OpenError> {
+        let acquire_timeout = options.acquire_timeout;
+        let connections = options.connections.max(1);
+        let role = match wall(&address, &options, &runtime).await? {
+            Wall::Missing { role } => {
+                tracing::warn!(
+                    "the second wall between tenants is missing: the database role is a superuser or bypasses row-level \
+                     security; let the server work as one that does not (`selkie-server doctor` names it)"
+                );
+                role
+            }
+            Wall::Stands { role } => role,
+            Wall::Never => String::new(),
+        };
+        let role = options.role.clone().filter(|wanted| *wanted == role);
+        let setup = connect::setup(address, options, runtime.clone());
+        let manager = AsyncDieselConnectionManager::new_with_config("", setup);
+        let pool = Pool::builder(manager).max_size(connections).build().map_err(unavailable)?;
+        let store = PostgresStore { pool, role, acquire_timeout, runtime, under_way: Arc::default() };
+        OpenError::of(store.read(Reach::Server, (), |_, ()| Box::pin(async { Ok(()) })).await)?;
+        Ok(store)
+    }
+
+    async fn read<A, R>(&self, reach: Reach, args: A, operation: Operation<A, R>) -> Result<R>
+    where
+        A: Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        self.run(Mode::Read, reach, args, operation).await
+    }
+
+    async fn write<A, R>(&self, reach: Reach, args: A, operation: Operation<A, R>) -> Result<R>
+    where
+        A: Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        self.run(Mode::Write, reach, args, operation).await
+    }
+
+    async fn run<A, R>(&self, mode: Mode, reach: Reach, args: A, operation: Operation<A, R>) -> Result<R>
+    where
+        A: Send + Sync + 'static,
+        R: Send + 'static,
+    {
+        let (pool, acquire_timeout, under_way) = (self.pool.clone(), self.acquire_timeout, self.under_way.clone());
+        let role = self.role.clone();
+        let task = self.runtime.spawn(async move {
+            let _under_way = under_way.read().await;
+            let mut conn = tokio::time::timeout(acquire_timeout, pool.get())
+                .await
+                .map_err(|_| unavailable("no connection was free in time"))?
+                .map_err(unavailable)?;
+            let mut outcome = transaction(&mut conn, mode, reach, role.as_deref(), &args, operation).await;
+            if outcome.as_ref().is_err_and(Failure::is_a_race) {
+                outcome = transaction(&mut conn, mode, reach, role.as_deref(), &args, operation).await;
+            }
+            outcome.map_err(Into::into)
+        });
+        task.await.unwrap_or_else(|stopped| Err(unavailable(stopped)))
+    }
+
+    /// Takes no more requests, and waits until those under way are answered.
+    async fn shut(&self) {
+        self.pool.close();
+        drop(self.under_way.write().await);
+    }
+}
+
+async fn transaction<A, R>(
+    conn: &mut Conn,
+    mode: Mode,
+    reach: Reach,
+    role: Option<&str>,
+    args: &A,
+    operation: Operation<A, R>,
+) -> Outcome<R> {
+    let begin = match mode {
+        Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    };
+    AnsiTransactionManager::begin_transaction_sql(conn, begin).await?;
+    let outcome = match name_tenant(conn, reach, role).await {
+        Ok(()) => operation(conn, args).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
+        Ok(done) => {
+            AnsiTransactionManager::commit_transaction(conn).await?;
+            Ok(done)
+        }
+        Err(failure) => {
+            // What went wrong is worth more than whether undoing it was heard; a connection that did not hear it is
+            // thrown away by the pool.
+            let _ = AnsiTransactionManager::rollback_transaction(conn).await;
+            Err(failure)
+        }
+    }
+}
+
+/// Row-level security shows only what this names, and nothing once the transaction is over. The role is taken on in
+/// the same breath: behind a pooler that lends connections by the transaction, what a session once said is not true of
+/// the next one.
+async fn name_tenant(conn: &mut Conn, reach: Reach, role: Option<&str>) -> Outcome<()> {
+    let Reach::Tenant(Tenant(number)) = reach else { return Ok(()) };
+    let tenants = set_config("selkie.tenants", format!("{{{number}}}"), true);
+    match role {
+        Some(role) => diesel::select((tenants, set_config("role", role, true))).execute(conn).await?,
+        None => diesel::select(tenants).execute(conn).await?,
+    };
+    Ok(())
+}
+
+/// Changes to one account happen one after the other. Not FOR UPDATE: that would also make everybody wait who inserts
+/// a row that refers to the account, and the key of an account never changes.
+async fn lock_account(conn: &mut Conn, tenant: Tenant, account: AccountNumber) -> Outcome<()> {
+    accounts::table
+        .find((tenant.0, account.0))
+        .select(accounts::account)
+        .for_no_key_update()
+        .first::<i64>(conn)
+        .await
+        .optional()?
+        .map(drop)
+        .ok_or(Failure::not_found("account"))
+}

@@ -1,0 +1,192 @@
+//! Both programs as people and scripts use them: arguments, files, JSON and exit codes.
+
+use std::path::{Path, PathBuf};
+
+use selkie_e2e::network::Network;
+use selkie_e2e::on_both_backends;
+use selkie_e2e::premises::Premises;
+use selkie_e2e::program::{self, ServerProcess};
+use serde_json::Value;
+
+const ANA: &str = "ana@example.org";
+const PASSWORD: &str = "seven silver swans sail";
+
+on_both_backends! {
+    /// From the greeting of an empty server to the end of the account, with nothing but the two programs.
+    async fn a_whole_life_at_the_command_line(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, "", &[]).await;
+        let desk = Desk::new(server.config());
+
+        // The server names the command that makes the first account, once.
+        let said = server.said_containing("--invite").await;
+        let invite = said.split("--invite ").nth(1).unwrap().split_whitespace().next().unwrap();
+        let sheet = desk.path("sheet.txt");
+        let sign_up = ["sign-up", ANA, "--server", &network.url(), "--invite", invite, "--password-file", &desk.password,
+            "--device-name", "laptop", "--sheet-file", &sheet, "--yes"];
+        desk.selkie("laptop", &sign_up).await.succeeds();
+        let accounts = desk.server(&["account", "list"]).await.succeeds();
+        assert_eq!(accounts[0]["login_name"], ANA);
+        assert_eq!(accounts[0]["role"], "owner");
+        let again = desk.selkie("tablet", &["sign-up", "bo@example.org", "--server", &network.url(), "--invite", invite,
+            "--password-file", &desk.password, "--sheet-file", &desk.path("other-sheet.txt"), "--yes"]).await;
+        again.fails_with(6);
+
+        // A second device, by what is on the sheet.
+        let text = std::fs::read_to_string(&sheet).unwrap();
+        let code = |kind: &str| text.split_whitespace().find(|word| word.starts_with(kind)).unwrap().to_owned();
+        let secret_key = desk.write("secret-key", &code("S1-"));
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--secret-key-file", &secret_key, "--device-name",
+            "phone", "--password-file"];
+        let wrong = desk.write("wrong", "seven silver swans sank");
+        desk.selkie("phone", &[&sign_in[..], &[&wrong]].concat()).await.fails_with(6);
+        desk.selkie("phone", &[&sign_in[..], &[&desk.password]].concat()).await.succeeds();
+        let devices = desk.selkie("laptop", &["devices"]).await.succeeds();
+        let phone = devices["devices"].as_array().unwrap().iter().find(|device| device["name"] == "phone").unwrap();
+
+        // It is sent away, and knows it.
+        let id = phone["id"].as_str().unwrap();
+        desk.selkie("laptop", &["devices", "revoke", id, "--password-file", &desk.password]).await.succeeds();
+        desk.selkie("phone", &["devices"]).await.fails_with(3);
+
+        // Suspended by the operator, and let in again.
+        desk.server(&["account", "suspend", ANA]).await.succeeds();
+        desk.selkie("laptop", &["sessions"]).await.fails_with(6);
+        desk.server(&["account", "resume", ANA]).await.succeeds();
+        desk.selkie("laptop", &["sessions"]).await.succeeds();
+
+        // A new password, then a new everything.
+        let new = desk.write("new", "eight golden geese graze");
+        let change = ["password", "change", "--password-file", &desk.password, "--new-password-file", &new];
+        desk.selkie("laptop", &change).await.succeeds();
+        let recovery_key = desk.write("recovery-key", &code("R1-"));
+        let newest = desk.write("newest", "nine bronze bears bathe");
+        let new_sheet = desk.path("new-sheet.html");
+        let recover = ["recover", ANA, "--server", &network.url(), "--recovery-key-file", &recovery_key,
+            "--password-file", &newest, "--sheet-file", &new_sheet, "--yes"];
+        desk.selkie("watch", &recover).await.succeeds();
+        assert!(std::fs::read_to_string(&new_sheet).unwrap().contains("R1-"));
+        desk.selkie("laptop", &["sessions"]).await.fails_with(3);
+
+        // And the end.
+        desk.selkie("watch", &["sign-out", "--wipe"]).await.succeeds();
+        drop(server);
+        desk.selkie("laptop", &["sign-in", ANA, "--password-file", &newest]).await.fails_with(4);
+    }
+
+    async fn an_operator_asks_how_it_stands(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let mut server = ServerProcess::start(&premises, &network, "", &[]).await;
+        let desk = Desk::new(server.config());
+        desk.server(&["migrate", "--check"]).await.succeeds();
+        desk.server(&["config", "check"]).await.succeeds();
+        desk.server(&["doctor"]).await.succeeds();
+        desk.server(&["tenant", "create", "acme", "--name", "Acme"]).await.succeeds();
+        let tenants = desk.server(&["tenant", "list"]).await.succeeds();
+        assert!(tenants.as_array().unwrap().iter().any(|tenant| tenant["slug"] == "acme"), "{tenants}");
+        let listen = server.address().to_string();
+        desk.server_with(&["healthcheck"], &[("SELKIE_SERVER__LISTEN", &listen)]).await.succeeds();
+        assert!(server.stop(), "a server that is asked to stop does so in good order");
+        desk.server_with(&["healthcheck"], &[("SELKIE_SERVER__LISTEN", &listen)]).await.fails_with(3);
+        let mistyped = [("SELKIE_SERVER__LISTN", "127.0.0.1:1")];
+        desk.server_with(&["config", "check"], &mistyped).await.fails_with(2);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_no_configuration_at_all_starts_and_says_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let network = Network::new().await;
+    // Everything but the port is as on an empty machine: two tests may not have the same one.
+    let server = ServerProcess::start_in(folder.path(), &network, &[("SELKIE_SERVER__LISTEN", "127.0.0.1:0")]).await;
+    let said = server.said_containing("--invite").await;
+    assert!(said.contains("selkie-data"), "{said}");
+    assert!(said.contains("master key"), "{said}");
+    assert!(folder.path().join("selkie-data/selkie.db").is_file());
+    let mode = |path: &str| {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::metadata(folder.path().join(path)).unwrap().permissions().mode() & 0o777
+    };
+    assert_eq!(mode("selkie-data"), 0o700);
+    assert_eq!(mode("selkie-data/selkie.db"), 0o600);
+    assert_eq!(mode("selkie-data/master.key"), 0o600);
+}
+
+/// Where somebody sits and types.
+struct Desk {
+    folder: tempfile::TempDir,
+    config: PathBuf,
+    /// A file with the password.
+    password: String,
+}
+
+/// How a command ended.
+struct Ended {
+    what: String,
+    output: std::process::Output,
+}
+
+impl Desk {
+    fn new(config: &Path) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut desk = Desk { folder, config: config.to_owned(), password: String::new() };
+        desk.password = desk.write("password", PASSWORD);
+        desk
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, text: &str) -> String {
+        let path = self.path(name);
+        std::fs::write(&path, format!("{text}\n")).unwrap();
+        path
+    }
+
+    /// `selkie`, on one of the devices.
+    async fn selkie(&self, device: &str, arguments: &[&str]) -> Ended {
+        let data = self.path(device);
+        self.run("selkie", [&["--json", "--data", &data], arguments].concat(), &[]).await
+    }
+
+    /// `selkie-server`, by its operator.
+    async fn server(&self, arguments: &[&str]) -> Ended {
+        self.server_with(arguments, &[]).await
+    }
+
+    async fn server_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
+        let config = self.config.to_str().unwrap().to_owned();
+        self.run("selkie-server", [&["--json", "--config", &config], arguments].concat(), variables).await
+    }
+
+    async fn run(&self, program: &'static str, arguments: Vec<&str>, variables: &[(&str, &str)]) -> Ended {
+        let owned = |text: &&str| (*text).to_owned();
+        let what = format!("{program} {}", arguments.join(" "));
+        let arguments: Vec<String> = arguments.iter().map(owned).collect();
+        let variables: Vec<(String, String)> =
+            variables.iter().map(|(name, value)| (owned(name), owned(value))).collect();
+        let folder = self.folder.path().to_owned();
+        let run = tokio::task::spawn_blocking(move || program::run(program, &arguments, &variables, &folder));
+        Ended { what, output: run.await.unwrap() }
+    }
+}
+
+impl Ended {
+    /// What it answered.
+    fn succeeds(self) -> Value {
+        let said = String::from_utf8_lossy(&self.output.stdout);
+        let complained = String::from_utf8_lossy(&self.output.stderr);
+        assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
+        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{}: not JSON ({error}):\n{said}", self.what))
+    }
+
+    fn fails_with(self, code: i32) {
+        let complained = String::from_utf8_lossy(&self.output.stderr);
+        assert_eq!(self.output.status.code(), Some(code), "{}\n{complained}", self.what);
+        assert!(!complained.is_empty(), "{} said nothing", self.what);
+        assert!(!complained.contains(PASSWORD));
+    }
+}

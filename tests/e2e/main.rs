@@ -1,0 +1,13 @@
+//! Everything together, told as stories. One binary, because linking the server and the client takes longer than most
+//! of what is told.
+
+mod accounts;
+mod bad_input;
+mod commands;
+mod crash;
+mod deletion;
+mod doors;
+mod malice;
+mod network;
+mod secrecy;
+mod timing;
