@@ -714,7 +714,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Tokio, for whom every wait is a short one.
+/// Tokio, for whom every pause is a short one. How long an answer may take is not a pause.
 #[derive(Debug)]
 struct Impatient;
 
@@ -724,7 +724,11 @@ impl Runtime for Impatient {
         selkie_client::TokioRuntime.run_apart(job);
     }
 
-    async fn sleep(&self, _: Duration) {
-        tokio::task::yield_now().await;
+    async fn sleep(&self, duration: Duration) {
+        if duration < Duration::from_secs(5) {
+            tokio::task::yield_now().await;
+        } else {
+            tokio::time::sleep(duration).await;
+        }
     }
 }
