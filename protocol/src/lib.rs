@@ -9,7 +9,7 @@
 //! |---|---|
 //! | [`id`], [`bytes`], [`name`] | names of things and of people; byte strings on the wire |
 //! | [`codec`] | the two faces of every message, CBOR and JSON |
-//! | [`session`], [`account`], [`link`], [`version`] | the messages, a module a noun |
+//! | [`session`], [`account`], [`link`], [`vault`], [`version`] | the messages, a module a noun |
 //! | [`error`] | the only errors that cross the wire |
 //! | [`mod@hash`], [`mod@kdf`], [`sign`] | labelled hashes, labelled keys, strict signatures |
 //! | [`account_log`] | the signed chain behind every person |
@@ -36,6 +36,7 @@ pub mod name;
 pub mod opaque;
 pub mod session;
 pub mod sign;
+pub mod vault;
 pub mod version;
 
 pub use bytes::{Bytes, Fixed};

@@ -10,6 +10,7 @@ use crate::http::{self, Connection, Connections, LastLook, Rooms, Settings};
 use crate::limits::Limits;
 use crate::secrets::{KeySource, MasterKey, MasterKeyError};
 use crate::store::{self, Identity, NewTenant, Store, StoreError};
+use crate::sync::HeadKey;
 use crate::tenancy::{DEFAULT_PLAN, Tenancy};
 use crate::tls::{Certificate, TlsError};
 use crate::{jobs, secrets, telemetry};
@@ -145,6 +146,7 @@ impl App {
             master: self.master.clone(),
             edges: self.edges.clone(),
             incarnation: self.identity.incarnation,
+            head_key: Arc::new(HeadKey::new(&self.master)),
             settings: Settings {
                 trusted_proxies: server.trusted_proxies.clone(),
                 body_timeout: http.body_timeout.as_duration(),

@@ -29,6 +29,8 @@ pub enum Purpose {
     SigningKey,
     /// Seals the secrets of authenticator apps.
     SecondFactor,
+    /// Signs what the server says of its vaults' logs.
+    HeadKey,
     /// Authenticates what a sign-up carries from its first step to its second.
     RegistrationToken,
     /// Authenticates the challenges that devices sign.
@@ -248,6 +250,7 @@ impl Purpose {
             Purpose::LoginState => b"login-state",
             Purpose::SigningKey => b"signing-key",
             Purpose::SecondFactor => b"second-factor",
+            Purpose::HeadKey => b"head-key",
             Purpose::RegistrationToken => b"registration-token",
             Purpose::Challenge => b"challenge",
             Purpose::RefreshToken => b"refresh-token",

@@ -288,6 +288,7 @@ impl World {
             software: "fake".into(),
             server_name: self.server_name.clone(),
             incarnation: Incarnation([1; 16]),
+            head_key: [0x4e; 32].into(),
             registration: RegistrationPolicy::Open,
             second_factors: vec!["totp".into()],
             limits: Limits {
@@ -295,6 +296,8 @@ impl World {
                 max_auth_body_bytes: 1 << 16,
                 max_log_entries: 16,
                 max_devices_per_account: 50,
+                max_push_bytes: 1 << 21,
+                max_push_changes: 256,
             },
         }
     }

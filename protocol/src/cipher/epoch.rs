@@ -23,12 +23,13 @@ use crate::account_log::KEM_PUBLIC_KEY_LENGTH;
 use crate::hash::Label;
 use crate::id::{UserId, VaultId};
 use crate::kdf::kdf;
-use crate::log::BACK_LINK_LENGTH;
+use crate::log::{BACK_LINK_LENGTH, WRAP_LENGTH};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A wrap of an epoch's key to one member.
-pub const EPOCH_WRAP_LENGTH: usize = ENCAPPED_LENGTH + 32 + 16;
+pub const EPOCH_WRAP_LENGTH: usize = WRAP_LENGTH;
+const _: () = assert!(WRAP_LENGTH == ENCAPPED_LENGTH + 32 + 16, "an encapsulated key, a key, a tag");
 
 const BACK: Purpose = Purpose("epoch-back");
 

@@ -225,6 +225,38 @@ impl Core {
         Ok(())
     }
 
+    /// Takes an entry that was checked before and stands next, to bring an older state up to date: nothing is checked
+    /// again but that it follows. CONTROL entries cannot be followed: a state is kept whenever one is taken.
+    pub fn follow(&mut self, entry: &Entry<'_>) -> Result<(), Refusal> {
+        let header = &entry.header;
+        let n = self.head.n + 1;
+        if header.vault != self.vault {
+            return Err(Refusal::OtherVault);
+        }
+        if matches!(entry.body, Body::Control(_)) {
+            return Err(Malformed("a control entry cannot be followed").into());
+        }
+        let hash = entry.hash();
+        self.check_device(header, &hash)?;
+        let confirms = self.check_confirmation(header)?;
+        let what = match entry.body {
+            Body::Checkpoint(_) => What::Checkpointed { verified: false, forgotten: Vec::new() },
+            _ => What::Heard,
+        };
+        let head = Head { n, h: chain(&self.head.h, n, &hash) };
+        let (user, device, dev_seq) = (header.user, header.device, header.dev_seq);
+        let step = Step {
+            effects: Effects { head, entry: hash, user, device, dev_seq, what, confirms },
+            before: self.head,
+            chain: DeviceChain { dev_seq, last: hash, n },
+            governance: None,
+            checkpoint_ok: header.checkpoint_ok,
+            touched: BTreeMap::new(),
+        };
+        self.commit(&step).expect("the step was made from this state, just now");
+        Ok(())
+    }
+
     fn may_write(&self, header: &Header) -> Result<(), Refusal> {
         let role = self.governance.member(&header.user).ok_or(Refusal::NotAMember)?.role;
         if role.may_write() { Ok(()) } else { Err(Refusal::NotAllowed(Denied::Role)) }

@@ -7,6 +7,7 @@ use crate::auth::Refusal;
 use crate::limits;
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
+use selkie_protocol::vault::RecordConflict;
 use selkie_protocol::{ErrorBody, ErrorCode, FieldProblem};
 use std::error::Error as StdError;
 
@@ -16,13 +17,14 @@ pub struct ApiError {
     pub code: ErrorCode,
     detail: Option<String>,
     fields: Vec<FieldProblem>,
+    conflicts: Vec<RecordConflict>,
     limit: Option<limits::Refused>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl ApiError {
     pub fn new(code: ErrorCode) -> Self {
-        ApiError { code, detail: None, fields: Vec::new(), limit: None, source: None }
+        ApiError { code, detail: None, fields: Vec::new(), conflicts: Vec::new(), limit: None, source: None }
     }
 
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -34,6 +36,11 @@ impl ApiError {
     pub fn field(field: &str, problem: &str) -> Self {
         let problem = FieldProblem { field: field.into(), problem: problem.into() };
         ApiError { fields: vec![problem], ..ApiError::new(ErrorCode::InvalidField) }
+    }
+
+    /// Records that were written meanwhile.
+    pub fn conflicts(conflicts: Vec<RecordConflict>) -> Self {
+        ApiError { conflicts, ..ApiError::new(ErrorCode::RecordConflict) }
     }
 
     /// What the framework itself refused, in our words.
@@ -75,6 +82,7 @@ impl ApiError {
         let mut body = ErrorBody::new(self.code, self.status().as_u16(), request_id);
         body.detail.clone_from(&self.detail);
         body.fields.clone_from(&self.fields);
+        body.conflicts.clone_from(&self.conflicts);
         body.retry_after = self.retry_after();
         body
     }
@@ -82,7 +90,9 @@ impl ApiError {
 
 fn status_of(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::BadRequest | ErrorCode::InvalidField | ErrorCode::LogEntryRefused => StatusCode::BAD_REQUEST,
+        ErrorCode::BadRequest | ErrorCode::InvalidField | ErrorCode::LogEntryRefused | ErrorCode::EntryRefused => {
+            StatusCode::BAD_REQUEST
+        }
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::SessionEnded
@@ -98,13 +108,22 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::RegistrationClosed
         | ErrorCode::InvitationRequired
         | ErrorCode::InvitationInvalid
-        | ErrorCode::LimitReached => StatusCode::FORBIDDEN,
+        | ErrorCode::LimitReached
+        | ErrorCode::QuotaExceeded => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::LoginNameTaken | ErrorCode::LogConflict | ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::LinkExpired => StatusCode::GONE,
+        ErrorCode::LoginNameTaken
+        | ErrorCode::LogConflict
+        | ErrorCode::Conflict
+        | ErrorCode::RecordConflict
+        | ErrorCode::StaleControl
+        | ErrorCode::StaleEpoch
+        | ErrorCode::DeviceSequence
+        | ErrorCode::BadSeen
+        | ErrorCode::RestoreRefused => StatusCode::CONFLICT,
+        ErrorCode::LinkExpired | ErrorCode::ResyncFromCheckpoint => StatusCode::GONE,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,

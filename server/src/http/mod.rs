@@ -35,6 +35,7 @@ use crate::config::Network;
 use crate::edges::Edges;
 use crate::limits::Limits;
 use crate::secrets::MasterKey;
+use crate::sync::HeadKey;
 use selkie_protocol::id::Incarnation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +49,7 @@ pub struct Rooms {
     pub master: Arc<MasterKey>,
     pub edges: Edges,
     pub incarnation: Incarnation,
+    pub head_key: Arc<HeadKey>,
     pub settings: Settings,
     pub connections: Arc<Connections>,
     /// A permit for each request that may be worked on at once; whoever finds none is told to come back.

@@ -16,6 +16,7 @@ mod open;
 mod postgres;
 mod schema;
 mod sqlite;
+mod vaults;
 
 use async_trait::async_trait;
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
@@ -23,6 +24,10 @@ use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId
 pub use open::{OpenError, Options, SchemaState, Wall, check_url, migrate, open, revert, state, wall};
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::session::Scope;
+pub use vaults::{
+    Announcement, Append, Bearings, CheckpointRow, LiveRow, NewChange, NewEntry, NewVault, PageLimits, Place, Question,
+    StoredFrame, VaultNumber, VaultRow, Vaults, WrapRow,
+};
 
 /// All that is remembered.
 pub trait Store: Server + Tenants + Accounts + Sessions + Factors + Links + Audit {}
