@@ -5,6 +5,8 @@
 mod cast;
 mod chain;
 mod checkpoints;
+mod follow;
+mod frames;
 mod governance;
 mod layout;
 mod malice;
