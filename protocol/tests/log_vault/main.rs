@@ -12,6 +12,7 @@ mod layout;
 mod malice;
 mod payloads;
 mod records;
+mod restore;
 mod schedules;
 mod snapshots;
 mod vectors;
