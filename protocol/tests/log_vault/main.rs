@@ -2,6 +2,7 @@
 //! `mal_NNN` are rows of the published list of attacks, as far as they need no network.
 #![cfg(feature = "seal")]
 
+mod book;
 mod cast;
 mod chain;
 mod checkpoints;
