@@ -2,8 +2,9 @@
 //! and putting back what a restored server has forgotten.
 //!
 //! Owns the shapes only. Entries and what travels beside them are byte strings here; their layouts and rules are in
-//! [`crate::log`]. The server's word about a log is a [`SignedHead`](crate::log::SignedHead), in every answer that
-//! shows a part of one, so that no answer can be taken back later.
+//! [`crate::log`]. Where an answer says how far a log goes, it says so in a [`SignedHead`](crate::log::SignedHead), so
+//! that it cannot be taken back later. The other answers need no such word: a poll is a hint to pull, and what control
+//! entries, wraps and pages hold is checked against the log.
 
 use crate::bytes::{Bytes, Fixed};
 use crate::id::{Incarnation, RecordId, UserId, VaultId};
@@ -18,8 +19,8 @@ pub type WrapBytes = Fixed<WRAP_LENGTH>;
 pub type PollState = Fixed<16>;
 
 wire! {
-    /// `POST /v1/vaults`: makes a vault. The frame is its CREATE entry; the wraps are for its creator. Answers
-    /// [`Pushed`].
+    /// `POST /v1/vaults`: makes a vault. The frame is its CREATE entry, with nothing beside it; the wraps are for its
+    /// creator. Answers [`Pushed`], with `n` = 1.
     pub struct CreateVault {
         pub frame: Bytes,
         pub wraps: Vec<Wrap>,
@@ -30,7 +31,8 @@ wire! {
     pub struct Push {
         /// A whole [`Frame`](crate::log::Frame).
         pub frame: Bytes,
-        /// With ADD_MEMBER and REMOVE_ROTATE: the epoch's key for those who are to have it.
+        /// With ADD_MEMBER and REMOVE_ROTATE: the key of the epoch that holds after the entry, for those who are to
+        /// have it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         pub wraps: Vec<Wrap>,
     }
@@ -38,20 +40,22 @@ wire! {
     /// Where the entry stands. It is on disk.
     pub struct Pushed {
         pub n: u64,
-        /// The head when this was answered: at `n` or after.
+        /// The head when this was answered: at `n` or after it.
         pub head: SignedHeadBytes,
     }
 
     /// `GET /v1/vaults/{vid}/log?after=n&max_entries=&max_bytes=&payloads=live`: what stands after a position, oldest
-    /// first. A page ends early by number or by bytes; it is never empty while there is more. Answers of restored
-    /// servers, whose head is below `after`, are empty and say so by their head. `payloads=live` leaves out what is
-    /// superseded.
+    /// first. A page ends early by number or by bytes; it is never empty while there is more. A server that was
+    /// restored and whose head is below `after` answers with no frames, and the head shows why. `payloads=live` leaves
+    /// out the payloads of changes that are superseded.
     pub struct LogFrames {
+        /// [`Frame`](crate::log::Frame)s of the positions `after + 1`, `after + 2` and so on.
         pub frames: Vec<Bytes>,
+        /// The head when this was answered, which may be further than this page goes.
         pub head: SignedHeadBytes,
     }
 
-    /// `GET /v1/vaults/{vid}/head`
+    /// `GET /v1/vaults/{vid}/head`: how far the log goes.
     pub struct VaultHead {
         pub head: SignedHeadBytes,
     }
@@ -108,12 +112,12 @@ wire! {
         /// The position of the CHECKPOINT entry.
         pub n: u64,
         pub entry: Bytes,
-        /// Entries that say the checkpoint is right, by people other than its author.
+        /// Entries that say the checkpoint is right, by people other than its author. There may be none.
         pub evidence: Vec<Bytes>,
-        /// Where the trail to it begins, and the chain value there.
+        /// Where the trail to it begins: 1024 positions before what it describes, or 0. And the chain value there.
         pub before_n: u64,
         pub before_h: Fixed<32>,
-        /// The hashes of the entries from there to right before the checkpoint, 32 bytes each.
+        /// The hashes of the entries after that, up to right before the checkpoint, 32 bytes each.
         pub entry_hashes: Bytes,
         /// The hashes of its pages, 32 bytes each.
         pub page_hashes: Bytes,

@@ -6,18 +6,20 @@
 //! ```text
 //! frame  := entry_len u32 | entry | beside u8 | ...
 //! beside 0: nothing
-//!        1: everything: the payloads of a DATA entry in order, or the note of a CHECKPOINT
+//!        1: everything: the payloads of a DATA entry in order, or the note of a CHECKPOINT that names one
 //!        2: some payloads: ceil(count / 8) bytes, bit i of byte i / 8 (lowest first) set for each that is there,
 //!           then those, in order; at least one is there and one is missing
 //! ```
 
+use super::checkpoint::MAX_NOTE;
 use super::core::Beside;
-use super::data::{Data, MAX_PAYLOADS};
+use super::data::{Data, MAX_CHANGES, MAX_PAYLOADS};
 use super::entry::{Body, Entry, MAX_ENTRY_LENGTH};
 use super::reader::{Malformed, Reader, u32_length};
 
-/// The longest frame there is.
-pub const MAX_FRAME_LENGTH: usize = 4 + MAX_ENTRY_LENGTH + 1 + 32 + MAX_PAYLOADS;
+/// The longest frame there is: the longest entry, a bit for every change, and all payloads or the note.
+pub const MAX_FRAME_LENGTH: usize = 4 + MAX_ENTRY_LENGTH + 1 + MAX_CHANGES.div_ceil(8) + MAX_PAYLOADS;
+const _: () = assert!(MAX_NOTE <= MAX_PAYLOADS, "a note is no longer than payloads are");
 
 const NOTHING: u8 = 0;
 const EVERYTHING: u8 = 1;
@@ -52,7 +54,7 @@ impl<'a> Frame<'a> {
             (_, NOTHING) => Carried::Nothing,
             (Body::Data(data), EVERYTHING | SOME) => Carried::Payloads(read_payloads(data, kind, &mut reader)?),
             (Body::Checkpoint(checkpoint), EVERYTHING) if checkpoint.note.is_some() => {
-                Carried::Note(reader.take(reader.rest().len())?)
+                Carried::Note(read_note(&mut reader)?)
             }
             _ => return Err(Malformed("nothing like that travels beside such an entry")),
         };
@@ -60,14 +62,15 @@ impl<'a> Frame<'a> {
         Ok(Frame { entry, beside })
     }
 
-    /// The entry's bytes alone, without looking into them.
+    /// The entry's bytes alone, without looking into them or at what is beside it.
     pub fn entry_bytes(bytes: &'a [u8]) -> Result<&'a [u8], Malformed> {
         let mut reader = Reader::new(bytes);
         let length = reader.u32()? as usize;
         reader.take(length)
     }
 
-    /// A frame of an entry with everything that belongs beside it.
+    /// A frame of an entry with everything that belongs beside it: all its payloads one after the other, or its note.
+    /// Nothing is checked here; [`Frame::parse`] does that.
     pub fn write(entry: &[u8], beside: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(4 + entry.len() + 1 + beside.len());
         out.extend_from_slice(&u32_length(entry.len()));
@@ -104,38 +107,46 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The frame with only those payloads that are there and to be kept.
+    /// The frame with only those payloads that are there and to be kept. A note stays.
     pub fn keeping(&self, keep: impl Fn(u16) -> bool) -> Vec<u8> {
-        let Carried::Payloads(payloads) = &self.beside else {
-            return match self.beside {
-                Carried::Note(note) => Self::write(self.entry.as_bytes(), note),
-                _ => Self::write(self.entry.as_bytes(), &[]),
-            };
+        let entry = self.entry.as_bytes();
+        let payloads = match &self.beside {
+            Carried::Nothing => return Self::write(entry, &[]),
+            Carried::Note(note) => return Self::write(entry, note),
+            Carried::Payloads(payloads) => payloads,
         };
         let kept: Vec<Option<&[u8]>> =
             (0..).zip(payloads).map(|(index, payload)| payload.filter(|_| keep(index))).collect();
-        let mut out = Self::write(self.entry.as_bytes(), &[]);
-        if kept.iter().all(Option::is_none) {
-            return out;
+        let bytes = kept.iter().flatten().copied().collect::<Vec<_>>().concat();
+        if bytes.is_empty() || kept.iter().all(Option::is_some) {
+            return Self::write(entry, &bytes);
         }
-        *out.last_mut().expect("a frame is not empty") = EVERYTHING;
-        if kept.iter().any(Option::is_none) {
-            *out.last_mut().expect("a frame is not empty") = SOME;
-            let start = out.len();
-            out.resize(start + kept.len().div_ceil(8), 0);
-            for (index, _) in kept.iter().enumerate().filter(|(_, payload)| payload.is_some()) {
-                out[start + index / 8] |= 1 << (index % 8);
-            }
+        let mut out = Vec::with_capacity(4 + entry.len() + 1 + kept.len().div_ceil(8) + bytes.len());
+        out.extend_from_slice(&u32_length(entry.len()));
+        out.extend_from_slice(entry);
+        out.push(SOME);
+        for eight in kept.chunks(8) {
+            out.push(eight.iter().rev().fold(0, |bits, payload| bits << 1 | u8::from(payload.is_some())));
         }
-        kept.into_iter().flatten().for_each(|payload| out.extend_from_slice(payload));
+        out.extend_from_slice(&bytes);
         out
+    }
+}
+
+/// A note to the end of the frame. An empty one would be a second way to say that there is none.
+fn read_note<'a>(reader: &mut Reader<'a>) -> Result<&'a [u8], Malformed> {
+    match reader.rest().len() {
+        0 => Err(Malformed("an empty note")),
+        length if length > MAX_NOTE => Err(Malformed("the note is too long")),
+        length => reader.take(length),
     }
 }
 
 fn read_payloads<'a>(data: &Data<'a>, kind: u8, reader: &mut Reader<'a>) -> Result<Vec<Option<&'a [u8]>>, Malformed> {
     let count = data.len();
     let there = if kind == SOME { reader.take(count.div_ceil(8))? } else { &[] };
-    let is_there = |index: usize| kind == EVERYTHING || there[index / 8] & (1 << (index % 8)) != 0;
+    let is_there =
+        |index: usize| kind == EVERYTHING || there.get(index / 8).is_some_and(|bits| bits & (1 << (index % 8)) != 0);
     let mut payloads = Vec::with_capacity(count);
     for change in data.changes() {
         let length = change.payload_length as usize;

@@ -79,7 +79,7 @@ pub use self::core::{
 };
 pub use bootstrap::{Arriving, Bootstrap, Trust};
 pub use checkpoint::{
-    Checkpoint, DeviceHead, DeviceHeads, Leaf, MAX_DEVICES, PAGE_SIZE, Pages, Root, read_note, write_note,
+    Checkpoint, DeviceHead, DeviceHeads, Leaf, MAX_DEVICES, MAX_NOTE, PAGE_SIZE, Pages, Root, read_note, write_note,
 };
 pub use control::{
     App, BACK_LINK_LENGTH, Control, Create, MAX_APP_LENGTH, MAX_REMOVED, Policy, RemoveRotate, WRAP_LENGTH,
