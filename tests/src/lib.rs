@@ -14,6 +14,7 @@ pub mod network;
 pub mod premises;
 pub mod program;
 pub mod s3;
+pub mod scribe;
 pub mod server;
 pub mod stories;
 pub mod tap;
