@@ -1,4 +1,5 @@
-//! What was acknowledged stays, in the order in which it was acknowledged, whoever else writes, reads or pulls the plug.
+//! What was acknowledged stays, in the order in which it was acknowledged, whoever else writes, reads or pulls the
+//! plug.
 //!
 //! The server is a process of its own and is killed, kill -9, while many write. Afterwards the log is verified entry by
 //! entry, with the very rules the clients run.

@@ -9,6 +9,7 @@ pub mod caller;
 pub mod canary;
 pub mod clock;
 pub mod device;
+pub mod measured;
 pub mod message;
 pub mod network;
 pub mod premises;

@@ -1,8 +1,9 @@
 //! People who write to vaults at the level of the wire, without the SDK: real keys, real seals, real signatures.
 //!
-//! Owns the making of accounts, devices, vaults and entries, and the asking. Cheap enough for thousands: only an account
-//! costs the stretching of a password; its further devices come in by link, which costs four requests; and a [`Pen`]
-//! writes on without having the log at hand. Knows nothing about what is a fair answer: it hands every one back.
+//! Owns the making of accounts, devices, vaults and entries, and the asking. Cheap enough for thousands: only an
+//! account costs the stretching of a password; its further devices come in by link, which costs four requests; and a
+//! [`Pen`] writes on without having the log at hand. Knows nothing about what is a fair answer: it hands every one
+//! back.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,7 +18,7 @@ use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
 use selkie_protocol::link::{LinkAnswer, LinkOpened, LinkRequest, LinkSession, OpenLink};
 use selkie_protocol::log::{
     App, Body, Control, Create, Data, Entry, Frame, Head, Header, Kind, NewChange, Refusal, Role, SignedHead, VaultLog,
-    first_header, signed,
+    chain, first_header, signed,
 };
 use selkie_protocol::name::LoginName;
 use selkie_protocol::session::{
@@ -376,6 +377,17 @@ impl Pen {
         if let Some(seen) = seen {
             self.next.seen = seen;
         }
+    }
+
+    /// Where the device stands.
+    pub fn seen(&self) -> Head {
+        self.next.seen
+    }
+
+    /// The entry will be the log's next one, because nobody else writes there: goes on to what follows it.
+    pub fn wrote_alone(&mut self, written: &Written) {
+        let Head { n, h } = self.next.seen;
+        self.wrote(written, Some(Head { n: n + 1, h: chain(&h, n + 1, &written.hash) }));
     }
 
     /// Pushes an entry and goes on to the next.
