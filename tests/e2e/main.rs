@@ -11,3 +11,4 @@ mod malice;
 mod network;
 mod secrecy;
 mod timing;
+mod vault_durability;
