@@ -48,23 +48,33 @@ mod password;
 mod qr;
 mod server;
 pub mod store;
+mod sync;
 pub mod transport;
 mod trust;
 mod untrusted;
+mod vault;
 
 pub use account::{
-    Account, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, Recover,
-    Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink,
+    Recover, Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};
-pub use error::{Error, Misbehaviour, Refusal, Result, SignInReason, WrongKey};
+pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;
 pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use selkie_protocol::account::{AccountState, TenantRole};
-pub use selkie_protocol::id::{DeviceId, SessionId, UserId};
+pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, VaultId};
+pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
+pub use sync::driver::SyncReport;
+pub use sync::replica::KeptTrust;
+pub use sync::settle::{NewestFirst, Settle, Settled};
+pub use vault::{
+    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
+    Verified,
+};

@@ -14,6 +14,7 @@
 //! | [`mod@hash`], [`mod@kdf`], [`sign`] | labelled hashes, labelled keys, strict signatures |
 //! | [`account_log`] | the signed chain behind every person |
 //! | [`log`] | the sealed log of a vault: layouts, and the rules both sides run |
+//! | [`record`] | what is inside a sealed change |
 //! | [`opaque`] | the one OPAQUE suite |
 //! | `cipher` | with `seal`: keys, wraps, codes |
 
@@ -34,6 +35,7 @@ pub mod log;
 mod message;
 pub mod name;
 pub mod opaque;
+pub mod record;
 pub mod session;
 pub mod sign;
 pub mod vault;

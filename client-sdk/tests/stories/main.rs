@@ -10,3 +10,4 @@ mod fake;
 mod links;
 mod sessions;
 mod stores;
+mod vaults;

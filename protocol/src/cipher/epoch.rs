@@ -74,6 +74,12 @@ impl EpochKey {
         EpochKey { vault, epoch, key: Secret::from_slice(key) }.if_committed(commitment)
     }
 
+    /// Back from the device's keystore, for an epoch that this device wanted to begin and that the log does not know
+    /// yet. Not to be used before the log commits to it.
+    pub fn uncommitted(vault: VaultId, epoch: u32, key: &[u8; 32]) -> Option<Self> {
+        (epoch > 0).then(|| EpochKey { vault, epoch, key: Secret::from_slice(key) })
+    }
+
     /// For the device's keystore.
     pub fn to_bytes(&self) -> Zeroizing<[u8; 32]> {
         self.key.to_bytes()
