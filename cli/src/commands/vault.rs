@@ -126,9 +126,7 @@ pub(super) async fn members(place: &Place<'_>, terminal: Terminal, args: &VaultN
         let me = if member.is_me { "  (you)" } else { "" };
         text.push_str(&format!("{}  {}{me}\n", member.user, role_word(member.role)));
     }
-    let object = |member: &selkie_client::Member| {
-        json!({ "user": member.user.to_string(), "role": role_word(member.role), "is_me": member.is_me })
-    };
+    let object = |member: &selkie_client::Member| json!({ "user": member.user.to_string(), "role": role_word(member.role), "is_me": member.is_me });
     terminal.answer(&text, &json!({ "members": members.iter().map(object).collect::<Vec<_>>() }));
     Ok(())
 }
@@ -318,7 +316,8 @@ fn role_word(role: Role) -> &'static str {
 }
 
 fn user(text: &str) -> anyhow::Result<UserId> {
-    text.parse().map_err(|_| Usage("a person is named by their user id: see `selkie whoami` on their device".into()).into())
+    text.parse()
+        .map_err(|_| Usage("a person is named by their user id: see `selkie whoami` on their device".into()).into())
 }
 
 fn done(terminal: Terminal, text: &str, user: UserId) {
