@@ -647,6 +647,10 @@ pub(crate) struct PutArgs {
 
     /// The record, to write it again [default: a new one]
     pub(crate) id: Option<String>,
+
+    /// Take the content from this file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
 }
 
 /// Show a record, or what it said before

@@ -12,3 +12,4 @@ mod network;
 mod secrecy;
 mod timing;
 mod vault_durability;
+mod vaults;

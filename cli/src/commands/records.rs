@@ -7,6 +7,7 @@ use crate::args::{PutArgs, RecordArgs, RecordsArgs, RemoveArgs};
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
+use anyhow::Context as _;
 use selkie_client::{Record, RecordId, RecordVersion};
 use serde_json::{Value, json};
 
@@ -15,7 +16,11 @@ pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -
     let (_, account) = place.account().await?;
     let vault = find(&account, &args.vault).await?;
     let id = args.id.as_deref().map_or_else(|| Ok(vault.new_record_id()), record_id)?;
-    vault.put(&args.collection, id, &stdin_bytes()?).await?;
+    let content = match &args.file {
+        Some(file) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
+        None => stdin_bytes()?,
+    };
+    vault.put(&args.collection, id, &content).await?;
     terminal.answer(&id.to_string(), &json!({ "id": id.to_string() }));
     Ok(())
 }
