@@ -31,6 +31,8 @@ pub enum Purpose {
     SecondFactor,
     /// Signs what the server says of its vaults' logs.
     HeadKey,
+    /// Makes what a poll says of all vaults at once.
+    PollState,
     /// Authenticates what a sign-up carries from its first step to its second.
     RegistrationToken,
     /// Authenticates the challenges that devices sign.
@@ -256,6 +258,7 @@ impl Purpose {
             Purpose::RefreshToken => b"refresh-token",
             Purpose::Enumeration => b"enumeration",
             Purpose::InvitationCode => b"invitation-code",
+            Purpose::PollState => b"poll-state",
             Purpose::LogSalt => b"log-salt",
         }
     }

@@ -3,6 +3,8 @@
 //! A person here does by hand what the SDK does for an app, so that a test can do any of it wrongly.
 
 pub(crate) mod counting;
+pub(crate) mod memory;
+pub(crate) mod writer;
 
 use crate::app::App;
 use crate::config::{Config, Secret};
