@@ -196,11 +196,25 @@ impl App {
     /// Puts another store behind the same doors.
     #[cfg(test)]
     pub(crate) async fn replace_store(&mut self, store: Arc<dyn Store>) {
-        let policy = policy(&self.config);
-        let auth = Auth::open(store.clone(), self.edges.clone(), policy, self.master.clone(), self.limits.clone());
-        self.auth = Arc::new(auth.await.expect("the same keys open again"));
+        self.auth = Arc::new(self.auth_on(store.clone()).await);
         self.tenancy = Tenancy::new(store.clone(), self.edges.clone(), Notices::nowhere());
         self.store = store;
+    }
+
+    /// The same, for a server that has its database to itself.
+    #[cfg(test)]
+    pub(crate) async fn replace_store_alone(&mut self, store: Arc<dyn Store>) {
+        let notices = Notices::below(&self.config.data.dir);
+        self.auth = Arc::new(self.auth_on(store.clone()).await.alone(notices.clone()));
+        self.tenancy = Tenancy::new(store.clone(), self.edges.clone(), notices);
+        self.store = store;
+    }
+
+    #[cfg(test)]
+    async fn auth_on(&self, store: Arc<dyn Store>) -> Auth {
+        let policy = policy(&self.config);
+        let auth = Auth::open(store, self.edges.clone(), policy, self.master.clone(), self.limits.clone());
+        auth.await.expect("the same keys open again")
     }
 
     pub fn limits(&self) -> &Limits {

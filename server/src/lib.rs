@@ -1,6 +1,7 @@
 //! The Selkie server: it orders and keeps what it cannot read.
 //!
-//! Three verbs: [`http`] translates, the middle ([`auth`], [`sync`], [`tenancy`], [`blobs`]) decides, [`store`] remembers.
+//! Three verbs: [`http`] translates, the middle ([`auth`], [`sync`], [`tenancy`], [`blobs`]) decides, [`store`]
+//! remembers.
 //! [`app`] is the only module that knows which implementation is behind which trait; [`edges`] hands in the clock and
 //! the dice.
 

@@ -86,6 +86,14 @@ impl House {
         counting
     }
 
+    /// The same, with sessions kept in memory as an embedded server does.
+    pub(crate) async fn count_store_calls_alone(&mut self) -> Arc<counting::Counting> {
+        let counting = Arc::new(counting::Counting::new(self.app.store.clone()));
+        let app = Arc::get_mut(&mut self.app).expect("nobody else holds the app yet");
+        app.replace_store_alone(counting.clone()).await;
+        counting
+    }
+
     /// An invitation for the default tenant.
     pub(crate) async fn invitation(&self) -> Private {
         let home = self.app.tenancy.named("home").await.unwrap().tenant;

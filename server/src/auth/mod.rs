@@ -130,7 +130,8 @@ impl Auth {
         Ok(Auth { store, edges, policy, master, limits, setups, signing, tokens, nobody })
     }
 
-    /// Keeps sessions in memory. Only where no other process changes them but the operator's commands, which leave word.
+    /// Keeps sessions in memory. Only where no other process changes them but the commands of the operator, which leave
+    /// word.
     #[must_use]
     pub fn alone(mut self, notices: Notices) -> Self {
         self.store.remember(notices);

@@ -1,8 +1,8 @@
 //! What is new in all vaults of an account, at the price of a look into memory.
 //!
 //! Owns the answer to a poll and its one rule: it is never older than the question. Where this process is the only one
-//! that writes, memory is as new as what anybody was told. Where others write, too, the store is asked: once for all who
-//! ask at the same time, and whoever comes while it is being asked waits for the next time.
+//! that writes, memory is as new as what anybody was told. Where others write, too, the store is asked: once for all
+//! who ask at the same time, and whoever comes while it is being asked waits for the next time.
 
 use super::author::Reader;
 use super::heads::{Standing, listed};
