@@ -99,7 +99,7 @@ impl App {
         let tenancy = Tenancy::new(store.clone(), edges.clone(), notices.clone());
         let head_key = Arc::new(HeadKey::new(&master));
         let logs = Logs::open(sync::Opening {
-            vaults: vaults_of(&store),
+            store: store.clone(),
             blobs: blobs.clone(),
             edges: edges.clone(),
             limits: limits.clone(),
@@ -362,20 +362,14 @@ fn policy(config: &Config) -> Policy {
 fn vault_policy(config: &Config) -> sync::Policy {
     let vaults = &config.vaults;
     sync::Policy {
-        max_vaults: Some(i64::from(vaults.max_per_account)),
+        max_vaults: i64::from(vaults.max_per_account),
         page_entries: vaults.page_entries,
         page_bytes: vaults.page_bytes.as_bytes() as u64,
-        history_ms: vaults.history.as_ms(),
         listeners: ListenerLimits {
             per_account: vaults.listeners_per_account as usize,
             per_address: vaults.listeners_per_address as usize,
         },
     }
-}
-
-#[cfg(test)]
-fn vaults_of(store: &Arc<dyn Store>) -> Arc<dyn store::Vaults> {
-    Arc::new(crate::testing::memory::MemoryVaults::new(store.clone()))
 }
 
 fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {

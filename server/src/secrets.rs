@@ -96,7 +96,8 @@ pub enum MasterKeyError {
 }
 
 const KEY_LENGTH: usize = 32;
-const FILE_NAME: &str = "master.key";
+/// Of the file in the data folder.
+pub(crate) const FILE_NAME: &str = "master.key";
 
 /// The only layout so far: version, 12 bytes that choose the key, 12 bytes nonce, ciphertext, tag. With 24 random bytes
 /// no server lives long enough to repeat them; 12 alone would be enough for some four thousand million values only.

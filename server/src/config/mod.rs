@@ -188,7 +188,6 @@ pub struct Vaults {
     pub max_per_account: u32,
     pub page_entries: u32,
     pub page_bytes: Size,
-    pub history: Period,
     pub listeners_per_account: u32,
     pub listeners_per_address: u32,
 }
@@ -329,7 +328,6 @@ impl Default for Vaults {
             max_per_account: 1_000,
             page_entries: 1_000,
             page_bytes: Size::kib(4 << 10),
-            history: Period::days(30),
             listeners_per_account: 32,
             listeners_per_address: 1_024,
         }

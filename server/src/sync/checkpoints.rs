@@ -37,10 +37,7 @@ impl Room {
         if checkpoint.at != known.head() {
             return Err(log::Refusal::BadSeen { seen: checkpoint.at.n, n: known.head().n + 1 }.into());
         }
-        let without = match (frame.beside(), checkpoint.note) {
-            (Beside::Note(note), Some(hash)) => log::read_note(note, &hash).map_err(log::Refusal::Malformed)?,
-            _ => Vec::new(),
-        };
+        let without = forgotten(frame, checkpoint)?;
         let _turn = self.counting.acquire().await.map_err(|_| Refusal::Overloaded)?;
         let root = self.root(at, checkpoint.at.n, &without).await?;
         Ok(Some(KnownRoot { at: checkpoint.at.n, without, root }))
@@ -54,5 +51,13 @@ impl Room {
             kept.for_each(|leaf| pages.push(leaf));
         }
         Ok(pages.finish().1)
+    }
+}
+
+/// The records a checkpoint leaves out for good, ascending.
+pub(super) fn forgotten(frame: &Frame<'_>, checkpoint: &Checkpoint<'_>) -> Result<Vec<RecordId>> {
+    match (frame.beside(), checkpoint.note) {
+        (Beside::Note(note), Some(hash)) => Ok(log::read_note(note, &hash).map_err(log::Refusal::Malformed)?),
+        _ => Ok(Vec::new()),
     }
 }

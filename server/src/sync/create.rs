@@ -33,6 +33,7 @@ impl Logs {
         let needed = HashMap::from([((author.tenant, author.user), create.anchor.index)]);
         let crowd = office.people.gather(needed).await?;
         let (core, effects) = Core::create(&frame.entry, &crowd.of(author.tenant))?;
+        let plan = self.room.tenant(author.tenant).await?;
         let wraps = rows(request.wraps);
         are_for_members(&wraps, core.governance())?;
         let new = NewVault {
@@ -42,7 +43,7 @@ impl Logs {
             entry: first_entry(&effects, request.frame.0.clone(), now),
             state: core.to_bytes(),
             wraps,
-            max_vaults: self.room.policy.max_vaults,
+            max_vaults: Some(plan.max_vaults.unwrap_or(self.room.policy.max_vaults)),
         };
         let vault = match office.vaults.create_vault(author.tenant, new).await {
             Err(StoreError::Refused(Refused::IdTaken(_))) => return self.created_before(caller, &effects, &core).await,

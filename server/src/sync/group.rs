@@ -18,10 +18,12 @@ use selkie_protocol::log::{self, Head};
 use selkie_protocol::vault::SignedHeadBytes;
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How often a vault's part is judged again because another server was faster.
-const ATTEMPTS: usize = 6;
+const ATTEMPTS: u32 = 24;
+/// After the first few times it waits a while first, at random up to this, so that two servers do not keep step.
+const LONGEST_PAUSE_MS: u64 = 32;
 /// How far back an entry that was pushed before is looked for.
 const LOOKBACK: u64 = 1_024;
 /// A group that is larger is judged where nobody waits for the thread.
@@ -61,7 +63,12 @@ pub(super) async fn settle(office: &Office, group: Vec<Batch>) {
     let pushes: usize = group.iter().map(|batch| batch.submissions.len()).sum();
     metrics::histogram!("selkie_push_group_size").record(pushes as f64);
     let mut left = group;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..ATTEMPTS {
+        if attempt > 1 {
+            let most = LONGEST_PAUSE_MS.min(1 << attempt.min(16));
+            let pause = u64::from_be_bytes(office.edges.bytes()) % most;
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
         left = office.attempt(left).await;
         if left.is_empty() {
             break;

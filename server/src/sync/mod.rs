@@ -45,6 +45,7 @@ pub mod wraps;
 pub use head_key::HeadKey;
 pub use hub::{Hint, ListenerLimits, Listening};
 pub use poll::PollKey;
+pub use prepare::blob_prefix;
 pub use refusal::{Refusal, Result};
 
 use crate::auth::Caller;
@@ -52,7 +53,7 @@ use crate::blobs::BlobStore;
 use crate::edges::Edges;
 use crate::limits::{Action, Key, Limits, PlanFactor};
 use crate::shelf::Shelf;
-use crate::store::{Place, Tenant, VaultNumber, Vaults};
+use crate::store::{Place, Store, Tenant, TenantRow, Tenants, VaultNumber, Vaults};
 use announcer::Announcer;
 use author::Reader;
 use desk::Desk;
@@ -71,18 +72,16 @@ use std::sync::Arc;
 /// What the people who run the server decided.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
-    /// Vaults an account may make.
-    pub max_vaults: Option<i64>,
+    /// Vaults an account may make where its tenant's plan says nothing.
+    pub max_vaults: i64,
     pub page_entries: u32,
     pub page_bytes: u64,
-    /// How long payloads stay that nothing refers to any more.
-    pub history_ms: i64,
     pub listeners: ListenerLimits,
 }
 
 /// What this room is given.
 pub struct Opening {
-    pub vaults: Arc<dyn Vaults>,
+    pub store: Arc<dyn Store>,
     pub blobs: Arc<dyn BlobStore>,
     pub edges: Edges,
     pub limits: Arc<Limits>,
@@ -105,6 +104,7 @@ pub struct Logs {
 /// What is shared by everything in here.
 struct Room {
     office: Arc<Office>,
+    tenants: Arc<dyn Tenants>,
     blobs: Arc<dyn BlobStore>,
     policy: Policy,
     /// Names of vaults never change.
@@ -123,7 +123,8 @@ const EVIDENCE_ROOM: usize = 1 << 20;
 impl Logs {
     /// Opens the room on the runtime of whoever opens it.
     pub fn open(opening: Opening) -> Self {
-        let Opening { vaults, blobs, edges, limits, head_key, poll_key, incarnation, policy, alone } = opening;
+        let Opening { store, blobs, edges, limits, head_key, poll_key, incarnation, policy, alone } = opening;
+        let vaults: Arc<dyn Vaults> = store.clone();
         let hub = Arc::new(Hub::new(policy.listeners));
         let announcer = (!alone).then(|| Announcer::open(vaults.clone(), &hub));
         let news = News { heads: alone.then(Heads::default), hub, announcer };
@@ -133,6 +134,7 @@ impl Logs {
         let office = Arc::new(Office { vaults, edges, head_key, incarnation, people, cores, news });
         let room = Room {
             office: office.clone(),
+            tenants: store,
             blobs,
             policy,
             names: Shelf::new(NAMES_ROOM),
@@ -164,6 +166,11 @@ impl Room {
         let row = self.office.vaults.vault(tenant, vid).await?.ok_or(Refusal::NotFound("vault"))?;
         self.names.put((tenant, vid), row.vault, NAME_WEIGHT);
         Ok(Place { tenant, vault: row.vault })
+    }
+
+    async fn tenant(&self, tenant: Tenant) -> Result<TenantRow> {
+        let all = self.tenants.tenants().await?;
+        all.into_iter().find(|row| row.tenant == tenant).ok_or(Refusal::NotFound("tenant"))
     }
 
     /// The state of a vault now, for one of its members.

@@ -3,12 +3,14 @@
 //! Owns the layout of the pages there and the chore that writes them. A page is kept in parts of about a megabyte, so
 //! that an answer is one part. The pages are hashed as they are written and held against what was signed.
 
+use super::checkpoints::forgotten;
 use super::leaves::{Bounds, Found, Leaves};
 use super::pull::stored_frame;
 use super::refusal::{Refusal, Result};
 use super::{Logs, Room};
 use crate::blobs::{BlobError, BlobKey, BlobPrefix, NotABlobKey};
-use crate::store::{CheckpointRow, PageLimits, Place};
+use crate::store::{CheckpointRow, PageLimits, Place, Tenant, VaultNumber};
+use selkie_protocol::id::RecordId;
 use selkie_protocol::log::{Body, Leaf, PAGE_SIZE, PageItem, Pages, Root};
 use selkie_protocol::vault::CheckpointItems;
 use selkie_protocol::{Bytes, Face};
@@ -64,11 +66,11 @@ impl Room {
         let (stored, _) = self.office.vaults.entries_after(at, n - 1, limits).await?;
         let stored = stored.first().filter(|stored| stored.n == n);
         let stored = stored.ok_or_else(|| Refusal::broken("a checkpoint is not where it was"))?;
-        let expected = match &stored_frame(&stored.frame)?.entry.body {
-            Body::Checkpoint(checkpoint) => checkpoint.root,
-            _ => return Err(Refusal::broken("a checkpoint is not where it was")),
+        let frame = stored_frame(&stored.frame)?;
+        let Body::Checkpoint(checkpoint) = &frame.entry.body else {
+            return Err(Refusal::broken("a checkpoint is not where it was"));
         };
-        let page_hashes = self.write_pages(at, n, expected).await?;
+        let page_hashes = self.write_pages(at, n, checkpoint.root, &forgotten(&frame, checkpoint)?).await?;
         let forgotten = self.office.vaults.add_checkpoint(at, CheckpointRow { n, page_hashes }, KEPT).await?;
         for old in forgotten {
             self.blobs.delete_prefix(&checkpoint_prefix(at, old)?).await?;
@@ -78,12 +80,12 @@ impl Room {
     }
 
     /// Returns the hashes of the pages, once they are the ones that were signed.
-    async fn write_pages(&self, at: Place, n: u64, expected: Root) -> Result<Vec<u8>> {
+    async fn write_pages(&self, at: Place, n: u64, expected: Root, without: &[RecordId]) -> Result<Vec<u8>> {
         let mut leaves = Leaves::new(&*self.office.vaults, at, n - 1, WINDOW);
         let mut pages = Pages::default();
         let mut part = Part::default();
         while let Some(window) = leaves.next(laid_out).await? {
-            for item in window {
+            for item in window.into_iter().filter(|item| without.binary_search(&item.leaf.record).is_err()) {
                 pages.push(&item.leaf);
                 if let Some(full) = part.is_full_before(&item) {
                     self.write_part(at, n, full).await?;
@@ -199,6 +201,11 @@ impl Part {
         let (items, payloads) = items.into_iter().map(|item| (Bytes(item.item), Bytes(item.payload))).unzip();
         Written { page, first, items: CheckpointItems { items, payloads, more } }
     }
+}
+
+/// Where everything of a vault is that is not in the database.
+pub fn blob_prefix(tenant: Tenant, vault: VaultNumber) -> BlobPrefix {
+    BlobPrefix::below(tenant.0, &["vaults", &vault.0.to_string()]).expect("both are plain words")
 }
 
 fn checkpoint_words(at: Place, n: u64) -> [String; 4] {

@@ -3,8 +3,10 @@
 mod beginning;
 mod crowd;
 mod refusals;
+mod replicas;
 
 use super::Refusal;
+use crate::config::Config;
 use crate::testing::House;
 use crate::testing::writer::{Writer, record};
 use selkie_protocol::log;
@@ -12,13 +14,14 @@ use selkie_protocol::log::SignedHead;
 
 /// A house in which nobody is told to slow down.
 async fn house() -> House {
-    House::open_with(|config| {
-        let off = || "off".parse().unwrap();
-        let limits = &mut config.limits;
-        (limits.push_per_account, limits.pull_per_account, limits.poll_per_account) = (off(), off(), off());
-        limits.checkpoint_per_account = off();
-    })
-    .await
+    House::open_with(quiet).await
+}
+
+fn quiet(config: &mut Config) {
+    let off = || "off".parse().unwrap();
+    let limits = &mut config.limits;
+    (limits.push_per_account, limits.pull_per_account, limits.poll_per_account) = (off(), off(), off());
+    limits.checkpoint_per_account = off();
 }
 
 fn rule(refusal: Refusal) -> log::Refusal {
