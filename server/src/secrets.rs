@@ -31,6 +31,8 @@ pub enum Purpose {
     SecondFactor,
     /// Signs what the server says of its vaults' logs.
     HeadKey,
+    /// Makes what a poll says of all vaults at once.
+    PollState,
     /// Authenticates what a sign-up carries from its first step to its second.
     RegistrationToken,
     /// Authenticates the challenges that devices sign.
@@ -94,7 +96,8 @@ pub enum MasterKeyError {
 }
 
 const KEY_LENGTH: usize = 32;
-const FILE_NAME: &str = "master.key";
+/// Of the file in the data folder.
+pub(crate) const FILE_NAME: &str = "master.key";
 
 /// The only layout so far: version, 12 bytes that choose the key, 12 bytes nonce, ciphertext, tag. With 24 random bytes
 /// no server lives long enough to repeat them; 12 alone would be enough for some four thousand million values only.
@@ -256,6 +259,7 @@ impl Purpose {
             Purpose::RefreshToken => b"refresh-token",
             Purpose::Enumeration => b"enumeration",
             Purpose::InvitationCode => b"invitation-code",
+            Purpose::PollState => b"poll-state",
             Purpose::LogSalt => b"log-salt",
         }
     }

@@ -61,7 +61,12 @@ impl Auth {
     /// The files first, so that nothing is left without an owner.
     async fn delete_account(&self, tenant: Tenant, account: AccountNumber, blobs: &dyn BlobStore) -> Result<()> {
         let files = blob_prefix(tenant, self.store.account(tenant, account).await?.uuid);
-        blobs.delete_prefix(&files).await.map_err(|failed| Refusal::Unavailable(Box::new(failed)))?;
+        let gone = |failed| Refusal::Unavailable(Box::new(failed));
+        blobs.delete_prefix(&files).await.map_err(gone)?;
+        for vault in self.store.vaults_left_empty_by(tenant, account).await? {
+            blobs.delete_prefix(&crate::sync::blob_prefix(tenant, vault.vault)).await.map_err(gone)?;
+        }
+        while self.store.empty_vaults_left_by(tenant, account).await? {}
         Ok(self.store.delete_account(tenant, account, self.audit("account_deleted", None)).await?)
     }
 }

@@ -87,7 +87,10 @@ impl Auth {
     async fn rotate(&self, token: &RefreshToken, row: SessionRow, request: &Refresh, now: i64) -> Result<Tokens> {
         self.verify_device_signed(&row, request)?;
         let idle_until = self.life(row.device.is_some(), now).idle_expires_at.min(row.life.expires_at);
-        let moved = self.store.rotate_session(token.tenant, token.session, token.generation, now, idle_until).await?;
+        let moved = self
+            .store
+            .rotate_session(token.tenant, row.account, token.session, token.generation, now, idle_until)
+            .await?;
         // If not, another request with the same token was faster by a breath: its answer holds for this one, too.
         let row = self.store.session(token.tenant, token.session).await?.ok_or(Refusal::SessionEnded)?;
         must_stand(&row, now)?;

@@ -6,8 +6,9 @@ use super::{Auth, Refusal, Result};
 use crate::limits::{Action, Key};
 use crate::store::{AccountNumber, AccountState, EndSessions, NewSession, Scope, SessionLife, SessionRow, Tenant};
 use selkie_protocol::account::{Session, Sessions};
-use selkie_protocol::id::{DeviceId, SessionId};
+use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use selkie_protocol::session::{SignOut, SignOutScope, Tokens};
+use std::sync::Arc;
 
 /// How long a recovery may take.
 const RECOVERY_MS: i64 = 15 * 60_000;
@@ -24,6 +25,8 @@ pub struct Caller {
     pub(super) device: Option<DeviceId>,
     pub(super) scope: Scope,
     pub(super) auth_time: i64,
+    pub(super) user: Option<UserId>,
+    pub(super) app: Option<Arc<str>>,
 }
 
 impl Caller {
@@ -35,11 +38,47 @@ impl Caller {
         self.tenant.0
     }
 
+    pub fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    pub fn account(&self) -> AccountNumber {
+        self.account
+    }
+
+    /// The public name of the person; a bare account has none yet.
+    pub fn user(&self) -> Option<UserId> {
+        self.user
+    }
+
+    /// The device the session is bound to.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.device
+    }
+
+    /// The app the session was opened for.
+    pub fn app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
+    /// Not one that a recovery opened.
+    pub fn is_full(&self) -> bool {
+        self.scope == Scope::Full
+    }
+
     pub(super) fn must_be_full(&self) -> Result<()> {
         match self.scope {
             Scope::Full => Ok(()),
             Scope::Recovery => Err(Refusal::Forbidden("a recovery sets a new password and nothing else")),
         }
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// The same person at another device.
+    pub(crate) fn on_device(&self, device: DeviceId) -> Self {
+        Caller { device: Some(device), ..self.clone() }
     }
 }
 
@@ -72,13 +111,14 @@ pub(super) struct Opening {
 impl Auth {
     /// Says who sent a request.
     pub async fn authenticate(&self, access_token: &str) -> Result<Caller> {
-        let claims = self.verify_access_token(access_token).await?;
+        let claims = self.verified_claims(access_token).await?;
         let tenant = Tenant(claims.tid);
-        let row = self.store.session(tenant, claims.sid).await?.ok_or(Refusal::SessionEnded)?;
+        let now = self.edges.now_ms();
+        let row = self.store.known_session(tenant, claims.sid, now).await?.ok_or(Refusal::SessionEnded)?;
         if row.account_uuid.to_string() != claims.sub {
             return Err(Refusal::Unauthenticated);
         }
-        must_stand(&row, self.edges.now_ms())?;
+        must_stand(&row, now)?;
         Ok(Caller {
             tenant,
             account: row.account,
@@ -87,7 +127,18 @@ impl Auth {
             device: row.device,
             scope: row.scope,
             auth_time: row.auth_time,
+            user: row.uid,
+            app: row.app.as_deref().map(Arc::from),
         })
+    }
+
+    /// Whether the session of a request that goes on and on still stands. Where it cannot be asked, it does.
+    pub async fn may_go_on(&self, caller: &Caller) -> bool {
+        let now = self.edges.now_ms();
+        match self.store.known_session(caller.tenant, caller.session, now).await {
+            Ok(row) => row.is_some_and(|row| must_stand(&row, now).is_ok()),
+            Err(_) => true,
+        }
     }
 
     /// What changes keys, or the account itself, wants the password again and not too often.

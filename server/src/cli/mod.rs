@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to whoever typed it")]
 
 mod account;
+mod backup;
 mod config;
 mod doctor;
 mod healthcheck;
@@ -60,6 +61,9 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Asks a running server whether it is ready.
     Healthcheck(healthcheck::Arguments),
+    /// Makes and restores backups.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Shows the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -100,6 +104,7 @@ pub async fn run() -> ExitCode {
         Command::Doctor => doctor::run(&context).await,
         Command::Migrate(arguments) => migrate::run(&context, arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(&context, arguments).await,
+        Command::Backup(command) => backup::run(&context, command).await,
         Command::Config(command) => config::run(&context, command),
     };
     match outcome {

@@ -25,7 +25,7 @@ pub(super) async fn capabilities(door: Door, _: Nothing) -> Result<Capabilities,
             max_auth_body_bytes: rooms.settings.auth_body_limit as u64,
             max_log_entries: MAX_LOG_ENTRIES,
             max_devices_per_account: MAX_DEVICES,
-            max_push_bytes: MAX_FRAME_LENGTH as u64,
+            max_push_bytes: MAX_FRAME_LENGTH.min(rooms.settings.push_body_limit) as u64,
             max_push_changes: MAX_CHANGES as u32,
         },
     })

@@ -4,9 +4,10 @@
 //! once, with everything behind it; the caller gets the request's id.
 
 use crate::auth::Refusal;
-use crate::limits;
+use crate::{limits, sync};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
+use selkie_protocol::log;
 use selkie_protocol::vault::RecordConflict;
 use selkie_protocol::{ErrorBody, ErrorCode, FieldProblem};
 use std::error::Error as StdError;
@@ -163,6 +164,57 @@ impl From<Refusal> for ApiError {
             Refusal::Unavailable(source) => ApiError { source: Some(source), ..ApiError::new(ErrorCode::Unavailable) },
             Refusal::Broken(source) => ApiError { source: Some(source), ..ApiError::new(ErrorCode::Internal) },
         }
+    }
+}
+
+impl From<sync::Refusal> for ApiError {
+    fn from(refusal: sync::Refusal) -> Self {
+        use sync::Refusal as R;
+        let detail = |code, detail: String| ApiError::new(code).with_detail(detail);
+        match refusal {
+            R::NotFound(what) => detail(ErrorCode::NotFound, format!("no such {what}")),
+            R::Forbidden(what) => detail(ErrorCode::Forbidden, what.to_owned()),
+            R::Invalid { field, problem } => ApiError::field(field, &problem),
+            R::Rule(rule) => ApiError::from(rule),
+            R::RestoreRefused(why) => detail(ErrorCode::RestoreRefused, why.to_owned()),
+            R::QuotaExceeded => ApiError::new(ErrorCode::QuotaExceeded),
+            R::LimitReached(what) => detail(ErrorCode::LimitReached, what.to_owned()),
+            R::Conflict(what) => detail(ErrorCode::Conflict, what.to_owned()),
+            R::TooMany(limit) => ApiError::from(limit),
+            R::Overloaded => ApiError::new(ErrorCode::Overloaded),
+            R::Unavailable(source) => {
+                ApiError { source: Some(Box::new(source)), ..ApiError::new(ErrorCode::Unavailable) }
+            }
+            R::Broken(source) => ApiError { source: Some(Box::new(source)), ..ApiError::new(ErrorCode::Internal) },
+        }
+    }
+}
+
+/// The rules of a vault's log, where an honest client can meet them. Others it can only break.
+impl From<log::Refusal> for ApiError {
+    fn from(rule: log::Refusal) -> Self {
+        use log::Refusal as R;
+        let code = match &rule {
+            R::NotAMember => return ApiError::new(ErrorCode::NotFound).with_detail("no such vault"),
+            R::Conflict(conflicts) => {
+                let conflicts = conflicts.iter().map(|conflict| RecordConflict {
+                    rid: conflict.record,
+                    heads: conflict.heads.iter().map(|head| head.0.into()).collect(),
+                });
+                return ApiError::conflicts(conflicts.collect());
+            }
+            R::StaleControl => ErrorCode::StaleControl,
+            R::StaleEpoch { .. } => ErrorCode::StaleEpoch,
+            R::Repeated { .. } | R::DeviceSequence { .. } | R::DevicePrevious => ErrorCode::DeviceSequence,
+            R::BadSeen { .. } | R::Fork { .. } => ErrorCode::BadSeen,
+            // It names a person, which an error need not.
+            R::AccountLogNeeded { .. } | R::AccountForked { .. } => {
+                let why = "an anchor is not in the account log that this server has";
+                return ApiError::new(ErrorCode::EntryRefused).with_detail(why);
+            }
+            _ => ErrorCode::EntryRefused,
+        };
+        ApiError::new(code).with_detail(rule.to_string())
     }
 }
 

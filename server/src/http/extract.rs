@@ -45,8 +45,16 @@ impl Door {
         &self.rooms
     }
 
+    pub(super) fn rooms_handle(&self) -> web::Data<Rooms> {
+        self.rooms.clone()
+    }
+
     pub fn auth(&self) -> &crate::auth::Auth {
         &self.rooms.auth
+    }
+
+    pub fn logs(&self) -> &crate::sync::Logs {
+        &self.rooms.logs
     }
 
     /// A part of the path.

@@ -20,6 +20,7 @@ mod vaults;
 
 use async_trait::async_trait;
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
+use std::path::Path;
 
 pub use open::{OpenError, Options, SchemaState, Wall, check_url, migrate, open, revert, state, wall};
 pub use selkie_protocol::account::{AccountState, TenantRole};
@@ -30,8 +31,8 @@ pub use vaults::{
 };
 
 /// All that is remembered.
-pub trait Store: Server + Tenants + Accounts + Sessions + Factors + Links + Audit {}
-impl<T: Server + Tenants + Accounts + Sessions + Factors + Links + Audit> Store for T {}
+pub trait Store: Server + Tenants + Accounts + Sessions + Factors + Links + Audit + Vaults {}
+impl<T: Server + Tenants + Accounts + Sessions + Factors + Links + Audit + Vaults> Store for T {}
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -110,6 +111,11 @@ pub trait Server: Send + Sync {
     /// Deletes what has expired (sign-ins and links under way, invitations, sessions `keep_ended_ms` after they ended
     /// or expired) in every tenant, in bounded steps. Returns how many rows went.
     async fn sweep(&self, now: Millis, keep_ended_ms: i64) -> Result<u64>;
+    /// Begins another life of the database, after it was restored from a backup.
+    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()>;
+    /// Writes a consistent copy of the whole database to a file that does not exist yet, while the store is in use.
+    /// A database that has its own means says so in the source of a [`StoreError::Internal`].
+    async fn copy_to(&self, file: &Path) -> Result<()>;
     /// Takes no more requests, lets those under way finish, and lets go of the database.
     async fn close(&self);
 }
@@ -176,6 +182,10 @@ pub struct TenantRow {
     /// The plan's limits; `None` is unlimited.
     pub max_accounts: Option<i64>,
     pub max_devices: Option<i64>,
+    pub max_vaults: Option<i64>,
+    pub max_bytes: Option<i64>,
+    /// How long superseded payloads stay; `None` is for ever.
+    pub history_days: Option<i64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -246,7 +256,8 @@ pub trait Accounts: Send + Sync {
     async fn cancel_deletion(&self, tenant: Tenant, account: AccountNumber, audit: NewAudit) -> Result<()>;
     /// Accounts whose hour has come, a bounded number.
     async fn due_deletions(&self, tenant: Tenant, now: Millis, limit: u32) -> Result<Vec<AccountNumber>>;
-    /// Removes every row of the account. Its files are removed before, by the caller.
+    /// Removes every row of the account, and the vaults that nobody is left in. Its files are removed before, by the
+    /// caller. Where others stay, a copy of its public log stays with them (docs/decisions/0008).
     async fn delete_account(&self, tenant: Tenant, account: AccountNumber, audit: NewAudit) -> Result<()>;
 }
 

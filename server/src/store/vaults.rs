@@ -33,6 +33,15 @@ pub trait Vaults: Send + Sync {
     async fn vault(&self, tenant: Tenant, vid: VaultId) -> Result<Option<VaultRow>>;
     /// The vaults an account is a member of, oldest first.
     async fn vaults_of(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>>;
+    /// Vaults that nobody is left in once this account is gone, oldest first: [`delete_account`] removes them with
+    /// everything. Their pages are removed before, by the caller.
+    ///
+    /// [`delete_account`]: super::Accounts::delete_account
+    async fn vaults_left_empty_by(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>>;
+    /// Removes some of what is in those vaults, in one bounded step, and returns whether there is more: a log of
+    /// millions of entries does not go in one transaction. For an account that is about to be deleted, and no other:
+    /// what is left of its vaults after this is no log any more.
+    async fn empty_vaults_left_by(&self, tenant: Tenant, account: AccountNumber) -> Result<bool>;
     /// The head positions of many vaults, of any tenants, in the order asked: one round trip. 0 for one that is gone.
     async fn positions(&self, vaults: Vec<Place>) -> Result<Vec<u64>>;
 

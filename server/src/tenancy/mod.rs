@@ -4,6 +4,7 @@
 //! passwords or of keys.
 
 use crate::edges::Edges;
+use crate::notices::Notices;
 use crate::store::{AccountNumber, AccountRow, InvitationRow, NewAudit, NewTenant, Store, StoreError, TenantRow};
 use std::sync::Arc;
 
@@ -33,6 +34,8 @@ pub enum Refusal {
     NotASlug(#[from] NotASlug),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("it is done, but a server that runs on the same data may not know of it for some minutes")]
+    Unnoticed(#[from] std::io::Error),
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -42,6 +45,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 pub struct Tenancy {
     store: Arc<dyn Store>,
     edges: Edges,
+    notices: Notices,
 }
 
 impl Slug {
@@ -58,8 +62,9 @@ impl Slug {
 }
 
 impl Tenancy {
-    pub fn new(store: Arc<dyn Store>, edges: Edges) -> Self {
-        Tenancy { store, edges }
+    /// Word of what ends somebody's sessions is left in `notices`.
+    pub fn new(store: Arc<dyn Store>, edges: Edges, notices: Notices) -> Self {
+        Tenancy { store, edges, notices }
     }
 
     pub async fn create(&self, slug: &str, name: &str) -> Result<TenantRow> {
@@ -85,7 +90,8 @@ impl Tenancy {
     pub async fn set_suspended(&self, slug: &str, suspended: bool) -> Result<()> {
         let tenant = self.named(slug).await?.tenant;
         let action = if suspended { "tenant_suspended" } else { "tenant_resumed" };
-        Ok(self.store.set_tenant_suspended(tenant, suspended, self.audit(action)).await?)
+        self.store.set_tenant_suspended(tenant, suspended, self.audit(action)).await?;
+        Ok(self.notices.leave()?)
     }
 
     /// Every account of a tenant, in the order they were made.
@@ -117,7 +123,8 @@ impl Tenancy {
         changed.map_err(|error| match error {
             StoreError::NotFound(_) => Refusal::NoSuchAccount { tenant: slug.to_owned() },
             error => error.into(),
-        })
+        })?;
+        Ok(self.notices.leave()?)
     }
 
     pub async fn invitations(&self, slug: &str) -> Result<Vec<InvitationRow>> {

@@ -17,10 +17,12 @@ mod model;
 mod people;
 mod races;
 mod random;
+mod scribe;
 mod server;
 mod sessions;
 mod tenants;
 mod trouble;
+mod vaults;
 
 use house::House;
 use people::*;

@@ -2,7 +2,7 @@
 //!
 //! How accounts come to be is in `registration`, how they change in `changes`.
 
-use super::{Backend, Conn, Reach, audit, changes, lock_account, registration, sessions};
+use super::{Backend, Conn, Reach, audit, changes, lock_account, registration, sessions, vaults};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{account_log, accounts, credentials, devices, keybag, login_state, second_factors, tenants};
@@ -438,11 +438,12 @@ async fn due(conn: &mut Conn, (tenant, now, limit): &(Tenant, Millis, u32)) -> O
 }
 
 /// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way are not tied to it
-/// by a key (see the schema). The row itself goes while the tenant's is held: a registration that wants the same name
+/// by a key (see the schema), and vaults may be others' as well. The row itself goes while the tenant's is held: a registration that wants the same name
 /// holds the tenant's, too, and so never waits for a row that waits for it.
 async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumber, NewAudit)) -> Outcome<()> {
     lock(conn, *tenant, *account).await?;
     let subject = audit::subject_of(conn, *tenant, *account).await?;
+    vaults::people::depart(conn, *tenant, *account).await?;
     diesel::update(tenants::table.find(tenant.0))
         .set(tenants::accounts.eq(tenants::accounts - 1))
         .execute(conn)

@@ -2,7 +2,7 @@
 
 use super::{Backend, Conn, Reach, tenants};
 use crate::store::columns;
-use crate::store::failure::Outcome;
+use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{invitations, links, login_state, opaque_setup, server_meta, sessions, signing_keys};
 use crate::store::{Identity, Millis, NewTenant, Result, SealedKey, Server, Tenant};
 use async_trait::async_trait;
@@ -10,6 +10,7 @@ use diesel::{ExpressionMethods as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
 use futures_util::FutureExt as _;
 use selkie_protocol::id::Incarnation;
+use std::path::Path;
 
 /// Rows of one kind that a single step of a sweep removes: a step is one transaction, and nobody waits long for it.
 const SWEEP_STEP: i64 = 500;
@@ -101,6 +102,24 @@ impl Server for Backend {
             }
         }
         Ok(swept)
+    }
+
+    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()> {
+        self.write(Reach::Server, incarnation, |conn, incarnation| {
+            async move {
+                let set = diesel::update(server_meta::table.find(1))
+                    .set(server_meta::incarnation.eq(incarnation.0))
+                    .execute(conn)
+                    .await?;
+                if set == 1 { Ok(()) } else { Err(Failure::not_found("identity")) }
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    async fn copy_to(&self, file: &Path) -> Result<()> {
+        self.copy(file).await
     }
 
     async fn close(&self) {

@@ -96,7 +96,11 @@ async fn create(conn: &mut Conn, tenant: &NewTenant) -> Outcome<TenantRow> {
     by_slug(conn, &tenant.slug).await?.ok_or(Failure::corrupt("tenant"))
 }
 
-type Columns = (i64, String, String, String, bool, i64, i64, Option<i64>, Option<i64>);
+type Limits = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>);
+type Columns = (i64, String, String, String, bool, i64, i64, Limits);
+type LimitColumns = (plans::max_accounts, plans::max_devices, plans::max_vaults, plans::max_bytes, plans::history_days);
+const LIMITS: LimitColumns =
+    (plans::max_accounts, plans::max_devices, plans::max_vaults, plans::max_bytes, plans::history_days);
 const COLUMNS: (
     tenants::tenant,
     tenants::slug,
@@ -105,8 +109,7 @@ const COLUMNS: (
     tenants::suspended,
     tenants::created_at,
     tenants::accounts,
-    plans::max_accounts,
-    plans::max_devices,
+    LimitColumns,
 ) = (
     tenants::tenant,
     tenants::slug,
@@ -115,14 +118,26 @@ const COLUMNS: (
     tenants::suspended,
     tenants::created_at,
     tenants::accounts,
-    plans::max_accounts,
-    plans::max_devices,
+    LIMITS,
 );
 
 fn tenant_row(columns: Columns) -> TenantRow {
-    let (tenant, slug, name, plan, suspended, created_at, accounts, max_accounts, max_devices) = columns;
-    let tenant = Tenant(tenant);
-    TenantRow { tenant, slug, name, plan, suspended, created_at, accounts, max_accounts, max_devices }
+    let (tenant, slug, name, plan, suspended, created_at, accounts, limits) = columns;
+    let (max_accounts, max_devices, max_vaults, max_bytes, history_days) = limits;
+    TenantRow {
+        tenant: Tenant(tenant),
+        slug,
+        name,
+        plan,
+        suspended,
+        created_at,
+        accounts,
+        max_accounts,
+        max_devices,
+        max_vaults,
+        max_bytes,
+        history_days,
+    }
 }
 
 async fn all(conn: &mut Conn) -> Outcome<Vec<TenantRow>> {

@@ -1,0 +1,73 @@
+//! A push, from the message to its place in the log.
+//!
+//! Owns what is looked at before it may wait for its group: cheap things first, and nothing that could be another's
+//! fault. Whether it may stand is decided in `ground`, when it is known where it would.
+
+use super::Logs;
+use super::author::Author;
+use super::desk::{Asks, What};
+use super::ground::Push as GroundPush;
+use super::refusal::{Refusal, Result};
+use super::wraps::rows;
+use crate::auth::Caller;
+use crate::limits::{Action, Key};
+use selkie_protocol::id::VaultId;
+use selkie_protocol::log::{self, Beside, Body, Control, Frame};
+use selkie_protocol::vault::{Push, Pushed};
+use std::net::IpAddr;
+
+impl Logs {
+    /// `POST /v1/vaults/{vid}/push`
+    pub async fn push(&self, caller: &Caller, from: IpAddr, vid: VaultId, request: Push) -> Result<Pushed> {
+        self.count(Action::Push, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        let author = Author::of(caller)?;
+        let frame = Frame::parse(&request.frame).map_err(log::Refusal::Malformed)?;
+        let header = &frame.entry.header;
+        if header.vault != vid {
+            return Err(log::Refusal::OtherVault.into());
+        }
+        if (header.user, header.device) != (author.user, author.device) {
+            return Err(Refusal::Forbidden("an entry is pushed by the device that signed it"));
+        }
+        if !frame.is_whole() {
+            return Err(Refusal::invalid("frame", "something that belongs beside the entry is missing"));
+        }
+        let asks = asks(&frame)?;
+        let at = self.room.place(author.tenant, vid).await?;
+        let root = match &frame.entry.body {
+            Body::Checkpoint(checkpoint) => {
+                self.count(Action::Checkpoint, &[Key::Account(caller.account_uuid())])?;
+                self.room.known_root(author, at, &frame, checkpoint).await?
+            }
+            Body::Data(_) => {
+                let (office, bytes) = (&self.room.office, request.frame.len() as u64);
+                self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await?;
+                None
+            }
+            _ => None,
+        };
+        drop(frame);
+        let push = GroundPush { author, frame: request.frame.0, wraps: rows(request.wraps), root };
+        let taken = self.desk.submit(at, vid, What::Push(push), asks).await?;
+        Ok(Pushed { n: taken.n, head: taken.signed })
+    }
+}
+
+/// What must be known to judge an entry.
+pub(super) fn asks(frame: &Frame<'_>) -> Result<Asks> {
+    let header = &frame.entry.header;
+    let mut asks = Asks { chain: vec![header.seen.n], authors: vec![header.user], ..Asks::default() };
+    match (&frame.entry.body, frame.beside()) {
+        (Body::Data(data), _) => asks.records.extend(data.changes().map(|change| change.record)),
+        (Body::Checkpoint(checkpoint), Beside::Note(note)) => {
+            let hash = checkpoint.note.unwrap_or_default();
+            let forgotten = log::read_note(note, &hash).map_err(log::Refusal::Malformed)?;
+            asks.records.extend(forgotten);
+        }
+        (Body::Control(Control::AddMember { user, anchor, .. } | Control::Anchor { user, anchor }), _) => {
+            asks.people.push((*user, anchor.index));
+        }
+        _ => {}
+    }
+    Ok(asks)
+}
