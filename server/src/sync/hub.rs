@@ -359,7 +359,7 @@ mod tests {
         let mut ana = hub.listen(reader(1), Some("org.example"), HERE, &[vault(1)]).unwrap();
         let mut bob = hub.listen(reader(2), Some("org.example"), HERE, &[]).unwrap();
         let mut other_app = hub.listen(reader(2), Some("org.other"), HERE, &[]).unwrap();
-        (all(&mut ana), all(&mut bob), all(&mut other_app));
+        let _first = [&mut ana, &mut bob, &mut other_app].map(all);
         hub.tell(&moved(1, 2, Some(vec![UserId([1; 32]), UserId([2; 32])])));
         assert_eq!((all(&mut ana), all(&mut bob), all(&mut other_app)), (vec![hint(1, 2)], vec![hint(1, 2)], vec![]));
         hub.tell(&moved(1, 3, Some(vec![UserId([1; 32])])));

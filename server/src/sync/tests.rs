@@ -1,5 +1,24 @@
 //! The room from outside: what members can do, what they are refused, and what a crowd does to each other.
 
+/// Makes two tests of every story: one on SQLite, where a server is alone, one on PostgreSQL, where it may not be.
+macro_rules! on_both {
+    ($($story:ident,)*) => {
+        mod on_sqlite {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                super::$story(crate::sync::tests::house().await).await;
+            })*
+        }
+        mod on_postgres {
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $story() {
+                let house = crate::testing::House::on_postgres(crate::sync::tests::quiet).await;
+                super::$story(house).await;
+            })*
+        }
+    };
+}
+
 mod beginning;
 mod crowd;
 mod refusals;
@@ -31,9 +50,12 @@ fn rule(refusal: Refusal) -> log::Refusal {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn two_people_push_and_pull_and_hold_the_same_log() {
-    let house = house().await;
+on_both! {
+    two_people_push_and_pull_and_hold_the_same_log,
+    the_same_bytes_again_are_answered_as_the_first_time,
+}
+
+async fn two_people_push_and_pull_and_hold_the_same_log(house: House) {
     let logs = &house.app.logs;
     let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
     let mut at_ana = Writer::create(&house, &ana).await;
@@ -53,9 +75,7 @@ async fn two_people_push_and_pull_and_hold_the_same_log() {
     assert!(head.is_signed_by(&house.app.rooms(false).head_key.public()));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_bytes_again_are_answered_as_the_first_time() {
-    let house = house().await;
+async fn the_same_bytes_again_are_answered_as_the_first_time(house: House) {
     let logs = &house.app.logs;
     let ana = house.person("ana@example.org").await;
     let mut writer = Writer::create(&house, &ana).await;

@@ -1,9 +1,15 @@
 //! Checkpoints, and who begins from one.
 
-use super::{house, rule};
+use super::rule;
 use crate::testing::House;
 use crate::testing::writer::{Writer, entry, record};
 use selkie_protocol::log::{self, Bootstrap, Entry, Frame, Head, PageItem, Role, Trust, VaultLog};
+
+on_both! {
+    a_new_device_begins_from_a_checkpoint_and_ends_where_the_others_are,
+    a_false_checkpoint_does_not_come_in,
+    what_a_checkpoint_forgets_is_gone_and_its_pages_do_not_have_it,
+}
 
 /// Comes in new by the newest checkpoint, as a client does, and reads on.
 async fn begin(house: &House, writer: &Writer) -> (VaultLog, Trust) {
@@ -42,9 +48,7 @@ async fn begin(house: &House, writer: &Writer) -> (VaultLog, Trust) {
     (arriving.finish().unwrap(), trust)
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_device_begins_from_a_checkpoint_and_ends_where_the_others_are() {
-    let house = house().await;
+async fn a_new_device_begins_from_a_checkpoint_and_ends_where_the_others_are(house: House) {
     let logs = &house.app.logs;
     let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
     let mut at_ana = Writer::create(&house, &ana).await;
@@ -78,9 +82,7 @@ async fn a_new_device_begins_from_a_checkpoint_and_ends_where_the_others_are() {
     assert_eq!(anew.log.live().leaves().collect::<Vec<_>>(), at_ana.log.live().leaves().collect::<Vec<_>>());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_false_checkpoint_does_not_come_in() {
-    let house = house().await;
+async fn a_false_checkpoint_does_not_come_in(house: House) {
     let logs = &house.app.logs;
     let ana = house.person("ana@example.org").await;
     let mut writer = Writer::create(&house, &ana).await;
@@ -99,9 +101,7 @@ async fn a_false_checkpoint_does_not_come_in() {
     assert_eq!(writer.push(logs, true_push).await.unwrap().n, 3);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_checkpoint_forgets_is_gone_and_its_pages_do_not_have_it() {
-    let house = house().await;
+async fn what_a_checkpoint_forgets_is_gone_and_its_pages_do_not_have_it(house: House) {
     let logs = &house.app.logs;
     let ana = house.person("ana@example.org").await;
     let mut writer = Writer::create(&house, &ana).await;

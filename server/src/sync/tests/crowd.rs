@@ -1,18 +1,20 @@
 //! Many at once: no number is lost, none is given twice, and nobody who asks is told less than was true.
 
-use super::house;
-use crate::testing::SOMEWHERE;
 use crate::testing::writer::{Writer, record};
+use crate::testing::{House, SOMEWHERE};
 use futures_util::future::join_all;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+on_both! {
+    sixty_four_devices_write_in_one_vault_and_no_number_is_missing,
+    a_poll_that_begins_after_a_push_was_answered_knows_of_it,
+}
+
 const DEVICES: usize = 64;
 const PUSHES: usize = 6;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn sixty_four_devices_write_in_one_vault_and_no_number_is_missing() {
-    let house = house().await;
+async fn sixty_four_devices_write_in_one_vault_and_no_number_is_missing(house: House) {
     let mut ana = house.person("ana@example.org").await;
     let mut reader = Writer::create(&house, &ana).await;
     let devices = reader.devices(&house, &mut ana, DEVICES).await;
@@ -36,9 +38,7 @@ async fn sixty_four_devices_write_in_one_vault_and_no_number_is_missing() {
     assert_eq!(reader.log.head().n, before + all);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_poll_that_begins_after_a_push_was_answered_knows_of_it() {
-    let house = house().await;
+async fn a_poll_that_begins_after_a_push_was_answered_knows_of_it(house: House) {
     let mut ana = house.person("ana@example.org").await;
     let mut first = Writer::create(&house, &ana).await;
     let devices = first.devices(&house, &mut ana, 4).await;

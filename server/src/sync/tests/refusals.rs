@@ -1,15 +1,20 @@
 //! What does not come in, and that it leaves no trace.
 
-use super::{house, rule};
+use super::rule;
 use crate::sync::Refusal;
 use crate::sync::pull::Wanted;
-use crate::testing::SOMEWHERE;
 use crate::testing::writer::{Writer, push, record, wrap};
+use crate::testing::{House, SOMEWHERE};
 use selkie_protocol::log::{self, Frame, Kind, Role};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands() {
-    let house = house().await;
+on_both! {
+    a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands,
+    who_missed_a_change_of_members_or_keys_signs_again,
+    a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault,
+    an_entry_is_whole_and_comes_from_its_author,
+}
+
+async fn a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands(house: House) {
     let logs = &house.app.logs;
     let mut ana = house.person("ana@example.org").await;
     let mut first = Writer::create(&house, &ana).await;
@@ -24,9 +29,7 @@ async fn a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands(
     second.publish(logs, second.write(&[(record(2), "new"), (record(1), "merged")])).await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn who_missed_a_change_of_members_or_keys_signs_again() {
-    let house = house().await;
+async fn who_missed_a_change_of_members_or_keys_signs_again(house: House) {
     let logs = &house.app.logs;
     let mut ana = house.person("ana@example.org").await;
     let bob = house.person("bob@example.org").await;
@@ -47,9 +50,7 @@ async fn who_missed_a_change_of_members_or_keys_signs_again() {
     assert_eq!(rule(refused), log::Refusal::StaleEpoch { current: 2, found: 1 });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault() {
-    let house = house().await;
+async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault(house: House) {
     let logs = &house.app.logs;
     let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
     let mut at_ana = Writer::create(&house, &ana).await;
@@ -83,9 +84,7 @@ async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault
     assert_eq!(polled.vaults.unwrap(), []);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_entry_is_whole_and_comes_from_its_author() {
-    let house = house().await;
+async fn an_entry_is_whole_and_comes_from_its_author(house: House) {
     let logs = &house.app.logs;
     let mut ana = house.person("ana@example.org").await;
     let mut writer = Writer::create(&house, &ana).await;
