@@ -52,7 +52,7 @@ impl SqliteVaults {
 
     fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut connection = self.connection();
-        let mut all = || {
+        let all = || {
             let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = write(&transaction)?;
             transaction.commit()?;
