@@ -180,7 +180,7 @@ impl Account {
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);
         }
-        vault.sync_known(nothing_new && settled).await.map(Some)
+        vault.sync_known(nothing_new && settled, polled.map_or(0, |polled| polled.n)).await.map(Some)
     }
 
     /// Begins to keep a vault that the server says we are in: its first entry, which names it.

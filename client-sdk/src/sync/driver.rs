@@ -101,6 +101,8 @@ pub(crate) struct Round<'a> {
     pub(crate) complaint: Option<Error>,
     /// Somebody has asked for a checkpoint.
     pub(crate) checkpoint_wanted: bool,
+    /// Where a poll has just said that the log ends.
+    pub(crate) server_at: u64,
 }
 
 impl<'a> Round<'a> {
@@ -119,6 +121,7 @@ impl<'a> Round<'a> {
             report: SyncReport::default(),
             complaint: None,
             checkpoint_wanted: false,
+            server_at: 0,
         }
     }
 
@@ -165,6 +168,11 @@ impl<'a> Round<'a> {
         if let Some(quarantine) = &replica.state.quarantine {
             return Err(Error::Quarantined(Box::new(quarantine.clone())).into());
         }
+        let newcomer = replica.state.born && replica.head().n == 1 && replica.in_flight.is_none();
+        if newcomer && self.server_at >= self.account.context().sync.begin_with_checkpoint_from {
+            self.begin_with_checkpoint(false).await?;
+        }
+        let replica = self.replica()?;
         let mut engine = Engine::new(Facts {
             born: replica.state.born,
             head: replica.head().n,
@@ -308,7 +316,17 @@ impl<'a> Round<'a> {
         let (context, vault, after) = (self.account.context(), self.vault, self.replica()?.head().n);
         let answer =
             self.account.call(|bearer| async move { context.api.vault_log(&bearer, &vault, after, PAGE).await });
-        let page = answer.await?;
+        let page = match answer.await {
+            Ok(page) => page,
+            // Too far behind for what the server still has: what was not sent stays, the rest is fetched anew.
+            Err(error) if error.code() == Some(ErrorCode::ResyncFromCheckpoint) => {
+                if !self.begin_with_checkpoint(true).await? {
+                    return Err(error.into());
+                }
+                return Ok(self.pulled(u64::MAX)?);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let head = self.signed(&page.head).await?;
         if self.replica()?.state.incarnation.is_some_and(|known| known != head.incarnation) {
             return Ok(Event::Reborn(head.incarnation));
@@ -351,9 +369,13 @@ impl<'a> Round<'a> {
         if let Some((user, index)) = taken.needs {
             return Ok(Event::PersonNeeded { user, index });
         }
+        self.pulled(end)
+    }
+
+    fn pulled(&self, server: u64) -> Step<Event> {
         let replica = self.replica()?;
         let keys_missing = self.keys_missing(replica);
-        Ok(Event::Pulled { head: replica.head().n, server: end, keys_missing, in_flight: replica.in_flight.is_some() })
+        Ok(Event::Pulled { head: replica.head().n, server, keys_missing, in_flight: replica.in_flight.is_some() })
     }
 
     fn count(&mut self, taken: &Taken) {
@@ -692,7 +714,9 @@ pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room) -> Result<Adva
     for aside in room.store.aside(&replica.vault())? {
         let Ok(item) = PageItem::parse(&aside.item) else { continue };
         let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
-        if let Ok((version, _)) = open_item(replica, &room.at_rest, &item, &aside.payload, place) {
+        if let Ok((version, _)) =
+            open_item(&replica.vault(), &replica.keys, &room.at_rest, &item, &aside.payload, place)
+        {
             if let Some(live) = replica.log.live().record(&aside.record) {
                 step.heads.push((aside.record, live.heads()));
             }

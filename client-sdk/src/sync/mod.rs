@@ -12,6 +12,7 @@
 //! Only the driver does I/O. Everything else is given what it needs and says what should be.
 
 mod again;
+mod bootstrap;
 pub(crate) mod compose;
 pub(crate) mod driver;
 pub(crate) mod duties;

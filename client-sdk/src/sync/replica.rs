@@ -241,6 +241,7 @@ impl Replica {
             state: self.state_bytes(),
             trail: self.whole_trail(),
             live: self.log.live().records().map(|(id, record)| (*id, write_live(record))).collect(),
+            heads: self.log.live().records().map(|(id, record)| (*id, record.heads())).collect(),
             keys: self.keys.epochs().map(|key| at_rest.seal_key(key)).collect(),
             again: Vec::new(),
         }

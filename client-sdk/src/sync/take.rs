@@ -5,11 +5,11 @@
 //! before the entry that needs it.
 
 use super::replica::{Me, Replica, write_live};
-use crate::keys::vault::AtRest;
+use crate::keys::vault::{AtRest, Keyring};
 use crate::store::vaults::{Advance, Aside, KeptFrame, Version};
 use selkie_protocol::Bytes;
 use selkie_protocol::cipher::RecordContext;
-use selkie_protocol::id::{ChangeId, RecordId, UserId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use selkie_protocol::log::{
     Applied, Beside, Body, Change, Control, Effects, Frame, Header, PageItem, People, Refusal, What,
 };
@@ -206,7 +206,7 @@ impl<P: People> Reading<'_, P> {
         let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
         let item = PageItem { user, device, dev_seq, epoch, head: true, change: *change };
         let place = Place { change: applied.id, n, unix_ms: header.unix_ms };
-        match open_item(replica, self.at_rest, &item, payload, place) {
+        match open_item(&replica.vault(), &replica.keys, self.at_rest, &item, payload, place) {
             Ok((version, body)) => {
                 taken.deletions.insert(applied.record, Some(body.deleted));
                 taken.step.versions.push(version);
@@ -230,13 +230,13 @@ pub(crate) struct Place {
 
 /// A change opened and sealed again for the disk; or set aside, with the reason.
 pub(crate) fn open_item(
-    replica: &Replica,
+    vault: &VaultId,
+    keys: &Keyring,
     at_rest: &AtRest,
     item: &PageItem<'_>,
     payload: &[u8],
     place: Place,
 ) -> Result<(Version, RecordBody), Box<Aside>> {
-    let vault = replica.vault();
     let record = item.change.record;
     let aside = |reason: String| {
         Box::new(Aside {
@@ -250,7 +250,7 @@ pub(crate) fn open_item(
             payload: payload.to_vec(),
         })
     };
-    let Some(key) = replica.keys.records(item.epoch) else {
+    let Some(key) = keys.records(item.epoch) else {
         return Err(aside(format!("the key of epoch {} is not here", item.epoch)));
     };
     let plain = key
@@ -262,12 +262,12 @@ pub(crate) fn open_item(
         change: place.change,
         n: place.n,
         index: item.change.index,
-        shelf: at_rest.shelf(&vault, &body.collection),
+        shelf: at_rest.shelf(vault, &body.collection),
         user: item.user,
         device: item.device,
         unix_ms: place.unix_ms,
         current: false,
-        sealed: at_rest.seal_record(&vault, &record, &plain),
+        sealed: at_rest.seal_record(vault, &record, &plain),
     };
     Ok((version, body))
 }

@@ -125,8 +125,9 @@ impl Vault {
     }
 
     /// The same when a poll has just said that nothing is new.
-    pub(crate) async fn sync_known(&self, known_current: bool) -> Result<SyncReport> {
-        self.round().run(&self.slot, known_current).await
+    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64) -> Result<SyncReport> {
+        let round = Round { server_at, ..self.round() };
+        round.run(&self.slot, known_current).await
     }
 
     pub(crate) fn round(&self) -> Round<'_> {

@@ -199,6 +199,7 @@ impl VaultStore for MemoryVaults {
             ..One::default()
         };
         one.take_versions(&versions);
+        fresh.heads.iter().for_each(|(record, heads)| one.set_heads(record, heads));
         for write in &fresh.again {
             one.write_down(write);
         }

@@ -7,9 +7,15 @@
 //! Two programs may have one store open. Whoever advances a vault names the revision they started from, and is told if
 //! somebody else was faster; then nothing was written.
 
+#[cfg(test)]
+mod conformance;
 mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
 
 pub use memory::MemoryVaults;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteVaults;
 
 use super::{Folder, StoreError};
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
@@ -145,6 +151,8 @@ pub struct Fresh {
     pub state: Vec<u8>,
     pub trail: Vec<(u64, [u8; 32])>,
     pub live: Vec<(RecordId, Vec<u8>)>,
+    /// Which of the staged versions are current.
+    pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     pub keys: Vec<(u32, Vec<u8>)>,
     /// Writes that were lost with the old log and are to be sent again, before all others.
     pub again: Vec<NewWrite>,
@@ -254,7 +262,7 @@ struct BesideAccounts {
 
 impl VaultStores for BesideAccounts {
     fn open(&self, account: &Folder) -> Result<Arc<dyn VaultStore>> {
-        #[cfg(any())]
+        #[cfg(feature = "sqlite")]
         if let Some(folder) = self.accounts.location(account) {
             return Ok(Arc::new(SqliteVaults::open(&folder)?));
         }

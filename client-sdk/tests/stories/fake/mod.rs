@@ -114,6 +114,26 @@ impl Fake {
         Arc::new(Fake { world: Mutex::new(world), clock })
     }
 
+    /// The same people with the same sessions on a server that has no vaults yet.
+    pub(crate) fn with_the_same_people(&self) -> Arc<Fake> {
+        let world = self.world.lock().unwrap();
+        let clock = Arc::new(TestClock(AtomicU64::new(self.clock.now_ms())));
+        let world = World {
+            accounts: world.accounts.clone(),
+            sessions: world.sessions.clone(),
+            people: world.people.clone(),
+            counter: world.counter,
+            protocol: world.protocol,
+            server_name: world.server_name.clone(),
+            ..World::default()
+        };
+        Arc::new(Fake { world: Mutex::new(world), clock })
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
     /// A device that keeps its accounts in memory.
     pub(crate) fn device(self: &Arc<Self>) -> Client {
         self.builder().in_memory().build().unwrap()
