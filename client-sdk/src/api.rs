@@ -291,7 +291,7 @@ impl Api {
 
     /// The account log of somebody else.
     pub(crate) async fn log_of(&self, bearer: &Private, user: &UserId, from: u64) -> Result<account::LogPage> {
-        self.get(&format!("/v1/users/{user}/log?from={from}"), Some(bearer)).await
+        self.get(&format!("/v1/people/{user}/log?from={from}"), Some(bearer)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, bearer: Bearer<'_>) -> Result<T> {

@@ -137,6 +137,7 @@ on_both_backends! {
         step(&phone).await;
         let on_phone = named(&phone, "Journal").await;
         assert_eq!(on_phone.history(id).await.unwrap().len(), 1, "it was taken once");
+        step(&laptop).await;
         assert_eq!(journal.digest().await.unwrap(), on_phone.digest().await.unwrap());
     }
 

@@ -313,7 +313,7 @@ impl World {
             (Method::Post, ["links", channel, "session"]) => self.link_session(channel, read(body)?, now),
             (method, parts) => {
                 let id = self.caller(request, now)?;
-                if let ["vaults" | "poll" | "users", ..] = parts {
+                if let ["vaults" | "poll" | "people", ..] = parts {
                     return self.vault_routes(id, method, parts, query, body, now);
                 }
                 self.signed_in(id, method, parts, query, body, now)
@@ -331,7 +331,7 @@ impl World {
         now: u64,
     ) -> Answer {
         let me = self.accounts[&self.sessions[&id].name].uid.ok_or(ErrorCode::Forbidden)?;
-        if let (Method::Get, ["users", user, "log"]) = (method, parts) {
+        if let (Method::Get, ["people", user, "log"]) = (method, parts) {
             let user: UserId = user.parse().map_err(|_| ErrorCode::NotFound)?;
             let acct = self.accounts.values().find(|acct| acct.uid == Some(user)).ok_or(ErrorCode::NotFound)?;
             return log_page(&acct.entries, query);
