@@ -18,7 +18,8 @@ const CHANGES: usize = 100_000;
 /// What an app keeps in a record.
 const CONTENT: usize = 200;
 
-/// The kernel brings its count of a running thread up to date at every tick. What is shorter cannot be told from nothing.
+/// The kernel brings its count of a running thread up to date at every tick. What is shorter cannot be told from
+/// nothing.
 const GRAIN: Duration = Duration::from_millis(4);
 
 type People = BTreeMap<UserId, AccountLog>;

@@ -196,8 +196,8 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 
-/// `selkie debug push VAULT` and `selkie debug pull VAULT`: comes into step and shows the entries that travelled, out or
-/// in.
+/// `selkie debug push VAULT` and `selkie debug pull VAULT`: comes into step and shows the entries that travelled, out
+/// or in.
 pub(super) async fn travel(
     place: &Place<'_>,
     terminal: Terminal,

@@ -1,8 +1,8 @@
 //! Does what the engine says, over the transport and the store.
 //!
 //! Owns one round of one vault. What is verified, opened or sealed happens away from the threads that drive futures,
-//! and what it yields is kept in one transaction before anything goes on. A round that is dropped anywhere, or a process
-//! that ends, leaves what was kept; the next round goes on from there.
+//! and what it yields is kept in one transaction before anything goes on. A round that is dropped anywhere, or a
+//! process that ends, leaves what was kept; the next round goes on from there.
 
 use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
 use super::engine::{Action, Engine, Event, Facts};
@@ -323,7 +323,7 @@ impl<'a> Round<'a> {
                 if !self.begin_with_checkpoint(true).await? {
                     return Err(error.into());
                 }
-                return Ok(self.pulled(u64::MAX)?);
+                return self.pulled(u64::MAX);
             }
             Err(error) => return Err(error.into()),
         };
