@@ -3,6 +3,7 @@
 use super::author::{Author, Reader};
 use super::ground::are_for_members;
 use super::known::Known;
+use super::news::Moved;
 use super::refusal::{Refusal, Result};
 use super::wraps::rows;
 use super::{Logs, NAME_WEIGHT};
@@ -51,17 +52,9 @@ impl Logs {
         };
         let at = Place { tenant: author.tenant, vault };
         self.room.names.put((author.tenant, core.vault()), vault, NAME_WEIGHT);
-        if let Some(heads) = &office.news.heads {
-            heads.moved(at, 1);
-            heads.created(author.tenant, reader.account);
-        }
-        office.news.tell(&super::news::Moved {
-            at,
-            vault: core.vault(),
-            app: core.app().as_str().to_owned(),
-            n: 1,
-            members: None,
-        });
+        let (vault, app) = (core.vault(), core.app().as_str().to_owned());
+        let moved = Moved { at, vault, app, n: 1, members: Some(vec![author.user]) };
+        office.news.created(&moved, author.tenant, reader.account);
         let known = Arc::new(Known::new(core));
         office.cores.put(at, known.clone(), known.weight());
         Ok(Pushed { n: 1, head: office.sign(known.core.vault(), known.head()) })

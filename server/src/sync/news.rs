@@ -5,7 +5,7 @@
 use super::announcer::Announcer;
 use super::heads::Heads;
 use super::hub::Hub;
-use crate::store::Place;
+use crate::store::{AccountNumber, Place, Tenant};
 use selkie_protocol::id::{UserId, VaultId};
 use std::sync::Arc;
 
@@ -38,6 +38,19 @@ impl News {
                 heads.members_changed();
             }
         }
+        self.say(moved);
+    }
+
+    /// A new vault, for the account that made it. Nobody else's list of vaults has changed.
+    pub(super) fn created(&self, moved: &Moved, tenant: Tenant, account: AccountNumber) {
+        if let Some(heads) = &self.heads {
+            heads.moved(moved.at, moved.n);
+            heads.created(tenant, account);
+        }
+        self.say(moved);
+    }
+
+    fn say(&self, moved: &Moved) {
         self.hub.tell(moved);
         if let Some(announcer) = &self.announcer {
             announcer.say(moved.at, moved.n);

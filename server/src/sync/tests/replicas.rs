@@ -1,14 +1,15 @@
 //! Several servers on one database, and a server that was restored.
 
 use super::{house, quiet, rule};
-use crate::sync::Refusal;
+use crate::sync::{Hint, Listening, Refusal};
 use crate::testing::writer::{Writer, record};
 use crate::testing::{House, SOMEWHERE};
 use futures_util::future::join_all;
 use selkie_protocol::Bytes;
 use selkie_protocol::log::{Frame, Role, SignedHead};
-use selkie_protocol::vault::{RestoreTail, SignedHeadBytes};
+use selkie_protocol::vault::{RestoreTail, SignedHeadBytes, VaultMoved};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Writers on two servers at once: every append names the head it was decided at, so whoever is second looks again.
 #[tokio::test(flavor = "multi_thread")]
@@ -59,6 +60,23 @@ async fn who_joins_or_leaves_at_one_server_is_known_at_the_other() {
     let refused = there.pull(&caller, SOMEWHERE, at_ana.vault(), wanted).await.unwrap_err();
     assert!(matches!(refused, Refusal::NotFound("vault")));
     assert_eq!(there.poll(&caller, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_hears_of_a_vault_that_was_made_while_it_listens() {
+    let house = House::on_postgres(quiet).await;
+    let ana = house.person("ana@example.org").await;
+    let caller = house.caller(&ana).await;
+    let mut here = house.app.logs.listen(&caller, SOMEWHERE).await.unwrap();
+    let next = async |listening: &mut Listening| {
+        tokio::time::timeout(Duration::from_secs(20), listening.next()).await.expect("something is said")
+    };
+    assert_eq!(next(&mut here).await, Some(Hint::Resync));
+    let mut writer = Writer::create(&house, &ana).await;
+    let vid = writer.vault();
+    assert_eq!(next(&mut here).await, Some(Hint::Moved(VaultMoved { vid, n: 1 })));
+    writer.publish(&house.app.logs, writer.write(&[(record(1), "a")])).await;
+    assert_eq!(next(&mut here).await, Some(Hint::Moved(VaultMoved { vid, n: 2 })));
 }
 
 async fn frames(logs: &crate::sync::Logs, writer: &Writer, after: u64) -> (Vec<Bytes>, SignedHeadBytes) {
