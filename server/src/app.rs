@@ -231,6 +231,9 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
     let (url, migration_url) = database_urls(config);
     if config.database.migrate_on_start {
         store::migrate(&migration_url).await?;
+        if let Some(sql) = store::let_work(&url, &migration_url).await? {
+            tracing::warn!("the database's login may not become selkie_app; let an administrator run: {sql}");
+        }
     }
     let options = store::Options {
         connections: config.pool_size() as usize,

@@ -20,7 +20,7 @@ mod sqlite;
 use async_trait::async_trait;
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
 
-pub use open::{OpenError, Options, SchemaState, Wall, check_url, migrate, open, revert, state, wall};
+pub use open::{OpenError, Options, SchemaState, Wall, check_url, let_work, migrate, open, revert, state, wall};
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::session::Scope;
 
