@@ -18,6 +18,7 @@ diesel::table! {
         plan -> Text,
         max_accounts -> Nullable<BigInt>,
         max_devices -> Nullable<BigInt>,
+        limit_factor -> Integer,
     }
 }
 
@@ -214,6 +215,16 @@ diesel::table! {
         tenant -> BigInt,
         number -> BigInt,
         chain -> Binary,
+    }
+}
+
+diesel::table! {
+    failures (tenant, account, kind, day) {
+        tenant -> BigInt,
+        account -> BigInt,
+        kind -> SmallInt,
+        day -> BigInt,
+        times -> BigInt,
     }
 }
 

@@ -74,7 +74,10 @@ pub(super) fn tenant(slug: &str, plan: &str) -> NewTenant {
 
 /// A copy of a database that was migrated once for all tests.
 pub(super) fn migrated_database() -> Database {
-    const SCHEMA: &str = include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql");
+    const SCHEMA: &str = concat!(
+        include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000003_plans/up.sql")
+    );
     let digest: String = sha256(SCHEMA.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = Cluster::shared();
     let template = cluster.template(&format!("selkie_store_{digest}"), |url| {

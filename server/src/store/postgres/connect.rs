@@ -76,10 +76,10 @@ async fn prepare(client: &tokio_postgres::Client, options: &Options) -> Result<(
     const TIMEOUTS: &str = "SELECT set_config('statement_timeout', $1, false), \
         set_config('idle_in_transaction_session_timeout', $1, false)";
     client.execute(TIMEOUTS, &[&options.statement_timeout.as_millis().to_string()]).await?;
-    if let Some(role) = &options.role {
-        if client.query_one(MAY_BECOME, &[role]).await?.get(0) {
-            client.execute("SELECT set_config('role', $1, false)", &[role]).await?;
-        }
+    if let Some(role) = &options.role
+        && client.query_one(MAY_BECOME, &[role]).await?.get(0)
+    {
+        client.execute("SELECT set_config('role', $1, false)", &[role]).await?;
     }
     Ok(())
 }
