@@ -279,6 +279,12 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
     let (url, migration_url) = database_urls(config);
     if config.database.migrate_on_start {
         store::migrate(&migration_url).await?;
+        if store::let_work(&url, &migration_url).await?.is_some() {
+            tracing::warn!(
+                "the database's login may not become selkie_app, and the right was not ours to give: \
+                 `selkie-server doctor` shows the SQL for an administrator"
+            );
+        }
     }
     let options = store::Options {
         connections: config.pool_size() as usize,

@@ -48,6 +48,8 @@ impl Auth {
             for account in self.store.due_deletions(tenant.tenant, now, BATCH).await? {
                 match self.delete_account(tenant.tenant, account, blobs).await {
                     Ok(()) => deleted += 1,
+                    // Another server was faster: it is gone, which is all that was wanted.
+                    Err(Refusal::NotFound(_)) => {}
                     Err(failure) => {
                         tracing::warn!(error = %failure, "an account whose hour has come could not be deleted");
                         first_failure.get_or_insert(failure);

@@ -165,10 +165,18 @@ impl Auth {
         NewAudit { at: self.edges.now_ms(), action, device, detail: None }
     }
 
+    /// For those whom nobody knows yet, and for what protects from guessing: no plan allows more of that.
     fn count(&self, action: Action, keys: &[Key<'_>]) -> Result<()> {
-        match self.limits.check(action, keys, PlanFactor::ONE) {
+        self.count_in_plan(action, keys, PlanFactor::ONE)
+    }
+
+    fn count_in_plan(&self, action: Action, keys: &[Key<'_>], plan: PlanFactor) -> Result<()> {
+        match self.limits.check(action, keys, plan) {
             Ok(_) => Ok(()),
-            Err(refused) => Err(Refusal::TooMany(refused)),
+            Err(refused) => {
+                refused.note();
+                Err(Refusal::TooMany(refused))
+            }
         }
     }
 }

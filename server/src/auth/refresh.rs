@@ -6,7 +6,7 @@
 
 use super::sessions::must_stand;
 use super::{Auth, Refusal, Result};
-use crate::limits::{Action, Key};
+use crate::limits::{Action, Key, PlanFactor};
 use crate::secrets::Purpose;
 use crate::store::{EndSessions, SessionRow, Tenant};
 use selkie_protocol::hash::{Label, sha256};
@@ -60,7 +60,8 @@ impl Auth {
         }
         // Only now is it known whose device it is; before, anybody could use up a device's allowance.
         if let Some(device) = row.device {
-            self.count(Action::Refresh, &[Key::Device(device)])?;
+            let plan = PlanFactor::of_percent(row.limit_factor);
+            self.count_in_plan(Action::Refresh, &[Key::Device(device)], plan)?;
         }
         let now = self.edges.now_ms();
         must_stand(&row, now)?;

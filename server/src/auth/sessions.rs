@@ -3,7 +3,7 @@
 //! Owns what a session may do and for how long. Knows nothing of how somebody proved who they are.
 
 use super::{Auth, Refusal, Result};
-use crate::limits::{Action, Key};
+use crate::limits::{Action, Key, PlanFactor};
 use crate::store::{AccountNumber, AccountState, EndSessions, NewSession, Scope, SessionLife, SessionRow, Tenant};
 use selkie_protocol::account::{Session, Sessions};
 use selkie_protocol::id::{DeviceId, SessionId, UserId};
@@ -27,11 +27,17 @@ pub struct Caller {
     pub(super) auth_time: i64,
     pub(super) user: Option<UserId>,
     pub(super) app: Option<Arc<str>>,
+    pub(super) plan: PlanFactor,
 }
 
 impl Caller {
     pub fn account_uuid(&self) -> uuid::Uuid {
         self.uuid
+    }
+
+    /// How many times the table's limits the tenant's plan allows.
+    pub fn plan(&self) -> PlanFactor {
+        self.plan
     }
 
     pub fn tenant_number(&self) -> i64 {
@@ -129,6 +135,7 @@ impl Auth {
             auth_time: row.auth_time,
             user: row.uid,
             app: row.app.as_deref().map(Arc::from),
+            plan: PlanFactor::of_percent(row.limit_factor),
         })
     }
 
@@ -145,7 +152,7 @@ impl Auth {
     pub(super) fn may_change_keys(&self, caller: &Caller) -> Result<()> {
         caller.must_be_full()?;
         self.must_be_recent(caller)?;
-        self.count(Action::ChangeCredentials, &[Key::Account(caller.uuid)])
+        self.count_in_plan(Action::ChangeCredentials, &[Key::Account(caller.uuid)], caller.plan)
     }
 
     pub(super) fn must_be_recent(&self, caller: &Caller) -> Result<()> {

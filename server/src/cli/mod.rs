@@ -10,6 +10,7 @@ mod doctor;
 mod healthcheck;
 mod invitation;
 mod migrate;
+mod plan;
 mod serve;
 mod tenant;
 
@@ -49,6 +50,9 @@ enum Command {
     /// Makes, lists, suspends and resumes tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// Lists the plans a tenant can have.
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Invites, lists, suspends and resumes accounts.
     #[command(subcommand)]
     Account(account::Command),
@@ -99,6 +103,7 @@ pub async fn run() -> ExitCode {
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&context).await,
         Command::Tenant(command) => tenant::run(&context, command).await,
+        Command::Plan(command) => plan::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Invitation(command) => invitation::run(&context, command).await,
         Command::Doctor => doctor::run(&context).await,

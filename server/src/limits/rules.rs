@@ -106,7 +106,39 @@ rules! {
     restore_per_account:             Restore,           Account,   "60/min";
 }
 
+impl Action {
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Request => "request",
+            Action::SignIn => "sign_in",
+            Action::SignUp => "sign_up",
+            Action::Recover => "recover",
+            Action::SecondFactor => "second_factor",
+            Action::Refresh => "refresh",
+            Action::Challenge => "challenge",
+            Action::Link => "link",
+            Action::ChangeCredentials => "change_credentials",
+            Action::Push => "push",
+            Action::Checkpoint => "checkpoint",
+            Action::Pull => "pull",
+            Action::Poll => "poll",
+            Action::Listen => "listen",
+            Action::Restore => "restore",
+        }
+    }
+}
+
 impl Who {
+    pub fn word(self) -> &'static str {
+        match self {
+            Who::Address => "address",
+            Who::Tenant => "tenant",
+            Who::Device => "device",
+            Who::Account => "account",
+            Who::LoginName => "login_name",
+        }
+    }
+
     /// Addresses and login names are counted before anybody knows which plan they belong to.
     pub(super) fn depends_on_plan(self) -> bool {
         matches!(self, Who::Account | Who::Device | Who::Tenant)

@@ -4,7 +4,7 @@
 //! column that does not fit here is corrupt, not wrong.
 
 use super::failure::{Failure, Outcome};
-use super::{AccountState, FactorKind, LoginPurpose, Millis, Scope, TenantRole, VaultNumber};
+use super::{AccountState, FactorKind, FailureKind, LoginPurpose, Millis, Scope, TenantRole, VaultNumber};
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId};
 
 pub(super) fn fixed<const N: usize>(bytes: Vec<u8>, what: &'static str) -> Outcome<[u8; N]> {
@@ -109,4 +109,5 @@ macro_rules! numbered {
 numbered!(role_number, role, TenantRole, "role", { Member = 0, Admin = 1, Owner = 2 });
 numbered!(scope_number, scope, Scope, "scope", { Full = 0, Recovery = 1 });
 numbered!(purpose_number, purpose, LoginPurpose, "purpose", { Password = 0, SecondFactor = 1, Recovery = 2 });
+numbered!(failure_number, failure_kind, FailureKind, "kind of failure", { SignIn = 0, SecondFactor = 1, Recovery = 2 });
 numbered!(kind_number, kind, FactorKind, "kind of second factor", { Totp = 0, Webauthn = 1 });

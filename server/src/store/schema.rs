@@ -21,6 +21,7 @@ diesel::table! {
         max_bytes -> Nullable<BigInt>,
         max_vaults -> Nullable<BigInt>,
         history_days -> Nullable<BigInt>,
+        limit_factor -> Integer,
     }
 }
 
@@ -218,6 +219,16 @@ diesel::table! {
         tenant -> BigInt,
         number -> BigInt,
         chain -> Binary,
+    }
+}
+
+diesel::table! {
+    failures (tenant, account, kind, day) {
+        tenant -> BigInt,
+        account -> BigInt,
+        kind -> SmallInt,
+        day -> BigInt,
+        times -> BigInt,
     }
 }
 

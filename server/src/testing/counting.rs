@@ -88,6 +88,18 @@ impl Tenants for Counting {
         self.note("tenant_by_slug");
         self.inner.tenant_by_slug(slug).await
     }
+    async fn tenant_by_number(&self, tenant: Tenant) -> Result<Option<TenantRow>> {
+        self.note("tenant_by_number");
+        self.inner.tenant_by_number(tenant).await
+    }
+    async fn set_tenant_plan(&self, tenant: Tenant, plan: &str, audit: NewAudit) -> Result<()> {
+        self.note("set_tenant_plan");
+        self.inner.set_tenant_plan(tenant, plan, audit).await
+    }
+    async fn plans(&self) -> Result<Vec<PlanRow>> {
+        self.note("plans");
+        self.inner.plans().await
+    }
     async fn set_tenant_suspended(&self, tenant: Tenant, suspended: bool, audit: NewAudit) -> Result<()> {
         self.note("set_tenant_suspended");
         self.inner.set_tenant_suspended(tenant, suspended, audit).await
@@ -324,6 +336,20 @@ impl Audit for Counting {
     async fn record(&self, tenant: Tenant, account: Option<AccountNumber>, audit: NewAudit) -> Result<()> {
         self.note("record");
         self.inner.record(tenant, account, audit).await
+    }
+    async fn count_failure(
+        &self,
+        tenant: Tenant,
+        account: Option<AccountNumber>,
+        kind: FailureKind,
+        audit: NewAudit,
+    ) -> Result<()> {
+        self.note("count_failure");
+        self.inner.count_failure(tenant, account, kind, audit).await
+    }
+    async fn failures(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<FailureRow>> {
+        self.note("failures");
+        self.inner.failures(tenant, account).await
     }
     async fn audit(&self, tenant: Tenant, account: AccountNumber, before: i64, limit: u32) -> Result<Vec<AuditRow>> {
         self.note("audit");

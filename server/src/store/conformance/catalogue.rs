@@ -18,6 +18,7 @@ pub(super) const TENANT_TABLES: &[&str] = &[
     "departed_from",
     "departed_logs",
     "devices",
+    "failures",
     "invitations",
     "keybag",
     "links",
@@ -39,7 +40,7 @@ const SERVER_TABLES: &[&str] =
     &["__diesel_schema_migrations", "opaque_setup", "plans", "server_meta", "signing_keys", "tenants"];
 
 /// Tables with an account whose rows nevertheless do not hang on it: the schema says why.
-const NOT_TIED_TO_THE_ACCOUNT: &[&str] = &["login_state"];
+const NOT_TIED_TO_THE_ACCOUNT: &[&str] = &["failures", "login_state"];
 
 /// Tables with a vault whose rows go with it by a trigger: the schema says why.
 const TIED_TO_THE_VAULT_BY_A_TRIGGER: &[&str] = &["vault_changes"];
@@ -352,6 +353,7 @@ async fn a_deleted_account_leaves_no_row_in_any_table(house: House) {
     };
     house.put_login_state(house.home, state).await.unwrap();
     vault_with_everything(&*house.store, house.home, account).await;
+    house.count_failure(house.home, account_there, FailureKind::SignIn, audit("sign_in_failed")).await.unwrap();
     let during = rows_of_tables(&house).await;
     for table in TENANT_TABLES.iter().filter(|table| !["audit_head", "invitations"].contains(table)) {
         let of = |rows: &[(String, i64)]| rows.iter().find(|(name, _)| name == table).unwrap().1;
@@ -364,6 +366,21 @@ async fn a_deleted_account_leaves_no_row_in_any_table(house: House) {
             assert_eq!(before, after, "{table}");
         }
     }
+}
+
+/// As they are kept, whatever they mean.
+pub(super) async fn devices_in_the_audit_log(house: &House) -> Vec<Vec<u8>> {
+    #[derive(QueryableByName)]
+    struct Kept {
+        #[diesel(sql_type = diesel::sql_types::Binary)]
+        device: Vec<u8>,
+    }
+    const SQL: &str = "SELECT device FROM audit_log WHERE device IS NOT NULL";
+    if house.url.starts_with("sqlite:") {
+        let rows: Vec<Kept> = diesel::sql_query(SQL).load(&mut connect_sqlite(house)).unwrap();
+        return rows.into_iter().map(|row| row.device).collect();
+    }
+    connect(&house.url).await.query(SQL, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 async fn rows_of_tables(house: &House) -> Vec<(String, i64)> {

@@ -77,6 +77,7 @@ pub(super) fn migrated_database() -> Database {
     const SCHEMA: &[&str] = &[
         include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql"),
         include_str!("../../../../migrations/postgres/00000000000002_vaults/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000003_plans/up.sql"),
     ];
     let digest: String = sha256(SCHEMA.concat().as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = Cluster::shared();

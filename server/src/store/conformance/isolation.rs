@@ -23,6 +23,7 @@ async fn two_tenants(house: &House) -> (tokio_postgres::Client, [Tenant; 2]) {
         let state = LoginStateRow { login, account: None, purpose, sealed, expires_at: NOW + MINUTE, attempts: 0 };
         house.put_login_state(tenant, state).await.unwrap();
         vault_with_everything(&*house.store, tenant, account).await;
+        house.count_failure(tenant, None, FailureKind::SignIn, audit("sign_in_failed")).await.unwrap();
     }
     let client = connect(&house.url).await;
     for table in TENANT_TABLES {

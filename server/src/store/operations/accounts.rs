@@ -5,7 +5,9 @@
 use super::{Backend, Conn, Reach, audit, changes, lock_account, registration, sessions, vaults};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
-use crate::store::schema::{account_log, accounts, credentials, devices, keybag, login_state, second_factors, tenants};
+use crate::store::schema::{
+    account_log, accounts, credentials, devices, failures, keybag, login_state, second_factors, tenants,
+};
 use crate::store::{
     AccountChange, AccountNumber, AccountRow, Accounts, DeviceRow, EndSessions, LoginAccount, Millis, NewAudit,
     Refused, Registration, Result, Tenant,
@@ -437,12 +439,13 @@ async fn due(conn: &mut Conn, (tenant, now, limit): &(Tenant, Millis, u32)) -> O
     Ok(numbers.into_iter().map(AccountNumber).collect())
 }
 
-/// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way are not tied to it
-/// by a key (see the schema), and vaults may be others' as well. The row itself goes while the tenant's is held: a
-/// registration that wants the same name holds the tenant's, too, and so never waits for a row that waits for it.
+/// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way and counts of
+/// failures are not tied to it by a key (see the schema), and vaults may be others' as well. The row itself goes while
+/// the tenant's is held: a registration that wants the same name holds the tenant's, too, and so never waits for a row
+/// that waits for it.
 async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumber, NewAudit)) -> Outcome<()> {
     lock(conn, *tenant, *account).await?;
-    let subject = audit::subject_of(conn, *tenant, *account).await?;
+    let about = audit::about(conn, *tenant, *account).await?;
     vaults::people::depart(conn, *tenant, *account).await?;
     diesel::update(tenants::table.find(tenant.0))
         .set(tenants::accounts.eq(tenants::accounts - 1))
@@ -452,6 +455,10 @@ async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumb
         .filter(login_state::account.eq(account.0))
         .execute(conn)
         .await?;
+    diesel::delete(failures::table.filter(failures::tenant.eq(tenant.0)))
+        .filter(failures::account.eq(account.0))
+        .execute(conn)
+        .await?;
     diesel::delete(accounts::table.find((tenant.0, account.0))).execute(conn).await?;
-    audit::append(conn, *tenant, Some(&subject), audit).await
+    audit::append(conn, *tenant, Some(&about), audit).await
 }

@@ -75,13 +75,21 @@ impl PostgresStore {
         let acquire_timeout = options.acquire_timeout;
         let connections = options.connections.max(1);
         let role = match wall(&address, &options, &runtime).await? {
-            Wall::Missing { role } => {
+            Wall::Missing { role, .. } => {
                 tracing::warn!(
                     "the second wall between tenants is missing: the database role is a superuser or bypasses row-level \
                      security; let the server work as one that does not (`selkie-server doctor` names it)"
                 );
                 role
             }
+            Wall::Owner { role, .. } => {
+                tracing::warn!(
+                    "the server works as the owner of the tables, who could take down the second wall between tenants: \
+                     `selkie-server doctor` shows the SQL that lets it work as selkie_app"
+                );
+                role
+            }
+            Wall::Shut { login, sql } => return Err(OpenError::NoMember { login, sql }),
             Wall::Stands { role } => role,
             Wall::Never => String::new(),
         };
