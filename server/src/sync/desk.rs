@@ -1,8 +1,9 @@
 //! Where pushes wait for each other: those that arrive while others are being written go in together.
 //!
 //! Owns the queue and the forming of groups: at most one group of a vault at a time, a few groups at all, first come
-//! first served; and the holding of a vault for what must come right after what was seen. A commit costs much and a row little, so this is what makes small pushes of many people cheap, and it
-//! adds no delay: whoever finds the desk idle is served at once. What happens to a group is in `group`.
+//! first served; and the holding of a vault for what must come right after what was seen. A commit costs much and a row
+//! little, so this is what makes small pushes of many people cheap, and it adds no delay: whoever finds the desk idle
+//! is served at once. What happens to a group is in `group`.
 
 use super::ground::{Push, Tail};
 use super::group::{Office, settle};
