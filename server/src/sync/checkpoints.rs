@@ -38,7 +38,6 @@ impl Room {
             return Err(log::Refusal::BadSeen { seen: checkpoint.at.n, n: known.head().n + 1 }.into());
         }
         let without = forgotten(frame, checkpoint)?;
-        let _turn = self.counting.acquire().await.map_err(|_| Refusal::Overloaded)?;
         let root = self.root(at, checkpoint.at.n, &without).await?;
         Ok(Some(KnownRoot { at: checkpoint.at.n, without, root }))
     }

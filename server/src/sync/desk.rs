@@ -1,8 +1,9 @@
 //! Where pushes wait for each other: those that arrive while others are being written go in together.
 //!
 //! Owns the queue and the forming of groups: at most one group of a vault at a time, a few groups at all, first come
-//! first served. A commit costs much and a row little, so this is what makes small pushes of many people cheap, and it
-//! adds no delay: whoever finds the desk idle is served at once. What happens to a group is in `group`.
+//! first served; and the holding of a vault for what must come right after what was seen. A commit costs much and a row
+//! little, so this is what makes small pushes of many people cheap, and it adds no delay: whoever finds the desk idle
+//! is served at once. What happens to a group is in `group`.
 
 use super::ground::{Push, Tail};
 use super::group::{Office, settle};
@@ -60,16 +61,54 @@ pub(super) struct Taken {
 }
 
 pub(super) struct Desk {
-    queue: mpsc::UnboundedSender<Submission>,
+    office: Arc<Office>,
+    queue: mpsc::UnboundedSender<Arrival>,
     waiting: Arc<AtomicUsize>,
+}
+
+/// What comes to the desk.
+enum Arrival {
+    Submission(Box<Submission>),
+    /// Somebody needs a vault to stand still, and is told when it does.
+    Hold(Place, oneshot::Sender<Held>),
+    Released(Place),
+}
+
+/// A vault that stands still, as far as this server goes, until this is dropped: whoever pushes into it waits.
+pub(super) struct Held {
+    at: Place,
+    queue: mpsc::UnboundedSender<Arrival>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // Nobody there means that the server is stopping.
+        let _stopping = self.queue.send(Arrival::Released(self.at));
+    }
 }
 
 impl Desk {
     /// Opens the desk on the runtime of whoever opens it; it closes when it is dropped and what waited is done.
     pub(super) fn open(office: Arc<Office>) -> Self {
-        let (queue, submissions) = mpsc::unbounded_channel();
-        tokio::spawn(serve(office, submissions));
-        Desk { queue, waiting: Arc::default() }
+        let (queue, arrivals) = mpsc::unbounded_channel();
+        tokio::spawn(serve(office.clone(), queue.downgrade(), arrivals));
+        Desk { office, queue, waiting: Arc::default() }
+    }
+
+    /// Waits until nothing of a vault is being written, and keeps it so.
+    pub(super) async fn hold(&self, at: Place) -> Result<Held> {
+        let (granted, held) = oneshot::channel();
+        self.queue.send(Arrival::Hold(at, granted)).map_err(|_| Refusal::Overloaded)?;
+        held.await.map_err(|_| Refusal::Overloaded)
+    }
+
+    /// Like [`Desk::submit`], by who holds the vault.
+    pub(super) async fn submit_held(&self, held: Held, vault: VaultId, what: What, asks: Asks) -> Result<Taken> {
+        let weight = Weight::take(&self.waiting, what.bytes())?;
+        let (answer, answered) = oneshot::channel();
+        let submission = Submission { at: held.at, vault, what, asks, answer, _weight: weight };
+        settle(&self.office, vec![Batch { at: held.at, vault, submissions: vec![submission] }]).await;
+        answered.await.map_err(|_| Refusal::Overloaded)?
     }
 
     /// Puts a request into the next group of its vault, and waits until that is on disk.
@@ -77,7 +116,7 @@ impl Desk {
         let weight = Weight::take(&self.waiting, what.bytes())?;
         let (answer, answered) = oneshot::channel();
         let submission = Submission { at, vault, what, asks, answer, _weight: weight };
-        self.queue.send(submission).map_err(|_| Refusal::Overloaded)?;
+        self.queue.send(Arrival::Submission(Box::new(submission))).map_err(|_| Refusal::Overloaded)?;
         answered.await.map_err(|_| Refusal::Overloaded)?
     }
 }
@@ -111,18 +150,22 @@ impl Drop for Weight {
     }
 }
 
-async fn serve(office: Arc<Office>, mut submissions: mpsc::UnboundedReceiver<Submission>) {
+async fn serve(
+    office: Arc<Office>,
+    queue: mpsc::WeakUnboundedSender<Arrival>,
+    mut arrivals: mpsc::UnboundedReceiver<Arrival>,
+) {
     let mut line = Line::default();
     let mut groups: JoinSet<Vec<Place>> = JoinSet::new();
     let mut open = true;
     while open || !groups.is_empty() || !line.is_empty() {
         tokio::select! {
-            next = submissions.recv(), if open => match next {
-                Some(submission) => {
-                    line.join(submission);
+            next = arrivals.recv(), if open => match next {
+                Some(arrival) => {
+                    line.arrive(arrival);
                     // Whoever is here already comes along.
-                    while let Ok(submission) = submissions.try_recv() {
-                        line.join(submission);
+                    while let Ok(arrival) = arrivals.try_recv() {
+                        line.arrive(arrival);
                     }
                 }
                 None => open = false,
@@ -136,6 +179,9 @@ async fn serve(office: Arc<Office>, mut submissions: mpsc::UnboundedReceiver<Sub
                     line.all_are_free();
                 }
             },
+        }
+        if let Some(queue) = queue.upgrade() {
+            line.grant(&queue);
         }
         while groups.len() < GROUPS {
             let group = line.next_group();
@@ -166,9 +212,39 @@ struct Line {
     /// Vaults with somebody waiting, the longest wait first.
     turns: VecDeque<Place>,
     busy: HashSet<Place>,
+    /// Vaults that somebody holds.
+    held: HashSet<Place>,
+    wanted: HashMap<Place, VecDeque<oneshot::Sender<Held>>>,
 }
 
 impl Line {
+    fn arrive(&mut self, arrival: Arrival) {
+        match arrival {
+            Arrival::Submission(submission) => self.join(*submission),
+            Arrival::Hold(at, granted) => self.wanted.entry(at).or_default().push_back(granted),
+            Arrival::Released(at) => drop(self.held.take(&at)),
+        }
+    }
+
+    /// Lets those have their vaults who wait for one that nobody has.
+    fn grant(&mut self, queue: &mpsc::UnboundedSender<Arrival>) {
+        let Line { busy, held, wanted, .. } = self;
+        wanted.retain(|at, asking| {
+            if !busy.contains(at) && !held.contains(at) {
+                while let Some(granted) = asking.pop_front() {
+                    if granted.is_closed() {
+                        continue;
+                    }
+                    held.insert(*at);
+                    // If it went away just now, the vault is released by the drop of what it was sent.
+                    let _gone = granted.send(Held { at: *at, queue: queue.clone() });
+                    break;
+                }
+            }
+            !asking.is_empty()
+        });
+    }
+
     fn join(&mut self, submission: Submission) {
         let at = submission.at;
         let of_vault = self.waiting.entry(at).or_default();
@@ -199,7 +275,7 @@ impl Line {
                 passed_over.push_back(at);
                 break;
             }
-            if self.busy.contains(&at) {
+            if self.busy.contains(&at) || self.held.contains(&at) {
                 passed_over.push_back(at);
                 continue;
             }

@@ -111,7 +111,7 @@ struct Room {
     names: Shelf<(Tenant, VaultId), VaultNumber>,
     spaces: Spaces,
     census: Option<Census>,
-    /// Checkpoints read much: one at a time.
+    /// What a checkpoint must say takes much reading: one at a time.
     counting: tokio::sync::Semaphore,
     evidence: Shelf<(Place, u64), Arc<[u64]>>,
 }

@@ -15,6 +15,11 @@ use selkie_protocol::id::VaultId;
 use selkie_protocol::log::{self, Beside, Body, Control, Frame};
 use selkie_protocol::vault::{Push, Pushed};
 use std::net::IpAddr;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// How long the others of a vault wait at most for a checkpoint to be counted: some millions of live changes.
+const LONGEST_HOLD: Duration = Duration::from_secs(30);
 
 impl Logs {
     /// `POST /v1/vaults/{vid}/push`
@@ -34,21 +39,28 @@ impl Logs {
         }
         let asks = asks(&frame)?;
         let at = self.room.place(author.tenant, vid).await?;
-        let root = match &frame.entry.body {
+        let push = |root| {
+            let (frame, wraps) = (request.frame.0.clone(), rows(request.wraps.clone()));
+            What::Push(GroundPush { author, frame, wraps, root })
+        };
+        let taken = match &frame.entry.body {
             Body::Checkpoint(checkpoint) => {
                 self.count(Action::Checkpoint, &[Key::Account(caller.account_uuid())])?;
-                self.room.known_root(author, at, &frame, checkpoint).await?
+                let _turn = self.room.counting.acquire().await.map_err(|_| Refusal::Overloaded)?;
+                // It describes the position right before it. In a busy vault that is gone before it is counted, so
+                // the others wait.
+                let held = self.desk.hold(at).await?;
+                let root = self.room.known_root(author, at, &frame, checkpoint);
+                let root = timeout(LONGEST_HOLD, root).await.map_err(|_| Refusal::Overloaded)??;
+                self.desk.submit_held(held, vid, push(root), asks).await?
             }
             Body::Data(_) => {
                 let (office, bytes) = (&self.room.office, request.frame.len() as u64);
                 self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await?;
-                None
+                self.desk.submit(at, vid, push(None), asks).await?
             }
-            _ => None,
+            _ => self.desk.submit(at, vid, push(None), asks).await?,
         };
-        drop(frame);
-        let push = GroundPush { author, frame: request.frame.0, wraps: rows(request.wraps), root };
-        let taken = self.desk.submit(at, vid, What::Push(push), asks).await?;
         Ok(Pushed { n: taken.n, head: taken.signed })
     }
 }

@@ -1,14 +1,17 @@
 //! Many at once: no number is lost, none is given twice, and nobody who asks is told less than was true.
 
+use super::rule;
 use crate::testing::writer::{Writer, record};
 use crate::testing::{House, SOMEWHERE};
 use futures_util::future::join_all;
+use selkie_protocol::log;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 on_both! {
     sixty_four_devices_write_in_one_vault_and_no_number_is_missing,
     a_poll_that_begins_after_a_push_was_answered_knows_of_it,
+    a_checkpoint_finds_its_place_among_those_who_write,
 }
 
 const DEVICES: usize = 64;
@@ -59,4 +62,37 @@ async fn a_poll_that_begins_after_a_push_was_answered_knows_of_it(house: House) 
     let logs = &house.app.logs;
     let quiet = logs.poll(&first.caller, SOMEWHERE, None).await.unwrap().state;
     assert_eq!(logs.poll(&first.caller, SOMEWHERE, Some(quiet)).await.unwrap().vaults, None);
+}
+
+async fn a_checkpoint_finds_its_place_among_those_who_write(house: House) {
+    let mut ana = house.person("ana@example.org").await;
+    let mut first = Writer::create(&house, &ana).await;
+    let devices = first.devices(&house, &mut ana, 4).await;
+    let writing = devices.into_iter().enumerate().map(|(number, mut device)| {
+        let logs = house.app.logs.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                device.publish(&logs, device.write(&[(record(number as u16), "mine")])).await;
+            }
+        })
+    });
+    let writing = join_all(writing);
+    let logs = &house.app.logs;
+    let checkpointing = async {
+        // Whoever comes right after a pull is let through; the others wait meanwhile.
+        for _ in 0..200 {
+            first.pull(logs).await;
+            match first.push(logs, first.checkpoint(&[])).await {
+                Ok(pushed) => return pushed.n,
+                Err(refused) => {
+                    assert!(matches!(rule(refused), log::Refusal::BadSeen { .. } | log::Refusal::Fork { .. }))
+                }
+            }
+        }
+        panic!("never let through")
+    };
+    let (n, done) = tokio::join!(checkpointing, writing);
+    done.into_iter().for_each(|done| done.unwrap());
+    first.pull(logs).await;
+    assert!(first.log.core().checkpoints().iter().any(|known| known.n == n));
 }
