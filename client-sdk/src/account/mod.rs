@@ -9,6 +9,7 @@ pub(crate) mod kept;
 pub(crate) mod link;
 mod log;
 mod overview;
+mod own_vault;
 mod password;
 mod recover;
 mod recovery_key;

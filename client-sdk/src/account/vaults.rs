@@ -129,6 +129,10 @@ impl Account {
         let news: Option<BTreeMap<VaultId, PolledVault>> =
             polled.vaults.map(|vaults| vaults.into_iter().map(|vault| (vault.vid, vault)).collect());
         let mut outcome = AccountSync::default();
+        if let Some(news) = &news {
+            let others_have_one = news.values().any(|vault| vault.app == super::own_vault::OWN_APP);
+            self.make_own_vault(&room, others_have_one).await?;
+        }
         let kept = room.clone();
         let here = context.edges.apart(move || kept.store.vaults()).await??;
         let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
@@ -144,6 +148,12 @@ impl Account {
             };
             all_well &= done.is_ok();
             outcome.vaults.push((id, done));
+        }
+        if all_well && let Err(error) = self.gossip(&room).await {
+            if !matches!(error, Error::Quarantined(_)) {
+                return Err(error);
+            }
+            all_well = false;
         }
         // Only once everything it told of was seen to: whoever is cut off asks again.
         if all_well {

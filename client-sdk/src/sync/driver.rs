@@ -17,7 +17,7 @@ use crate::store::vaults::{Advance, Pending};
 use crate::trust::{Alarm, VaultEvidence};
 use selkie_protocol::cipher::DeviceKey;
 use selkie_protocol::id::{RecordId, UserId, VaultId};
-use selkie_protocol::log::{PageItem, Refusal, SignedHead};
+use selkie_protocol::log::{Head, PageItem, Refusal, SignedHead};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::vault::{CreateVault, Push, SignedHeadBytes};
 use selkie_protocol::{Bytes, ErrorCode, Fixed};
@@ -168,6 +168,8 @@ impl<'a> Round<'a> {
         if let Some(quarantine) = &replica.state.quarantine {
             return Err(Error::Quarantined(Box::new(quarantine.clone())).into());
         }
+        self.try_again_what_was_aside().await?;
+        let replica = self.replica()?;
         let newcomer = replica.state.born && replica.head().n == 1 && replica.in_flight.is_none();
         if newcomer && self.server_at >= self.account.context().sync.begin_with_checkpoint_from {
             self.begin_with_checkpoint(false).await?;
@@ -206,6 +208,37 @@ impl<'a> Round<'a> {
             tracing::trace!(?event, "then");
             engine.tell(event);
         }
+    }
+
+    /// Another device of this person has seen this head: the server must show it here too.
+    pub(crate) async fn heard(&mut self, head: Head) -> Step<()> {
+        self.load().await?;
+        self.with_replica(move |replica, room| {
+            let before = replica.state.promises.clone();
+            let seen = replica.state.promises.seen(head, &replica.log);
+            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(replica.state.reached_head()))?;
+            if replica.state.promises != before {
+                keep_all(replica, room)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// What could not be read when the program was last started may be readable now.
+    async fn try_again_what_was_aside(&mut self) -> Step<()> {
+        if self.replica()?.tried_aside {
+            return Ok(());
+        }
+        self.with_replica(|replica, room| {
+            replica.tried_aside = true;
+            let step = open_what_was_aside(replica, room)?;
+            if !step.versions.is_empty() {
+                keep(replica, room, &step)?;
+            }
+            Ok(())
+        })
+        .await
     }
 
     pub(crate) fn replica(&self) -> Step<&Replica> {

@@ -5,7 +5,7 @@
 //! those of the log.
 
 use super::compose::{Pen, in_flight, sign};
-use super::driver::{Round, Step, keep, keep_all, keep_flight};
+use super::driver::{Round, Step, Trouble, keep, keep_all, keep_flight};
 use super::engine::Event;
 use super::replica::{InFlight, Me, Replica};
 use super::room::Crowd;
@@ -142,6 +142,47 @@ impl Round<'_> {
             plan = back;
         }
         Err(Error::RetryLater { after: None, why: "the vault's members are being changed all the time".into() }.into())
+    }
+}
+
+impl Round<'_> {
+    /// An owner goes on without what the server has lost and no device could put back.
+    pub(crate) async fn reset_tail(&mut self) -> Step<()> {
+        self.load().await?;
+        match self.come_into_step(false).await {
+            Err(Trouble::Error(Error::ServerBehind { .. })) => {}
+            Err(trouble) => return Err(trouble),
+            Ok(()) => return Err(Error::NotPossible("the server has lost nothing of this vault".into()).into()),
+        }
+        let head = self.head_of_server().await?;
+        let kept_to = self.signed(&head).await?.head.n;
+        let may = self.replica()?.role(&self.me.user) == Some(selkie_protocol::log::Role::Owner);
+        if !may {
+            return Err(Error::NotPossible("only an owner of the vault can do that".into()).into());
+        }
+        self.start_over(kept_to).await?;
+        let plan: Plan = Box::new(move |replica, _| {
+            // Somebody else may have written meanwhile: then the log goes on, and everybody can see from where.
+            let at = replica.head().n;
+            let control = Control::ResetTail { n: at };
+            Ok((at == kept_to).then(|| Change { control, wraps: Vec::new(), key: None }))
+        });
+        let (put, _) = self.put_in_flight(plan).await?;
+        if !put {
+            return Err(Error::RetryLater { after: None, why: "the vault has moved on meanwhile".into() }.into());
+        }
+        self.come_into_step(false).await
+    }
+
+    /// Goes on as an owner has decided.
+    pub(crate) async fn accept_reset(&mut self) -> Step<()> {
+        self.load().await?;
+        let replica = self.replica()?;
+        let lost = replica.state.reset_offered;
+        let lost = lost.ok_or_else(|| Error::NotPossible("there is nothing to accept".into()))?;
+        let kept_to = replica.head().n.saturating_sub(lost);
+        self.start_over(kept_to).await?;
+        self.come_into_step(false).await
     }
 }
 

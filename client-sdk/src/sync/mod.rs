@@ -11,6 +11,7 @@
 //!
 //! Only the driver does I/O. Everything else is given what it needs and says what should be.
 
+mod afresh;
 mod again;
 mod bootstrap;
 pub(crate) mod compose;

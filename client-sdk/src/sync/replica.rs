@@ -33,6 +33,8 @@ pub(crate) struct Replica {
     pub(crate) in_flight: Option<InFlight>,
     /// The key of the epoch that the frame in flight begins.
     pub(crate) coming: Option<EpochKey>,
+    /// What was set aside was tried again since this was read.
+    pub(crate) tried_aside: bool,
 }
 
 /// What is kept beside the log itself.
@@ -162,7 +164,7 @@ impl State {
 
 impl Replica {
     pub(crate) fn new(log: VaultLog, state: State) -> Self {
-        Replica { revision: 0, log, keys: Keyring::default(), state, in_flight: None, coming: None }
+        Replica { revision: 0, log, keys: Keyring::default(), state, in_flight: None, coming: None, tried_aside: false }
     }
 
     /// As it was kept. Keys that the log does not commit to are left where they are: they may belong to a rotation that
@@ -185,7 +187,8 @@ impl Replica {
         let in_flight = kept.in_flight.as_deref().map(|bytes| Face::Cbor.decode(bytes));
         let in_flight = in_flight.transpose().map_err(|_| damaged("what was being sent"))?;
         let keys = Keyring::default();
-        let mut replica = Replica { revision: kept.revision, log, keys, state, in_flight, coming: None };
+        let (coming, tried_aside) = (None, false);
+        let mut replica = Replica { revision: kept.revision, log, keys, state, in_flight, coming, tried_aside };
         for (epoch, sealed) in &kept.keys {
             let governance = replica.log.core().governance();
             let Some(commitment) = governance.commitment(*epoch) else {

@@ -81,6 +81,19 @@ impl Vault {
         .await
     }
 
+    /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) and when no other device could
+    /// help: goes on without what the server has lost. Other people's devices show what is lost and ask once; what this
+    /// device wrote itself is written again.
+    pub async fn reset_tail(&self) -> Result<()> {
+        self.alone(async |round| round.reset_tail().await).await
+    }
+
+    /// After [`VaultState::TailReset`](crate::VaultState::TailReset), and only if the person agrees: goes on as the
+    /// owner has decided. What this device wrote itself is written again; the rest of what is lost goes.
+    pub async fn accept_reset(&self) -> Result<()> {
+        self.alone(async |round| round.accept_reset().await).await
+    }
+
     /// Writes a checkpoint now, from which new devices can begin. One is written by itself when it is due.
     pub async fn write_checkpoint(&self) -> Result<()> {
         self.alone(async |round| {

@@ -16,7 +16,9 @@ pub(super) struct Dice(u64);
 
 impl Dice {
     pub(super) fn new(seed: u64) -> Self {
-        Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+        // Mixed once before use: or the numbers of one seed would be those of the seed before, one later.
+        let mixed = Dice(seed ^ 0x5e1d_1e5e_ed00_0000).roll();
+        Dice(mixed)
     }
 
     pub(super) fn roll(&mut self) -> u64 {

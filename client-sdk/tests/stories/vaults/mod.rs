@@ -1,6 +1,8 @@
 //! Vaults: made, written by several devices and people, and still the same for all of them.
 
 mod converge;
+mod lies;
+mod restored;
 
 use crate::fake::Fake;
 use selkie_client::{Account, RecordId, SignIn, SignUp, SignedUp, Vault};
