@@ -12,7 +12,9 @@ fn every_test_that_the_list_of_attacks_names_exists() {
     assert!(named.len() > 26, "the list names {} tests", named.len());
     let written: BTreeSet<String> = source::files(ROOMS)
         .iter()
-        .flat_map(|(_, text)| text.split("fn mal_").skip(1).map(|rest| format!("mal_{}", word(rest))).collect::<Vec<_>>())
+        .flat_map(|(_, text)| {
+            text.split("fn mal_").skip(1).map(|rest| format!("mal_{}", word(rest))).collect::<Vec<_>>()
+        })
         .collect();
     let missing: Vec<&String> = named.difference(&written).collect();
     assert!(missing.is_empty(), "docs/attacks.md names tests that nobody wrote: {missing:?}");
@@ -54,7 +56,8 @@ fn security_names_every_table_and_column_that_the_server_keeps() {
             continue;
         }
         let told = told.get(table.as_str()).cloned().unwrap_or_default();
-        let known = |column: &String| column == "tenant" || column == "account" || told.contains(&format!("`{column}`"));
+        let known =
+            |column: &String| column == "tenant" || column == "account" || told.contains(&format!("`{column}`"));
         untold.extend(columns.into_iter().filter(|column| !known(column)).map(|column| format!("{table}.{column}")));
     }
     assert!(untold.is_empty(), "SECURITY.md does not say what the server learns from {untold:?}");
