@@ -137,10 +137,10 @@ pub(crate) struct SheetTo {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The emergency sheet is shown once: it holds the recovery key, which gets the account back, and the Secret Key, which is
-needed with the password on a new device. It is to be printed or copied by hand, and part of it is typed back.
+needed with the password on a new device. It is to be printed or copied by hand, and the recovery key is typed back.
 
 Example:
-  selkie sign-up ana@example.org --server https://selkie.example.org --invite W7KD-93QF")]
+  selkie sign-up ana@example.org --server https://selkie.example.org --invite I1-ER9C-X01M-RJ3D-D66V-5DXC")]
 pub(crate) struct SignUpArgs {
     /// The login name
     pub(crate) name: String,

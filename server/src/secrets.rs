@@ -41,8 +41,6 @@ pub enum Purpose {
     RefreshToken,
     /// Makes the same answer for the same unknown name.
     Enumeration,
-    /// Makes the lookup keys of invitation codes.
-    InvitationCode,
     /// Hashes accounts in the log.
     LogSalt,
 }
@@ -258,7 +256,6 @@ impl Purpose {
             Purpose::Challenge => b"challenge",
             Purpose::RefreshToken => b"refresh-token",
             Purpose::Enumeration => b"enumeration",
-            Purpose::InvitationCode => b"invitation-code",
             Purpose::PollState => b"poll-state",
             Purpose::LogSalt => b"log-salt",
         }

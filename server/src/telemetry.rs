@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
@@ -70,6 +71,9 @@ const ALLOWED: &[&str] = &[
 
 /// Targets whose message we wrote ourselves, as fixed text. Of all others only the place is told.
 const OURS: &str = "selkie";
+
+/// Says as an error that somebody hung up, or sent what is no HTTP: the world's doing, and of use to who looks closely.
+const BROKEN_OFF: &str = "actix_http::h1::dispatcher";
 
 /// Sends log lines to standard error, as configured. Once in a process.
 pub fn init(log: &Log) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -163,6 +167,9 @@ where
     W: for<'a> MakeWriter<'a> + 'static,
 {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        if metadata.target() == BROKEN_OFF {
+            return LevelFilter::current() >= LevelFilter::DEBUG;
+        }
         is_ours(metadata) || *metadata.level() <= Level::WARN
     }
 

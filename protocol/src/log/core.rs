@@ -352,8 +352,9 @@ impl Core {
         if root.is_some_and(|root| root != checkpoint.root) {
             return Err(Refusal::FalseCheckpoint("other changes are live"));
         }
+        // Whoever begins at this very checkpoint never had what it forgets: its pages leave that out.
         for record in &forgotten {
-            if memory.record(record).is_none_or(|record| record.len() != 1 || record.whole_at() == 0) {
+            if memory.record(record).is_some_and(|record| record.len() != 1 || record.whole_at() == 0) {
                 return Err(Refusal::FalseCheckpoint("a record is left out that was not deleted"));
             }
         }

@@ -25,6 +25,7 @@ const LOG_LIMIT: usize = 10_000;
 impl Auth {
     /// `GET /v1/account`
     pub async fn account(&self, caller: &Caller) -> Result<Account> {
+        caller.must_be_full()?;
         let row = self.store.account(caller.tenant, caller.account).await?;
         let tenant = self.tenant_row(caller).await?;
         Ok(Account {

@@ -219,6 +219,7 @@ impl Auth {
 
     /// `GET /v1/account/sessions`
     pub async fn sessions(&self, caller: &Caller) -> Result<Sessions> {
+        caller.must_be_full()?;
         let rows = self.store.sessions(caller.tenant, caller.account, self.edges.now_ms()).await?;
         let sessions = rows
             .into_iter()

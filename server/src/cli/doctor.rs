@@ -95,8 +95,9 @@ async fn database(config: &Config) -> Finding {
     };
     let finding = match audit_chains(&*store).await {
         Ok(None) => Finding::fine(WHAT, "reachable, the schema is current, the audit logs are whole"),
-        Ok(Some(tenant)) => {
-            Finding::ill(WHAT, format!("the audit log of {tenant} was changed: see docs/self-hosting.md"))
+        Ok(Some((tenant, number))) => {
+            let what = format!("the audit log of {tenant} was changed at entry {number}");
+            Finding::ill(WHAT, format!("{what}: see \"Keeping it\" in docs/self-hosting.md"))
         }
         Err(error) => Finding::ill(WHAT, chain(&error).to_string()),
     };
@@ -142,11 +143,11 @@ fn wall_finding(wall: &Wall) -> Option<Finding> {
     })
 }
 
-/// The first tenant whose audit log is not the chain it was written as.
-async fn audit_chains(store: &dyn store::Store) -> store::Result<Option<String>> {
+/// The first tenant whose audit log is not the chain it was written as, and the first entry that does not fit.
+async fn audit_chains(store: &dyn store::Store) -> store::Result<Option<(String, i64)>> {
     for tenant in store.tenants().await? {
-        if store.verify_audit(tenant.tenant).await?.is_some() {
-            return Ok(Some(tenant.slug));
+        if let Some(number) = store.verify_audit(tenant.tenant).await? {
+            return Ok(Some((tenant.slug, number)));
         }
     }
     Ok(None)

@@ -284,17 +284,12 @@ pub struct LoginAccount {
     /// The OPAQUE credential identifier: random, fixed for life, never shown.
     pub uuid: uuid::Uuid,
     pub uid: Option<UserId>,
-    pub state: AccountState,
     pub setup_id: i32,
-    pub ksf_id: i16,
     pub record: Vec<u8>,
-    pub password_generation: u32,
     /// The newest recovery sign-in key and its generation.
     pub recovery: Option<(u32, [u8; 32])>,
     /// Moves on whenever the password or the recovery key is changed.
     pub credential_version: i64,
-    /// A confirmed second factor must be shown.
-    pub second_factor: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]

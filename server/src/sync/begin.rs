@@ -21,7 +21,7 @@ const SEARCH_ENTRIES: u64 = 4_096;
 impl Logs {
     /// `GET /v1/vaults/{vid}/checkpoint`
     pub async fn beginning(&self, caller: &Caller, vid: VaultId) -> Result<Beginning> {
-        self.count(Action::Pull, &[Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
         let (_, at, known) = self.room.for_member(caller, vid).await?;
         let vaults = &self.room.office.vaults;
         let ready = vaults.checkpoints(at).await?;
@@ -55,7 +55,7 @@ impl Logs {
         page: u64,
         from: u64,
     ) -> Result<CheckpointItems> {
-        self.count(Action::Pull, &[Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
         let (_, at, _) = self.room.for_member(caller, vid).await?;
         if !self.room.office.vaults.checkpoints(at).await?.iter().any(|ready| ready.n == n) {
             return Err(Refusal::NotFound("checkpoint"));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 impl Logs {
     /// `POST /v1/vaults`
     pub async fn create(&self, caller: &Caller, request: CreateVault) -> Result<Pushed> {
-        self.count(Action::Push, &[Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Push, &[Key::Account(caller.account_uuid())])?;
         let (author, reader) = (Author::of(caller)?, Reader::of(caller)?);
         let frame = Frame::parse(&request.frame).map_err(log::Refusal::Malformed)?;
         let header = &frame.entry.header;

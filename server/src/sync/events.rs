@@ -15,7 +15,7 @@ use std::net::IpAddr;
 impl Logs {
     /// `GET /v1/events`
     pub async fn listen(&self, caller: &Caller, from: IpAddr) -> Result<Listening> {
-        self.count(Action::Listen, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Listen, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
         let reader = Reader::of(caller)?;
         let hub = &self.room.office.news.hub;
         // First to listen, then to look: what moves in between is heard.

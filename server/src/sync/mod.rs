@@ -51,7 +51,7 @@ pub use refusal::{Refusal, Result};
 use crate::auth::Caller;
 use crate::blobs::BlobStore;
 use crate::edges::Edges;
-use crate::limits::{Action, Key, Limits, PlanFactor};
+use crate::limits::{Action, Key, Limits};
 use crate::shelf::Shelf;
 use crate::store::{Place, Store, Tenant, TenantRow, Tenants, VaultNumber, Vaults};
 use announcer::Announcer;
@@ -151,8 +151,9 @@ impl Logs {
         self.room.office.news.hub.close();
     }
 
-    fn count(&self, action: Action, keys: &[Key<'_>]) -> Result<()> {
-        self.limits.check(action, keys, PlanFactor::ONE)?;
+    /// Within what the caller's plan allows.
+    fn count(&self, caller: &Caller, action: Action, keys: &[Key<'_>]) -> Result<()> {
+        self.limits.check(action, keys, caller.plan())?;
         Ok(())
     }
 }

@@ -29,7 +29,7 @@ type Rows = Result<Arc<[VaultRow]>>;
 impl Logs {
     /// `GET /v1/poll?known=state`
     pub async fn poll(&self, caller: &Caller, from: IpAddr, known: Option<PollState>) -> Result<Polled> {
-        self.count(Action::Poll, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Poll, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
         let vaults = self.standings(caller).await?;
         let state = self.poll_state(caller, &vaults);
         let moved = known != Some(state);

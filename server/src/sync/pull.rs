@@ -31,7 +31,7 @@ pub struct Wanted {
 impl Logs {
     /// `GET /v1/vaults/{vid}/log?after=n&max_entries=&max_bytes=&payloads=live`
     pub async fn pull(&self, caller: &Caller, from: IpAddr, vid: VaultId, wanted: Wanted) -> Result<LogFrames> {
-        self.count(Action::Pull, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Pull, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
         let reader = Reader::of(caller)?;
         let room = &self.room;
         let at = room.place(reader.tenant, vid).await?;
@@ -59,7 +59,7 @@ impl Logs {
 
     /// `GET /v1/vaults/{vid}/controls?after=n`
     pub async fn controls(&self, caller: &Caller, vid: VaultId, after: u64) -> Result<Controls> {
-        self.count(Action::Pull, &[Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
         let (_, at, _) = self.room.for_member(caller, vid).await?;
         let limits = self.room.page(None, None);
         // One more than is shown tells whether there is more.

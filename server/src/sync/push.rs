@@ -24,7 +24,7 @@ const LONGEST_HOLD: Duration = Duration::from_secs(30);
 impl Logs {
     /// `POST /v1/vaults/{vid}/push`
     pub async fn push(&self, caller: &Caller, from: IpAddr, vid: VaultId, request: Push) -> Result<Pushed> {
-        self.count(Action::Push, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Push, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
         let author = Author::of(caller)?;
         let frame = Frame::parse(&request.frame).map_err(log::Refusal::Malformed)?;
         let header = &frame.entry.header;
@@ -45,7 +45,7 @@ impl Logs {
         };
         let taken = match &frame.entry.body {
             Body::Checkpoint(checkpoint) => {
-                self.count(Action::Checkpoint, &[Key::Account(caller.account_uuid())])?;
+                self.count(caller, Action::Checkpoint, &[Key::Account(caller.account_uuid())])?;
                 let _turn = self.room.counting.acquire().await.map_err(|_| Refusal::Overloaded)?;
                 // It describes the position right before it. In a busy vault that is gone before it is counted, so
                 // the others wait.

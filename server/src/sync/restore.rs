@@ -22,7 +22,7 @@ const MAX_ENTRIES: usize = 4_096;
 impl Logs {
     /// `POST /v1/vaults/{vid}/restore-tail`
     pub async fn restore_tail(&self, caller: &Caller, vid: VaultId, request: RestoreTail) -> Result<TailRestored> {
-        self.count(Action::Restore, &[Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Restore, &[Key::Account(caller.account_uuid())])?;
         let reader = Reader::of(caller)?;
         if request.frames.is_empty() || request.frames.len() > MAX_ENTRIES {
             return Err(Refusal::invalid("frames", "1 to 4096 entries are offered at a time"));

@@ -29,7 +29,7 @@ impl Logs {
 
     /// `POST /v1/vaults/{vid}/wraps`
     pub async fn add_wraps(&self, caller: &Caller, from: IpAddr, vid: VaultId, request: Wraps) -> Result<()> {
-        self.count(Action::Push, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        self.count(caller, Action::Push, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
         Author::of(caller)?;
         let (reader, at, known) = self.room.for_member(caller, vid).await?;
         if !super::member(&known, reader)?.role.may_write() {

@@ -169,13 +169,9 @@ async fn by_name(conn: &mut Conn, (tenant, name): &(Tenant, String)) -> Outcome<
 }
 
 async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<Option<LoginAccount>> {
-    type Account = (Vec<u8>, Option<Vec<u8>>, bool, Option<i64>);
-    type Credential = (i32, i16, Vec<u8>, i64, Option<i64>, Option<Vec<u8>>, i64);
-    let confirmed_factor = second_factors::table
-        .filter(second_factors::tenant.eq(tenant.0))
-        .filter(second_factors::account.eq(number))
-        .filter(second_factors::confirmed.eq(true));
-    let row: Option<(Account, Credential, bool)> = accounts::table
+    type Account = (Vec<u8>, Option<Vec<u8>>);
+    type Credential = (i32, Vec<u8>, Option<i64>, Option<Vec<u8>>, i64);
+    let row: Option<(Account, Credential)> = accounts::table
         .inner_join(
             credentials::table
                 .on(credentials::tenant.eq(accounts::tenant).and(credentials::account.eq(accounts::account))),
@@ -183,24 +179,20 @@ async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<
         .filter(accounts::tenant.eq(tenant.0))
         .filter(accounts::account.eq(number))
         .select((
-            (accounts::uuid, accounts::uid, accounts::suspended, accounts::delete_after),
+            (accounts::uuid, accounts::uid),
             (
                 credentials::setup_id,
-                credentials::ksf_id,
                 credentials::record,
-                credentials::password_generation,
                 credentials::recovery_generation,
                 credentials::recovery_key,
                 credentials::version,
             ),
-            diesel::dsl::exists(confirmed_factor),
         ))
         .first(conn)
         .await
         .optional()?;
-    let Some((account, credential, second_factor)) = row else { return Ok(None) };
-    let (uuid, uid, suspended, delete_after) = account;
-    let (setup_id, ksf_id, record, password_generation, recovery_generation, recovery_key, version) = credential;
+    let Some(((uuid, uid), credential)) = row else { return Ok(None) };
+    let (setup_id, record, recovery_generation, recovery_key, credential_version) = credential;
     let recovery = match (recovery_generation, recovery_key) {
         (Some(generation), Some(key)) => {
             Some((columns::small(generation, "generation")?, columns::fixed(key, "recovery key")?))
@@ -210,15 +202,11 @@ async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<
     Ok(Some(LoginAccount {
         account: AccountNumber(number),
         uuid: columns::uuid(uuid)?,
-        state: columns::account_state(suspended, delete_after, uid.is_some()),
         uid: columns::user(uid)?,
         setup_id,
-        ksf_id,
         record,
-        password_generation: columns::small(password_generation, "generation")?,
         recovery,
-        credential_version: version,
-        second_factor,
+        credential_version,
     }))
 }
 
