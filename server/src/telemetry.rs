@@ -72,8 +72,8 @@ const ALLOWED: &[&str] = &[
 /// Targets whose message we wrote ourselves, as fixed text. Of all others only the place is told.
 const OURS: &str = "selkie";
 
-/// Says as an error that somebody hung up, or sent what is no HTTP: the world's doing, and of use to who looks closely.
-const BROKEN_OFF: &str = "actix_http::h1::dispatcher";
+/// How the target ends that calls it an error when somebody hung up or sent what is no HTTP. That is the world's doing.
+const BROKEN_OFF: &str = "http::h1::dispatcher";
 
 /// Sends log lines to standard error, as configured. Once in a process.
 pub fn init(log: &Log) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -167,7 +167,7 @@ where
     W: for<'a> MakeWriter<'a> + 'static,
 {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        if metadata.target() == BROKEN_OFF {
+        if metadata.target().ends_with(BROKEN_OFF) {
             return LevelFilter::current() >= LevelFilter::DEBUG;
         }
         is_ours(metadata) || *metadata.level() <= Level::WARN
