@@ -44,7 +44,8 @@ on_both_backends! {
         assert!(traces.find_in(text_of(&present).as_bytes()).is_some());
         let untouched: Vec<&String> = before.keys().filter(|table| present[*table] == before[*table]).collect();
         let never_an_accounts = ["server_meta", "plans", "opaque_setup", "signing_keys", "invitations"];
-        assert!(untouched.iter().all(|table| is_bookkeeping(table) || never_an_accounts.contains(&table.as_str())),
+        assert!(untouched.iter().all(|table| is_bookkeeping(table) || is_of_vaults(table)
+                || never_an_accounts.contains(&table.as_str())),
             "this story puts nothing into {untouched:?}");
 
         server.clock().advance(Duration::from_secs(31));
@@ -122,6 +123,11 @@ async fn traces_of(server: &TestServer, account: &selkie_client::Account) -> Can
 /// Rows that count and order, and name nobody.
 fn is_bookkeeping(table: &str) -> bool {
     table.contains("schema_migrations")
+}
+
+/// Nothing at the doors makes a vault yet: the store's own stories hold these tables to the same.
+fn is_of_vaults(table: &str) -> bool {
+    table.starts_with("vault") || table.starts_with("departed")
 }
 
 fn text_of(tables: &Tables) -> String {

@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 /// How to work with a database. The defaults fit a server with two cores.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Postgres: the most connections held; SQLite: threads that read, of which there are at most four.
+    /// Postgres: the most connections held, and half as many again for the hot paths of logs, and one that listens;
+    /// SQLite: threads that read, of which there are at most four.
     pub connections: usize,
     /// Postgres: how long to wait for a free connection before the request is turned away.
     pub acquire_timeout: Duration,

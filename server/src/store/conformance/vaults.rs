@@ -223,9 +223,15 @@ pub(super) async fn expect_log(house: &House, scribe: &Scribe) {
     assert_eq!(head, scribe.head);
     let expected = (1..).zip(&scribe.entries).map(|(n, entry)| (n, entry.frame.clone()));
     assert!(frames.into_iter().map(|frame| (frame.n, frame.frame)).eq(expected));
+    expect_live(house, scribe).await;
+}
+
+/// What is live at the head is what was written, whichever way it is asked.
+pub(super) async fn expect_live(house: &House, scribe: &Scribe) {
     let live = house.live_at(scribe.at, scribe.head.n, None, 100_000).await.unwrap();
     assert_eq!(live, scribe.live_at(scribe.head.n));
     let records: Vec<RecordId> = live.iter().map(|row| row.record).collect();
     let answer = house.bearings(vec![Question { records, ..scribe.question() }]).await.unwrap().remove(0).unwrap();
+    assert_eq!(answer.head, scribe.head);
     assert_eq!(answer.live, live);
 }

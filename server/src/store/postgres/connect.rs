@@ -14,9 +14,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::future::poll_fn;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio_postgres::{AsyncMessage, Notification};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 /// What the pool does to make a connection.
@@ -40,30 +44,53 @@ pub(super) fn setup(address: Address, options: Options, runtime: Handle) -> Mana
 
 /// A bare connection as whoever the URL says, driven by a task of its own on `runtime`.
 pub(super) async fn connect(address: &Address, runtime: &Handle) -> Result<tokio_postgres::Client, OpenError> {
+    connect_hearing(address, runtime, None).await
+}
+
+/// The same, and what is notified is told; the other end of `hears` ends with the connection.
+pub(super) async fn connect_hearing(
+    address: &Address,
+    runtime: &Handle,
+    hears: Option<UnboundedSender<Notification>>,
+) -> Result<tokio_postgres::Client, OpenError> {
     let failed = |error: tokio_postgres::Error| OpenError::Store(super::unavailable(error));
     let client = match tls_config(&address.tls)? {
         None => {
             let (client, connection) = address.config.connect(tokio_postgres::NoTls).await.map_err(failed)?;
-            drive(connection, runtime);
+            drive(connection, runtime, hears);
             client
         }
         Some(tls) => {
             let (client, connection) = address.config.connect(MakeRustlsConnect::new(tls)).await.map_err(failed)?;
-            drive(connection, runtime);
+            drive(connection, runtime, hears);
             client
         }
     };
     Ok(client)
 }
 
-fn drive<F, E>(connection: F, runtime: &Handle)
-where
-    F: Future<Output = Result<(), E>> + Send + 'static,
-    E: std::fmt::Display + Send,
+fn drive<S, T>(
+    mut connection: tokio_postgres::Connection<S, T>,
+    runtime: &Handle,
+    hears: Option<UnboundedSender<Notification>>,
+) where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     runtime.spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::warn!(%error, "a connection to the database ended");
+        while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+            match (message, &hears) {
+                (Ok(AsyncMessage::Notification(notification)), Some(hears)) => {
+                    // Who does not listen any more closes the connection, too.
+                    let _ = hears.send(notification);
+                }
+                (Ok(AsyncMessage::Notice(notice)), _) => tracing::info!(notice = notice.message(), "from the database"),
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    tracing::warn!(%error, "a connection to the database ended");
+                    break;
+                }
+            }
         }
     });
 }
@@ -72,7 +99,7 @@ where
 const MAY_BECOME: &str = "SELECT CASE WHEN EXISTS (SELECT FROM pg_roles WHERE rolname = $1) THEN pg_has_role($1, \
     CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END) ELSE false END";
 
-async fn prepare(client: &tokio_postgres::Client, options: &Options) -> Result<(), tokio_postgres::Error> {
+pub(super) async fn prepare(client: &tokio_postgres::Client, options: &Options) -> Result<(), tokio_postgres::Error> {
     const TIMEOUTS: &str = "SELECT set_config('statement_timeout', $1, false), \
         set_config('idle_in_transaction_session_timeout', $1, false)";
     client.execute(TIMEOUTS, &[&options.statement_timeout.as_millis().to_string()]).await?;

@@ -7,12 +7,15 @@
 //! transaction half-way, and the connections outlive the short-lived runtimes of web workers.
 
 mod address;
+mod announce;
 mod connect;
+mod lanes;
 mod log;
 pub(super) mod migrations;
 #[path = "../operations/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for each database: see docs/decisions/0001")]
 mod operations;
+mod statements;
 
 pub(super) use address::Address;
 pub(super) use connect::wall;
@@ -21,18 +24,20 @@ use super::columns;
 use super::failure::{Failure, Outcome, unavailable};
 use super::open::Wall;
 use super::schema::{accounts, vaults};
-use super::{AccountNumber, Announcement, OpenError, Options, Place, Result, StoreError, Tenant};
+use super::{AccountNumber, OpenError, Options, Place, Result, StoreError, Tenant};
+use announce::Line;
 use diesel::{OptionalExtension as _, QueryDsl as _};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl as _, TransactionManager as _};
 use futures_util::future::BoxFuture;
+use lanes::Lanes;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
-use tokio::sync::{RwLock, broadcast};
+use tokio::sync::RwLock;
 
 type Conn = AsyncPgConnection;
 type Backend = PostgresStore;
@@ -54,7 +59,9 @@ pub(super) struct PostgresStore {
     runtime: Handle,
     /// Shared by operations while they run; closing waits until it can have it alone.
     under_way: Arc<RwLock<()>>,
-    announcements: broadcast::Sender<Announcement>,
+    /// For the log's hot paths.
+    lanes: Arc<Lanes>,
+    line: Line,
 }
 
 #[derive(Clone, Copy)]
@@ -94,11 +101,12 @@ impl PostgresStore {
             Wall::Never => String::new(),
         };
         let role = options.role.clone().filter(|wanted| *wanted == role);
+        let lanes = Arc::new(Lanes::new(address.clone(), options.clone(), role.clone(), runtime.clone()));
+        let line = Line::open(address.clone(), &runtime);
         let setup = connect::setup(address, options, runtime.clone());
         let manager = AsyncDieselConnectionManager::new_with_config("", setup);
         let pool = Pool::builder(manager).max_size(connections).build().map_err(unavailable)?;
-        let (announcements, _) = broadcast::channel(1024);
-        let store = PostgresStore { pool, role, acquire_timeout, runtime, under_way: Arc::default(), announcements };
+        let store = PostgresStore { pool, role, acquire_timeout, runtime, under_way: Arc::default(), lanes, line };
         OpenError::of(store.read(Reach::Server, (), |_, ()| Box::pin(async { Ok(()) })).await)?;
         Ok(store)
     }
@@ -150,7 +158,9 @@ impl PostgresStore {
     /// Takes no more requests, and waits until those under way are answered.
     async fn shut(&self) {
         self.pool.close();
+        self.line.close();
         drop(self.under_way.write().await);
+        self.lanes.close();
     }
 }
 

@@ -8,12 +8,12 @@
 mod connection;
 mod copy;
 mod job;
+mod log;
 pub(super) mod migrations;
 #[path = "../operations/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for each database: see docs/decisions/0001")]
 mod operations;
 mod reader;
-mod vaults;
 mod writer;
 
 use super::failure::{Failure, Outcome, unavailable};

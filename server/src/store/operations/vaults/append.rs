@@ -24,6 +24,14 @@ pub(in crate::store) async fn append(conn: &mut Conn, appends: &[Append]) -> Out
     Ok(taken)
 }
 
+/// Whether something is asked for that seldom is: the backends have a shorter way for everything else.
+pub(in crate::store) fn is_rare(append: &Append) -> bool {
+    append.members.is_some()
+        || !append.wraps.is_empty()
+        || append.entries.is_empty()
+        || append.entries.iter().any(|entry| entry.is_checkpoint || !entry.forgets.is_empty())
+}
+
 async fn one(conn: &mut Conn, append: &Append) -> Outcome<bool> {
     let Append { at, before, entries, state, members, wraps } = append;
     let Some(last) = entries.last() else { return Ok(false) };

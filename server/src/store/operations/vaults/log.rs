@@ -2,27 +2,16 @@
 
 use super::{Conn, head_of};
 use crate::store::columns;
-use crate::store::failure::{Failure, Outcome};
+use crate::store::failure::Outcome;
 use crate::store::schema::{vault_entries, vaults};
 use crate::store::{PageLimits, Place, StoredFrame};
 use diesel::{ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
 use selkie_protocol::id::DeviceId;
-use selkie_protocol::log::Head;
 
 diesel::define_sql_function! {
     /// How long bytes are, without reading them.
     fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
-}
-
-pub(in crate::store) async fn entries_after(
-    conn: &mut Conn,
-    at: Place,
-    after: u64,
-    limits: PageLimits,
-) -> Outcome<(Vec<StoredFrame>, Head)> {
-    let head = head_of(conn, at).await?.ok_or(Failure::not_found("vault"))?;
-    Ok((page(conn, at, after, limits, false).await?, head))
 }
 
 pub(super) async fn controls_after(
@@ -35,7 +24,7 @@ pub(super) async fn controls_after(
 }
 
 /// Lengths first, so that no more frames are read than the page may have.
-async fn page(
+pub(in crate::store) async fn page(
     conn: &mut Conn,
     at: Place,
     after: u64,

@@ -4,16 +4,19 @@
 //! to the backend (`log_*`), which may have a way of its own: see docs/decisions/0001.
 
 mod append;
-mod bearings;
 mod checkpoints;
 mod create;
+mod live;
 mod log;
 pub(super) mod people;
 mod prune;
 
-pub(in crate::store) use append::append;
-pub(in crate::store) use bearings::{bearings, positions};
-pub(in crate::store) use log::entries_after;
+pub(in crate::store) use append::{append, is_rare};
+#[allow(unused_imports, reason = "PostgreSQL has statements of its own")]
+pub(in crate::store) use {
+    live::{LIVE_COLUMNS, LiveColumns, live_row},
+    log::page,
+};
 
 use super::{Backend, Conn, Reach, lock_account, lock_vault, tenants};
 use crate::store::columns;
@@ -148,7 +151,7 @@ impl Vaults for Backend {
         limit: u32,
     ) -> Result<Vec<LiveRow>> {
         self.read(Reach::Tenant(at.tenant), (at, n, after, limit), |conn, (at, n, after, limit)| {
-            bearings::live_at(conn, *at, *n, *after, *limit).boxed()
+            live::live_at(conn, *at, *n, *after, *limit).boxed()
         })
         .await
     }
@@ -204,7 +207,7 @@ impl Backend {
 }
 
 /// Where a vault's log stands; `None` if there is no such vault.
-async fn head_of(conn: &mut Conn, at: Place) -> Outcome<Option<Head>> {
+pub(in crate::store) async fn head_of(conn: &mut Conn, at: Place) -> Outcome<Option<Head>> {
     let row: Option<(i64, Vec<u8>)> = vaults::table
         .find((at.tenant.0, columns::vault(at.vault)))
         .select((vaults::n, vaults::h))

@@ -1,16 +1,17 @@
-//! Where logs stand, by what their next entries are judged, and what was live when.
+//! Where logs stand, and by what their next entries are judged.
 
-use super::{Conn, head_of};
+use super::{Conn, portable};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{vault_changes, vault_entries, vault_states, vaults};
 use crate::store::{Bearings, LiveRow, Place, Question};
-use diesel::{BoolExpressionMethods as _, ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
+use diesel::{ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
-use selkie_protocol::id::{ChangeId, RecordId};
+use portable::{LIVE_COLUMNS, LiveColumns, head_of, live_row};
+use selkie_protocol::id::RecordId;
 use selkie_protocol::log::Frame;
 
-pub(in crate::store) async fn positions(conn: &mut Conn, places: &[Place]) -> Outcome<Vec<u64>> {
+pub(super) async fn positions(conn: &mut Conn, places: &[Place]) -> Outcome<Vec<u64>> {
     let mut positions = Vec::with_capacity(places.len());
     for at in places {
         let n: Option<i64> = vaults::table
@@ -24,7 +25,7 @@ pub(in crate::store) async fn positions(conn: &mut Conn, places: &[Place]) -> Ou
     Ok(positions)
 }
 
-pub(in crate::store) async fn bearings(conn: &mut Conn, questions: &[Question]) -> Outcome<Vec<Option<Bearings>>> {
+pub(super) async fn bearings(conn: &mut Conn, questions: &[Question]) -> Outcome<Vec<Option<Bearings>>> {
     let mut answers = Vec::with_capacity(questions.len());
     for question in questions {
         answers.push(one(conn, question).await?);
@@ -62,28 +63,6 @@ async fn state(conn: &mut Conn, at: Place) -> Outcome<(Vec<u8>, Vec<Vec<u8>>)> {
         .map(|frame| Frame::entry_bytes(frame).map(<[u8]>::to_vec).map_err(|_| Failure::corrupt("frame")))
         .collect::<Outcome<_>>()?;
     Ok((state, entries))
-}
-
-type LiveColumns = (Vec<u8>, i64, Vec<u8>, bool, Option<i64>);
-const LIVE_COLUMNS: (
-    vault_changes::record,
-    vault_changes::place,
-    vault_changes::change,
-    vault_changes::whole,
-    vault_changes::unheaded_at,
-) = (
-    vault_changes::record,
-    vault_changes::place,
-    vault_changes::change,
-    vault_changes::whole,
-    vault_changes::unheaded_at,
-);
-
-/// A live change, as of a position.
-fn live_row((record, place, change, full, unheaded_at): LiveColumns, n: i64) -> Outcome<LiveRow> {
-    let head = unheaded_at.is_none_or(|at| at > n);
-    let (n, index) = columns::placed(place)?;
-    Ok(LiveRow { record: columns::record(record)?, change: columns::change(change)?, n, index, full, head })
 }
 
 async fn live(conn: &mut Conn, at: Place, records: &[RecordId]) -> Outcome<Vec<LiveRow>> {
@@ -125,34 +104,4 @@ async fn chain_at(conn: &mut Conn, at: Place, positions: &[u64]) -> Outcome<Vec<
         found.push((columns::count(n)?, columns::fixed(h, "chain value")?));
     }
     Ok(found)
-}
-
-pub(super) async fn live_at(
-    conn: &mut Conn,
-    at: Place,
-    n: u64,
-    after: Option<(RecordId, ChangeId)>,
-    limit: u32,
-) -> Outcome<Vec<LiveRow>> {
-    let position = columns::position(n);
-    let (record, change) = after.map_or((None, None), |(record, change)| (Some(record), Some(change)));
-    let live = vault_changes::table
-        .filter(vault_changes::tenant.eq(at.tenant.0))
-        .filter(vault_changes::vault.eq(columns::vault(at.vault)))
-        .filter(vault_changes::place.lt(columns::place_after(n)))
-        .filter(vault_changes::superseded_at.is_null().or(vault_changes::superseded_at.gt(position)))
-        .order((vault_changes::record, vault_changes::change))
-        .limit(i64::from(limit))
-        .select(LIVE_COLUMNS);
-    let rows: Vec<LiveColumns> = match (record, change) {
-        (Some(record), Some(change)) => {
-            // Said twice, so that the index knows where to begin.
-            live.filter(vault_changes::record.ge(record.0))
-                .filter(vault_changes::record.gt(record.0).or(vault_changes::change.gt(change.0)))
-                .load(conn)
-                .await?
-        }
-        _ => live.load(conn).await?,
-    };
-    rows.into_iter().map(|row| live_row(row, position)).collect()
 }
