@@ -156,6 +156,18 @@ impl Device {
         self.wire.sky.lock().unwrap().weather = weather;
     }
 
+    /// Kills the program after so many more requests, or calls of the store.
+    pub(super) fn kill_after(&mut self, on_the_wire: Option<u64>, at_the_store: Option<u64>) {
+        let weather = &mut self.wire.sky.lock().unwrap().weather;
+        (weather.killed_on_the_wire, weather.killed_at_the_store) = (on_the_wire, at_the_store);
+    }
+
+    /// Whether it came to that.
+    pub(super) fn was_killed(&self) -> bool {
+        let weather = self.wire.sky.lock().unwrap().weather;
+        weather.killed_on_the_wire.is_none() && weather.killed_at_the_store.is_none()
+    }
+
     pub(super) fn deliver_late(&mut self, _: &mut Dice) {
         at_once(self.wire.deliver_late());
     }

@@ -101,6 +101,7 @@ async fn a_new_device_begins_with_a_checkpoint() {
     assert_eq!(on_phone.status().await.unwrap().trust, selkie_client::KeptTrust::OwnCheckpoint);
     assert_eq!(text(&on_phone, 9).await.as_deref(), Some("after it"));
     assert_eq!(on_phone.records("notes").await.unwrap().len(), 6);
+    laptop.sync().await.unwrap();
     same(&[&laptop, &on_phone]).await;
     on_phone.put("notes", id(1), b"from the phone").await.unwrap();
     on_phone.sync().await.unwrap();
