@@ -1,4 +1,5 @@
-//! What the hot paths of the log cost, beside the same bytes in one bare statement. Not a test: it is asked for by name.
+//! What the hot paths of the log cost, beside the same bytes in one bare statement. Not a test: it is asked for by
+//! name.
 //!
 //! ```text
 //! cargo test -p selkie-server --lib --config 'profile.dev.package.selkie-server.opt-level=3' -- \

@@ -1,6 +1,7 @@
 //! The hot paths of the log, as PostgreSQL has them: one transaction for many vaults, sent in one go.
 //!
-//! Owns what is asked of the statements and how their rows are read. Appends with something rare about them (members, keys, a checkpoint) take the portable way.
+//! Owns what is asked of the statements and how their rows are read. Appends with something rare about them (members,
+//! keys, a checkpoint) take the portable way.
 
 mod append;
 mod bearings;
