@@ -438,8 +438,8 @@ async fn due(conn: &mut Conn, (tenant, now, limit): &(Tenant, Millis, u32)) -> O
 }
 
 /// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way are not tied to it
-/// by a key (see the schema), and vaults may be others' as well. The row itself goes while the tenant's is held: a registration that wants the same name
-/// holds the tenant's, too, and so never waits for a row that waits for it.
+/// by a key (see the schema), and vaults may be others' as well. The row itself goes while the tenant's is held: a
+/// registration that wants the same name holds the tenant's, too, and so never waits for a row that waits for it.
 async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumber, NewAudit)) -> Outcome<()> {
     lock(conn, *tenant, *account).await?;
     let subject = audit::subject_of(conn, *tenant, *account).await?;

@@ -7,8 +7,8 @@
 //! stand ready here. Nothing here knows which of them it is compiled for.
 //!
 //! Rows are always locked in this order, so that no two operations wait for each other: invitation, account, what the
-//! account owns, vaults by their numbers, tenant, the head of the audit log. (A new account is nobody's to wait for, so making one may hold the
-//! tenant first.)
+//! account owns, vaults by their numbers, tenant, the head of the audit log. (A new account or vault is nobody's to wait
+//! for, so making one may hold the tenant first.)
 
 mod accounts;
 mod audit;

@@ -1,6 +1,7 @@
 //! The hot paths of the log, as PostgreSQL has them: one transaction for many vaults, sent in one go.
 //!
-//! Owns what is asked of the statements and how their rows are read. Appends with something rare about them (members, keys, a checkpoint) take the portable way.
+//! Owns what is asked of the statements and how their rows are read. Appends with something rare about them (members,
+//! keys, a checkpoint) take the portable way.
 
 mod append;
 mod bearings;
@@ -100,10 +101,12 @@ impl PostgresStore {
         Ok(taken)
     }
 
-    async fn append_plain(&self, appends: Vec<(usize, Append)>) -> Result<Vec<(usize, bool)>> {
+    async fn append_plain(&self, mut appends: Vec<(usize, Append)>) -> Result<Vec<(usize, bool)>> {
         if appends.is_empty() {
             return Ok(Vec::new());
         }
+        // The order in which all servers take the vaults' rows.
+        appends.sort_by_key(|(_, append)| append.at);
         let tenants = list(appends.iter().map(|(_, append)| &append.at.tenant));
         self.by_lane(
             Begin::Write,
