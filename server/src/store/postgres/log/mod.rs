@@ -101,10 +101,12 @@ impl PostgresStore {
         Ok(taken)
     }
 
-    async fn append_plain(&self, appends: Vec<(usize, Append)>) -> Result<Vec<(usize, bool)>> {
+    async fn append_plain(&self, mut appends: Vec<(usize, Append)>) -> Result<Vec<(usize, bool)>> {
         if appends.is_empty() {
             return Ok(Vec::new());
         }
+        // The order in which all servers take the vaults' rows.
+        appends.sort_by_key(|(_, append)| append.at);
         let tenants = list(appends.iter().map(|(_, append)| &append.at.tenant));
         self.by_lane(
             Begin::Write,
