@@ -1,7 +1,7 @@
 //! Coming in new from a checkpoint, where one can be trusted.
 //!
-//! Owns the way in: members and keys from CONTROL entries, the checkpoint, its pages. Pages are verified as they come and
-//! put beside; nothing that is kept changes before the last of them has come, and then in one transaction.
+//! Owns the way in: members and keys from CONTROL entries, the checkpoint, its pages. Pages are verified as they come
+//! and put beside; nothing that is kept changes before the last of them has come, and then in one transaction.
 
 use super::driver::{Round, Step, Trouble};
 use super::replica::{KeptTrust, Replica, State};

@@ -1,5 +1,6 @@
 //! Random schedules: up to four devices of three people, a bad network, crashes, wrong clocks, changing members, and an
-//! honest server. Whatever happens, nothing that was written is lost, everybody ends with the same, and nobody cries out.
+//! honest server. Whatever happens, nothing that was written is lost, everybody ends with the same, and nobody cries
+//! out.
 //!
 //! `SELKIE_SCHEDULES=n` runs so many; `SELKIE_SEED=s` runs the one of that seed, as it is named by a failure.
 
