@@ -18,6 +18,11 @@
 //!     println!("{} {:?}", device.id, device.name);
 //! }
 //!
+//! // Vaults work at once, with or without a server; a sync brings all of them into step.
+//! let journal = account.create_vault("Journal", "org.example.journal").await?;
+//! journal.put("notes", journal.new_record_id(), b"hello").await?;
+//! account.sync().await?;
+//!
 //! // Another device comes in by a code on this one's screen, or by password and Secret Key.
 //! let link = account.link_device().await?;
 //! println!("{}", link.code());
@@ -28,9 +33,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A [`Client`] is one server and one folder of accounts; an [`Account`] is one of them. Everything either works, or
-//! returns an [`Error`] that is named by what the app can do about it. The SDK prints nothing, keeps nothing global and
-//! never ends the process; it speaks through `tracing`, and never of names, tokens or keys.
+//! A [`Client`] is one server and one folder of accounts; an [`Account`] is one of them; a [`Vault`] is a set of
+//! records that the devices of its members keep in step. Everything either works, or returns an [`Error`] that is named
+//! by what the app can do about it. The SDK prints nothing, keeps nothing global and never ends the process; it speaks
+//! through `tracing`, and never of names, tokens or keys.
 //!
 //! Secrets lie on the disk sealed under a key from the app, from a [`Keychain`] or, if there is neither, from a file
 //! that only this user can read: [`Client::secrets_at_rest`] says which.

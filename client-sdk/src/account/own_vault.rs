@@ -10,7 +10,7 @@ use crate::sync::room::{Glance, Room};
 use crate::vault::Vault;
 use selkie_protocol::Face;
 use selkie_protocol::Fixed;
-use selkie_protocol::id::{RecordId, VaultId};
+use selkie_protocol::id::{Incarnation, RecordId, VaultId};
 use selkie_protocol::log::{App, Head, Role};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -26,8 +26,8 @@ const GOSSIP_MS: u64 = 3600 * 1000;
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 struct DeviceNote {
-    /// How far it has seen each vault, and the chain value there.
-    heads: Vec<(VaultId, u64, Fixed<32>)>,
+    /// How far it has seen each vault, the chain value there, and in which life of the server.
+    heads: Vec<(VaultId, u64, Fixed<32>, Incarnation)>,
     at_ms: u64,
 }
 
@@ -91,8 +91,8 @@ impl Account {
         let mut heads = Vec::new();
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
             let glance = Vault::new(self.clone(), room.clone(), id).glance().await?;
-            if glance.born && id != first.id() {
-                heads.push((id, glance.head.n, glance.head.h.into()));
+            if let Some(incarnation) = glance.incarnation.filter(|_| id != first.id()) {
+                heads.push((id, glance.head.n, glance.head.h.into(), incarnation));
             }
         }
         let note = DeviceNote { heads, at_ms: now_ms };
@@ -107,14 +107,14 @@ impl Account {
         let Ok(note) = Face::Cbor.decode::<DeviceNote>(note) else { return Ok(()) };
         let kept = room.clone();
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
-        for (id, n, h) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
+        for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
             let vault = Vault::new(self.clone(), room.clone(), id);
             let glance = vault.glance().await?;
             let known = glance.head.n >= n && (glance.head.n > n || glance.head.h == *h);
             if known || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;
             }
-            vault.alone(async |round| round.heard(Head { n, h: *h }).await).await?;
+            vault.alone(async |round| round.heard(Head { n, h: *h }, incarnation).await).await?;
         }
         Ok(())
     }

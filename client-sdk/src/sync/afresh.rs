@@ -3,7 +3,8 @@
 //! Owns the reading of the whole log anew, beside what is kept, and the saving of this device's own writes that the new
 //! log does not have: they are written once more. Nothing here happens before a person has agreed.
 
-use super::driver::{Round, Step, Trouble, note_head};
+use super::driver::{Round, Step, Trouble};
+use super::heads::note_head;
 use super::replica::{Replica, State};
 use super::room::{Recollection, Room};
 use super::take::{Reading, Refused};

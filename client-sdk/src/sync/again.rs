@@ -11,8 +11,8 @@ use selkie_protocol::log::{Extends, Frame, People, Refusal, VaultLog};
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: true };
 
 impl Round<'_> {
-    /// Verifies the whole log as the server shows it, and that ours is a part of it. Returns how many entries that
-    /// were.
+    /// Verifies the whole log as the server shows it, and that ours is a part of it. Returns how many
+    /// entries that were.
     pub(crate) async fn verify_again(&mut self) -> Step<u64> {
         self.load().await?;
         let (context, vault) = (self.account.context(), self.vault);

@@ -6,21 +6,21 @@
 
 use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
 use super::engine::{Action, Engine, Event, Facts};
+use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
 use super::room::{Recollection, Room, Slot};
-use super::take::{Place, Reading, Refused, Taken, open_item, stands};
+use super::take::{Reading, Refused, Taken, stands};
 use crate::account::Account;
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour, Quarantine, Result};
-use crate::keys::vault::Found;
 use crate::store::vaults::{Advance, Pending};
-use crate::trust::{Alarm, VaultEvidence};
+use crate::trust::Alarm;
 use selkie_protocol::cipher::DeviceKey;
 use selkie_protocol::id::{RecordId, UserId, VaultId};
-use selkie_protocol::log::{Head, PageItem, Refusal, SignedHead};
+use selkie_protocol::log::{Refusal, SignedHead};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::vault::{CreateVault, Push, SignedHeadBytes};
-use selkie_protocol::{Bytes, ErrorCode, Fixed};
+use selkie_protocol::{Bytes, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -28,8 +28,6 @@ use std::sync::Arc;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
-/// Frames of our own log that are put into evidence.
-const SHOWN_FRAMES: u64 = 8;
 
 /// What a round has done.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -210,43 +208,12 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Another device of this person has seen this head: the server must show it here too.
-    pub(crate) async fn heard(&mut self, head: Head) -> Step<()> {
-        self.load().await?;
-        self.with_replica(move |replica, room| {
-            let before = replica.state.promises.clone();
-            let seen = replica.state.promises.seen(head, &replica.log);
-            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(replica.state.reached_head()))?;
-            if replica.state.promises != before {
-                keep_all(replica, room)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
-    /// What could not be read when the program was last started may be readable now.
-    async fn try_again_what_was_aside(&mut self) -> Step<()> {
-        if self.replica()?.tried_aside {
-            return Ok(());
-        }
-        self.with_replica(|replica, room| {
-            replica.tried_aside = true;
-            let step = open_what_was_aside(replica, room)?;
-            if !step.versions.is_empty() {
-                keep(replica, room, &step)?;
-            }
-            Ok(())
-        })
-        .await
-    }
-
     pub(crate) fn replica(&self) -> Step<&Replica> {
         let lost = || Error::ApiMisuse("a vault was used after something went wrong with it".into());
         Ok(self.replica.as_ref().ok_or_else(lost)?)
     }
 
-    fn keys_missing(&self, replica: &Replica) -> bool {
+    pub(super) fn keys_missing(&self, replica: &Replica) -> bool {
         let governance = replica.log.core().governance();
         governance.member(&self.me.user).is_some() && !replica.keys.has(governance.epoch())
     }
@@ -316,33 +283,6 @@ impl<'a> Round<'a> {
         let (context, vault) = (self.account.context(), self.vault);
         let answer = self.account.call(|bearer| async move { context.api.vault_head(&bearer, &vault).await }).await?;
         Ok(answer.head)
-    }
-
-    /// The server's word, if it is the server's.
-    pub(crate) async fn signed(&self, bytes: &SignedHeadBytes) -> Step<SignedHead> {
-        let forged = |found: &str| {
-            Alarm::new(Misbehaviour::ForgedHead, "a head of this vault that the server has signed", found)
-        };
-        let head = SignedHead::parse(bytes.as_ref()).map_err(|_| forged("something else"))?;
-        if head.vault != self.vault {
-            return Err(forged("a head of another vault").into());
-        }
-        let key = match self.room.head_key() {
-            Some(key) => key,
-            None => self.pin_head_key().await?,
-        };
-        if !head.is_signed_by(&key) {
-            return Err(forged("a head that is not signed with the key this account has known").into());
-        }
-        Ok(head)
-    }
-
-    async fn pin_head_key(&self) -> Step<selkie_protocol::sign::PublicKey> {
-        let key = self.account.context().capabilities().await?.head_key;
-        let room = self.room.clone();
-        let pin = move || room.change_shared(|shared| shared.head_key = Some(key));
-        self.account.context().edges.apart(pin).await??;
-        Ok(selkie_protocol::sign::PublicKey(*key))
     }
 
     async fn pull(&mut self) -> Step<Event> {
@@ -423,7 +363,7 @@ impl<'a> Round<'a> {
 
     /// Fetches what is missing of somebody's account log and takes it, if it continues what is known.
     pub(crate) async fn learn_person(&self, user: UserId) -> Step<()> {
-        learn_person(self.account, self.room, self.me.user, user).await.map_err(Trouble::Error)
+        super::learn::learn_person(self.account, self.room, self.me.user, user).await.map_err(Trouble::Error)
     }
 
     async fn judge(&mut self) -> Step<Event> {
@@ -520,108 +460,6 @@ impl<'a> Round<'a> {
         self.report.waiting = composed.waiting.len();
         Ok(Event::Composed { in_flight: composed.flight.is_some() })
     }
-
-    async fn learn_keys(&mut self) -> Step<Event> {
-        let kept = self.account.kept();
-        let Some(master) = kept.secrets.master_key.clone() else { return Ok(Event::KeysLearned { missing: true }) };
-        let (context, vault, me) = (self.account.context(), self.vault, self.me);
-        let answer = self.account.call(|bearer| async move { context.api.wraps(&bearer, &vault).await });
-        let wraps = answer.await?.wraps;
-        let found = self
-            .with_replica(move |replica, room| {
-                let governance = replica.log.core().governance();
-                let links = &replica.state.links;
-                let found = replica.keys.open_wraps(vault, &me.user, &master, &wraps, governance, links);
-                if matches!(found, Found::New(_)) {
-                    let epoch = replica.log.core().governance().epoch();
-                    if replica.keys.has(epoch) {
-                        replica.state.sealed_to = Some((epoch, master.generation()));
-                    }
-                    let opened = open_what_was_aside(replica, room)?;
-                    keep(replica, room, &Advance { state: Some(replica.state_bytes()), ..opened })?;
-                }
-                Ok(found)
-            })
-            .await?;
-        if let Found::Wrong { epoch } = found {
-            let expected = format!("the key of epoch {epoch} that the vault's log commits to");
-            let alarm = Alarm::new(Misbehaviour::WrongVaultKey, expected, "another key, or none at all");
-            // The log is right, so it is followed; without the key nothing is read or written.
-            let saved = self.save_evidence(&alarm, &[]).await;
-            self.with_replica(move |replica, room| {
-                replica.state.evidence.push(saved.name);
-                keep_all(replica, room)
-            })
-            .await?;
-            self.complaint = Some(Error::ServerMisbehaved { kind: alarm.kind, evidence: saved.path });
-        }
-        let missing = self.keys_missing(self.replica()?);
-        Ok(Event::KeysLearned { missing })
-    }
-
-    /// Sets the vault apart and says why. What is kept stays as it was before the lie.
-    async fn set_apart(&mut self, alarm: Alarm, served: &[Bytes]) -> Error {
-        tracing::warn!(kind = %alarm.kind, "a vault is set apart");
-        let reload = self.load().await;
-        let saved = self.save_evidence(&alarm, served).await;
-        let Alarm { kind, expected, found, .. } = alarm;
-        let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };
-        let kept = match reload {
-            Ok(()) => {
-                let quarantine = quarantine.clone();
-                self.with_replica(move |replica, room| {
-                    replica.state.quarantine = Some(quarantine);
-                    replica.state.evidence.push(saved.name);
-                    keep_all(replica, room)
-                })
-                .await
-            }
-            Err(trouble) => Err(trouble),
-        };
-        if let Err(trouble) = kept {
-            tracing::error!(?trouble, "that a vault is set apart could not be written down");
-        }
-        Error::Quarantined(Box::new(quarantine))
-    }
-
-    /// When, where a person finds it, and under which name it is kept.
-    async fn save_evidence(&self, alarm: &Alarm, served: &[Bytes]) -> Saved {
-        let (context, kept) = (self.account.context(), self.account.kept());
-        let head = self.replica.as_ref().map(Replica::head);
-        let our_n = head.map_or(0, |head| head.n);
-        let (room, vault) = (self.room.clone(), self.vault);
-        let ours = move || room.store.frames(&vault, our_n.saturating_sub(SHOWN_FRAMES), our_n);
-        let ours = context.edges.apart(ours).await.ok().and_then(Result::ok).unwrap_or_default();
-        let known = self.replica.iter().flat_map(|replica| [replica.state.reached, replica.state.claimed]).flatten();
-        let heads = alarm.heads.iter().map(|head| Fixed::<160>::try_from_slice(&head.to_bytes()));
-        let mut heads: Vec<SignedHeadBytes> = known.chain(heads.flatten()).collect();
-        heads.dedup();
-        let at_ms = context.now_ms();
-        let evidence = VaultEvidence {
-            kind: alarm.kind,
-            seen_at_ms: at_ms,
-            server_name: &kept.server_name,
-            vid: self.vault,
-            expected: &alarm.expected,
-            found: &alarm.found,
-            our_n,
-            our_h: head.map_or([0; 32], |head| head.h).into(),
-            head_key: self.room.shared().head_key,
-            heads,
-            ours: ours.into_iter().map(|(_, frame)| frame.into()).collect(),
-            served,
-        };
-        let (name, bytes) = (evidence.file_name(), evidence.to_bytes());
-        let path = context.save_evidence(kept.folder(), name.clone(), bytes).await;
-        Saved { at_ms, path, name }
-    }
-}
-
-/// Evidence that was saved.
-struct Saved {
-    at_ms: u64,
-    path: Option<std::path::PathBuf>,
-    name: String,
 }
 
 /// Codes after which a frame is made anew: it was made without something that stands by now.
@@ -661,54 +499,6 @@ pub(crate) fn keep_flight(replica: &mut Replica, room: &Room, flight: InFlight, 
     Ok(())
 }
 
-/// Holds what the server says of its head against everything it has said before. Whether there is anything to keep.
-pub(crate) fn note_head(replica: &mut Replica, head: &SignedHead) -> Step<bool> {
-    let bytes: SignedHeadBytes = Fixed::try_from_slice(&head.to_bytes()).ok_or(Trouble::Moved)?;
-    let before: Vec<SignedHead> =
-        replica.state.reached_head().into_iter().chain(replica.state.claimed_head()).collect();
-    let twice = |known: &&SignedHead| {
-        known.incarnation == head.incarnation && known.head.n == head.head.n && known.head.h != head.head.h
-    };
-    if let Some(known) = before.iter().find(twice) {
-        let expected = format!("the head it has signed before at {}", head.head.n);
-        let alarm = Alarm::new(Misbehaviour::TwoHeads, expected, "another one, signed too");
-        return Err(alarm.with_heads([known.clone(), head.clone()]).into());
-    }
-    let ours = replica.head();
-    let refused = |refusal: Refusal| {
-        Alarm::refused(head.head.n, &refusal).with_heads(before.clone().into_iter().chain([head.clone()]))
-    };
-    if head.head.n < ours.n {
-        return Err(refused(Refusal::Rollback { known: ours.n, offered: head.head.n }).into());
-    }
-    replica.state.promises.seen(head.head, &replica.log).map_err(refused)?;
-    replica.state.incarnation = Some(head.incarnation);
-    replica.state.behind = None;
-    let known = replica.state.reached_head();
-    if head.head.n > ours.n {
-        replica.state.claimed = Some(bytes);
-        return Ok(true);
-    }
-    let news = known.is_none_or(|known| known.head != head.head || known.incarnation != head.incarnation);
-    if news {
-        replica.state.reached = Some(bytes);
-    }
-    Ok(news)
-}
-
-/// At the end of what the server has: every promise was kept, and nothing was held back.
-fn check_the_end(replica: &Replica) -> Step<()> {
-    let n = replica.head().n;
-    let heads = || replica.state.reached_head().into_iter().chain(replica.state.claimed_head());
-    let refused = |refusal: Refusal| Alarm::refused(n, &refusal).with_heads(heads());
-    replica.state.promises.all_kept(&replica.log).map_err(refused)?;
-    if !replica.state.missing.is_empty() {
-        let missing = replica.state.missing.iter().map(|(_, change)| *change).collect();
-        return Err(refused(Refusal::Withheld(missing)).into());
-    }
-    Ok(())
-}
-
 pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>) -> Result<Vec<Outgoing>> {
     let vault = replica.vault();
     let open = |pending: Pending| {
@@ -738,58 +528,4 @@ fn versions_in_question(replica: &Replica, room: &Room, outbox: &[Outgoing]) -> 
         }
     }
     Ok(known)
-}
-
-/// Tries again what could not be read before.
-pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room) -> Result<Advance> {
-    let mut step =
-        Advance { keys: replica.keys.epochs().map(|key| room.at_rest.seal_key(key)).collect(), ..Advance::default() };
-    for aside in room.store.aside(&replica.vault())? {
-        let Ok(item) = PageItem::parse(&aside.item) else { continue };
-        let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
-        if let Ok((version, _)) =
-            open_item(&replica.vault(), &replica.keys, &room.at_rest, &item, &aside.payload, place)
-        {
-            if let Some(live) = replica.log.live().record(&aside.record) {
-                step.heads.push((aside.record, live.heads()));
-            }
-            step.versions.push(version);
-            step.no_longer_aside.push(aside.change);
-        }
-    }
-    Ok(step)
-}
-
-/// Fetches what is missing of somebody's account log and takes it, if it continues what is known.
-pub(crate) async fn learn_person(account: &Account, room: &Arc<Room>, me: UserId, user: UserId) -> Result<()> {
-    if user == me {
-        let kept = account.sync_log().await?;
-        room.meet(&kept.log, &kept.entries);
-        return Ok(());
-    }
-    let crowd = room.crowd();
-    let known = crowd.logs.get(&user);
-    let from = known.map_or(0, |log| log.head().index);
-    let context = account.context();
-    let served = account.call(|bearer| async move { context.fetch_log_of(&bearer, Some(&user), from).await }).await?;
-    match crate::trust::person(&user, known, crowd.entries.get(&user), &served) {
-        Ok((log, entries)) => {
-            let (room, log_bytes) = (room.clone(), selkie_protocol::Face::Cbor.encode(&entries));
-            let keep = move || {
-                room.store.keep_person(&user, &log_bytes)?;
-                room.meet(&log, &entries);
-                Ok(())
-            };
-            context.edges.apart(keep).await?
-        }
-        Err(kind) => {
-            let kept = account.kept();
-            let ours = crowd.entries.get(&user).map(Vec::as_slice).unwrap_or_default();
-            let mut evidence = crate::trust::Evidence::new(kind, context.now_ms(), &kept.server_name)
-                .ours(known, ours)
-                .served(from, &served);
-            evidence.uid = Some(me);
-            Err(context.caught(kind, evidence).await)
-        }
-    }
 }

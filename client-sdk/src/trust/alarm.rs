@@ -1,7 +1,7 @@
 //! What is wrong with what a server showed of a vault, in words.
 //!
-//! Owns the translation of a broken rule into what an app hears: which lie it is, what was expected and what came.
-//! Pure.
+//! Owns the translation of a broken rule into what an app hears: which lie it is, what was expected and what
+//! came. Pure.
 
 use crate::error::Misbehaviour;
 use selkie_protocol::log::{Refusal, SignedHead};

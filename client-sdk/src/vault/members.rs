@@ -6,8 +6,8 @@
 
 use super::Vault;
 use crate::error::{Error, Result};
-use crate::sync::driver::learn_person;
 use crate::sync::duties::{Change, Plan, rotation, wrap_for};
+use crate::sync::learn::learn_person;
 use selkie_protocol::id::UserId;
 use selkie_protocol::log::{self, Control};
 

@@ -1,8 +1,8 @@
 //! A vault as an app holds it.
 //!
 //! Owns the handle: reading and writing work without a server and wait for nobody; [`Vault::sync`] comes into step with
-//! it. What a person may do with a vault has its own module beside this one. Decides nothing about logs: that is
-//! `sync`.
+//! it. What a person may do with a vault has its own module beside this one. Decides nothing about logs: that
+//! is `sync`.
 
 mod inspect;
 mod members;
