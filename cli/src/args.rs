@@ -87,9 +87,13 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  selkie sync --json")]
     Sync,
     Put(PutArgs),
+    /// Show a record
+    #[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
     Get(RecordArgs),
     Ls(RecordsArgs),
     Rm(RemoveArgs),
+    /// Show what a record said before
+    #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
     History(RecordArgs),
     Debug(DebugArgs),
     SignOut(SignOutArgs),
@@ -475,44 +479,6 @@ pub(crate) struct UnlockArgs {
     pub(crate) password: PasswordFrom,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory as _;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn every_command_that_does_something_has_an_example() {
-        fn visit(command: &clap::Command) {
-            if command.get_subcommands().next().is_none() {
-                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
-                assert!(help.contains("selkie "), "{} has no example", command.get_name());
-            }
-            command.get_subcommands().for_each(visit);
-        }
-        visit(&Cli::command());
-    }
-
-    #[test]
-    fn no_password_can_be_an_argument() {
-        fn visit(command: &clap::Command) {
-            for argument in command.get_arguments() {
-                let name = argument.get_id().as_str();
-                let takes_a_secret = (name.contains("password") || name.contains("key"))
-                    && argument.get_action().takes_values()
-                    && !name.ends_with("_file");
-                assert!(!takes_a_secret, "{name}");
-            }
-            command.get_subcommands().for_each(visit);
-        }
-        visit(&Cli::command());
-    }
-}
-
 /// Vaults: what is shared, and what is synced
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -531,21 +497,28 @@ pub(crate) struct VaultArgs {
 pub(crate) enum VaultCommand {
     Create(VaultCreateArgs),
     /// List the vaults on this device, and how each is
+    #[command(after_help = "Example:\n  selkie vault list --json")]
     List,
     /// Show how a vault is: its state, its digest to compare with other devices, what waits and why
+    #[command(after_help = "Example:\n  selkie vault status Journal")]
     Status(VaultNameArgs),
     Log(VaultLogArgs),
     /// Fetch a vault's whole log again, verify every entry, and open every record
+    #[command(after_help = "Example:\n  selkie vault verify Journal")]
     Verify(VaultNameArgs),
     /// Write a checkpoint now, from which new devices can begin
+    #[command(after_help = "Example:\n  selkie vault checkpoint Journal")]
     Checkpoint(VaultNameArgs),
     /// List who is in a vault
+    #[command(after_help = "Example:\n  selkie vault members Journal")]
     Members(VaultNameArgs),
     Add(MemberAddArgs),
     Role(MemberRoleArgs),
     /// Remove somebody, and begin a new key that they do not have
+    #[command(after_help = "Example:\n  selkie vault remove Journal USER-ID")]
     Remove(MemberArgs),
     /// Begin a new key
+    #[command(after_help = "Example:\n  selkie vault rotate Journal")]
     Rotate(VaultNameArgs),
 }
 
@@ -653,9 +626,7 @@ pub(crate) struct PutArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
-/// Show a record, or what it said before
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
 pub(crate) struct RecordArgs {
     /// The vault's name or id
     pub(crate) vault: String,
@@ -700,7 +671,47 @@ pub(crate) struct DebugArgs {
 #[derive(Debug, Subcommand)]
 pub(crate) enum DebugCommand {
     /// Come into step, and show the entries that went out
+    #[command(after_help = "Example:\n  selkie debug push Journal")]
     Push(VaultNameArgs),
     /// Come into step, and show the entries that came in
+    #[command(after_help = "Example:\n  selkie debug pull Journal")]
     Pull(VaultNameArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_that_does_something_has_an_example() {
+        fn visit(command: &clap::Command) {
+            if command.get_subcommands().next().is_none() {
+                let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+                assert!(help.contains("selkie "), "{} has no example", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    #[test]
+    fn no_password_can_be_an_argument() {
+        fn visit(command: &clap::Command) {
+            for argument in command.get_arguments() {
+                let name = argument.get_id().as_str();
+                let takes_a_secret = (name.contains("password") || name.contains("key"))
+                    && argument.get_action().takes_values()
+                    && !name.ends_with("_file");
+                assert!(!takes_a_secret, "{name}");
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
 }
