@@ -36,6 +36,8 @@ on_both_backends! {
         server.put_a_blob_for(ANA, "forgotten").await;
         // A sign-in that nobody finishes: without the Secret Key it cannot be.
         assert_eq!(server.caller(Face::Cbor).sign_in(ANA, PASSWORD).await, Err(None));
+        // And one that fails at the second factor.
+        server.device("stranger").signs_in_with_code(&ana, Some("000000")).await.unwrap_err();
         let traces = traces_of(&server, &account).await;
         let devices = [&account, &second, &tablet].into_iter().fold(Canaries::default(), |devices, account| {
             devices.bytes("a device's id", account.device_id().as_bytes())

@@ -99,7 +99,8 @@ impl Tenancy {
     pub async fn set_plan(&self, slug: &str, plan: &str) -> Result<()> {
         let tenant = self.named(slug).await?.tenant;
         let audit = NewAudit { detail: Some(format!("by the operator: {plan}")), ..self.audit("plan_changed") };
-        self.store.set_tenant_plan(tenant, plan, audit).await.map_err(|error| no_such_plan(error, plan))
+        self.store.set_tenant_plan(tenant, plan, audit).await.map_err(|error| no_such_plan(error, plan))?;
+        Ok(self.notices.leave()?)
     }
 
     pub async fn set_suspended(&self, slug: &str, suspended: bool) -> Result<()> {
