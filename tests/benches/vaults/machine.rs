@@ -13,9 +13,13 @@ use selkie_test_postgres::Cluster;
 
 use crate::raw::{Cost, Load, RawPostgres, RawSqlite};
 
-/// All connections come from one address; nobody signs in anew during a bench.
-const VARIABLES: &[(&str, &str)] =
-    &[("SELKIE_SERVER__MAX_CONNECTIONS_PER_ADDRESS", "9000"), ("SELKIE_SESSIONS__ACCESS_TOKEN", "1h")];
+/// All connections come from one address, and streams from one account; nobody signs in anew during a bench.
+const VARIABLES: &[(&str, &str)] = &[
+    ("SELKIE_SERVER__MAX_CONNECTIONS_PER_ADDRESS", "9000"),
+    ("SELKIE_VAULTS__LISTENERS_PER_ADDRESS", "9000"),
+    ("SELKIE_VAULTS__LISTENERS_PER_ACCOUNT", "9000"),
+    ("SELKIE_SESSIONS__ACCESS_TOKEN", "1h"),
+];
 
 /// PostgreSQL's processes.
 pub(crate) struct Postgres {

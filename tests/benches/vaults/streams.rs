@@ -50,7 +50,7 @@ fn report(machine: &Machine, plan: &Plan, found: &mut Vec<Figure>, what: &str, l
 async fn listen(machine: &Machine, scribe: &Scribe) -> Line {
     let mut line = Line::to(machine.server.address).await;
     let request = request("GET", "/v1/events", scribe.tokens.access_token.as_str(), &[]);
-    let request = String::from_utf8(request).expect("a head is text").replace("application/cbor", "text/event-stream");
+    let request = String::from_utf8(request).expect("a head is text").replace("application/cbor", "*/*");
     line.open(request.as_bytes()).await;
     line
 }
