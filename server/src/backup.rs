@@ -180,7 +180,21 @@ async fn begin_another_life(config: &Config, edges: &Edges, database: &Path, man
     }
     store.set_incarnation(Incarnation(edges.bytes())).await?;
     store.close().await;
-    Ok(())
+    must_be_one_file(database)
+}
+
+/// What is in a log beside the file would stay behind under the file's old name: the new life, of all things.
+fn must_be_one_file(database: &Path) -> Result<()> {
+    let mut log = database.as_os_str().to_owned();
+    log.push("-wal");
+    let log = PathBuf::from(log);
+    match fs::metadata(&log) {
+        Ok(found) if found.len() > 0 => {
+            Err(BackupError::File(log, io::Error::other("somebody else has the database open: end them and try again")))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(BackupError::File(log, error)),
+        _ => Ok(()),
+    }
 }
 
 fn read_manifest(folder: &Path) -> Result<Manifest> {

@@ -56,7 +56,8 @@ pub(super) struct SqliteStore {
 struct Threads {
     reads: SyncSender<Box<dyn Job>>,
     writes: SyncSender<Box<dyn Job>>,
-    ended: Vec<oneshot::Receiver<()>>,
+    readers_ended: Vec<oneshot::Receiver<()>>,
+    writer_ended: oneshot::Receiver<()>,
 }
 
 impl SqliteStore {
@@ -65,10 +66,9 @@ impl SqliteStore {
         let readers = (0..options.connections.clamp(1, READERS))
             .map(|_| connection::open_reader(file, &options))
             .collect::<Result<_, _>>()?;
-        let (reads, mut ended) = reader::spawn(readers)?;
-        ended.push(writer_ended);
+        let (reads, readers_ended) = reader::spawn(readers)?;
         let (announcements, _) = broadcast::channel(1);
-        let threads = RwLock::new(Some(Threads { reads, writes, ended }));
+        let threads = RwLock::new(Some(Threads { reads, writes, readers_ended, writer_ended }));
         Ok(SqliteStore { threads, announcements, file: file.to_owned() })
     }
 
@@ -111,16 +111,20 @@ impl SqliteStore {
         answer.await.unwrap_or_else(|_| Err(unavailable("the database's thread has ended")))
     }
 
-    /// Takes no more requests, and waits until those under way are answered.
+    /// Takes no more requests, and waits until those under way are answered. The writer goes last, and alone: only the
+    /// last connection brings what is in the log beside the file into the file, and of two that leave together each
+    /// may take the other for the last. Who moves or copies the file afterwards has all of it.
     async fn shut(&self) {
         // The lock is let go before waiting.
         let threads = self.threads.write().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Threads { reads, writes, ended }) = threads else { return };
-        drop((reads, writes));
-        for thread in ended {
+        let Some(Threads { reads, writes, readers_ended, writer_ended }) = threads else { return };
+        drop(reads);
+        for reader in readers_ended {
             // A thread says nothing when it ends; it lets go of its half of the channel.
-            let _ = thread.await;
+            let _ = reader.await;
         }
+        drop(writes);
+        let _ = writer_ended.await;
     }
 }
 
