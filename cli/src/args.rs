@@ -82,6 +82,20 @@ pub(crate) enum Command {
     /// Show what happened to the account
     #[command(after_help = "Example:\n  selkie audit")]
     Audit(AuditArgs),
+    Vault(VaultArgs),
+    /// Come into step with the server in all vaults
+    #[command(after_help = "Example:\n  selkie sync --json")]
+    Sync,
+    Put(PutArgs),
+    /// Show a record
+    #[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
+    Get(RecordArgs),
+    Ls(RecordsArgs),
+    Rm(RemoveArgs),
+    /// Show what a record said before
+    #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
+    History(RecordArgs),
+    Debug(DebugArgs),
     SignOut(SignOutArgs),
     Forget(ForgetArgs),
     Account(AccountArgs),
@@ -127,10 +141,10 @@ pub(crate) struct SheetTo {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The emergency sheet is shown once: it holds the recovery key, which gets the account back, and the Secret Key, which is
-needed with the password on a new device. It is to be printed or copied by hand, and part of it is typed back.
+needed with the password on a new device. It is to be printed or copied by hand, and the recovery key is typed back.
 
 Example:
-  selkie sign-up ana@example.org --server https://selkie.example.org --invite W7KD-93QF")]
+  selkie sign-up ana@example.org --server https://selkie.example.org --invite I1-ER9C-X01M-RJ3D-D66V-5DXC")]
 pub(crate) struct SignUpArgs {
     /// The login name
     pub(crate) name: String,
@@ -463,6 +477,205 @@ pub(crate) struct DeleteArgs {
 pub(crate) struct UnlockArgs {
     #[command(flatten)]
     pub(crate) password: PasswordFrom,
+}
+
+/// Vaults: what is shared, and what is synced
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A vault is named by its name or its id. Making, listing and reading ask no server; `selkie sync` does.
+
+Examples:
+  selkie vault create \"Our journal\"
+  selkie vault list
+  selkie vault add \"Our journal\" USER-ID --role editor")]
+pub(crate) struct VaultArgs {
+    #[command(subcommand)]
+    pub(crate) command: VaultCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum VaultCommand {
+    Create(VaultCreateArgs),
+    /// List the vaults on this device, and how each is
+    #[command(after_help = "Example:\n  selkie vault list --json")]
+    List,
+    /// Show how a vault is: its state, its digest to compare with other devices, what waits and why
+    #[command(after_help = "Example:\n  selkie vault status Journal")]
+    Status(VaultNameArgs),
+    Log(VaultLogArgs),
+    /// Fetch a vault's whole log again, verify every entry, and open every record
+    #[command(after_help = "Example:\n  selkie vault verify Journal")]
+    Verify(VaultNameArgs),
+    /// Write a checkpoint now, from which new devices can begin
+    #[command(after_help = "Example:\n  selkie vault checkpoint Journal")]
+    Checkpoint(VaultNameArgs),
+    /// List who is in a vault
+    #[command(after_help = "Example:\n  selkie vault members Journal")]
+    Members(VaultNameArgs),
+    Add(MemberAddArgs),
+    Role(MemberRoleArgs),
+    /// Remove somebody, and begin a new key that they do not have
+    #[command(after_help = "Example:\n  selkie vault remove Journal USER-ID")]
+    Remove(MemberArgs),
+    /// Begin a new key
+    #[command(after_help = "Example:\n  selkie vault rotate Journal")]
+    Rotate(VaultNameArgs),
+}
+
+/// Make a vault
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie vault create Journal --app org.example.journal")]
+pub(crate) struct VaultCreateArgs {
+    /// What to call it; nobody but its members can read that
+    pub(crate) name: String,
+
+    /// The app it belongs to
+    #[arg(long, value_name = "APP", default_value = "org.selkie.cli")]
+    pub(crate) app: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VaultNameArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+}
+
+/// Show what happened in a vault, entry by entry
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie vault log Journal --from 100")]
+pub(crate) struct VaultLogArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The first entry to show
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub(crate) from: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct MemberArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The person's user id: `selkie whoami` on their device shows it
+    pub(crate) user: String,
+}
+
+/// Let somebody in
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie vault add Journal USER-ID --role viewer")]
+pub(crate) struct MemberAddArgs {
+    #[command(flatten)]
+    pub(crate) member: MemberArgs,
+
+    /// What they may do
+    #[arg(long, value_name = "ROLE", default_value = "editor")]
+    pub(crate) role: RoleName,
+}
+
+/// Change what somebody may do
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie vault role Journal USER-ID admin")]
+pub(crate) struct MemberRoleArgs {
+    #[command(flatten)]
+    pub(crate) member: MemberArgs,
+
+    /// What they may do from now on
+    pub(crate) role: RoleName,
+}
+
+/// What a member may do.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum RoleName {
+    /// Reads
+    Viewer,
+    /// Writes
+    Editor,
+    /// Adds and removes viewers and editors
+    Admin,
+    /// Everything
+    Owner,
+}
+
+impl From<RoleName> for selkie_client::Role {
+    fn from(name: RoleName) -> Self {
+        match name {
+            RoleName::Viewer => selkie_client::Role::Viewer,
+            RoleName::Editor => selkie_client::Role::Editor,
+            RoleName::Admin => selkie_client::Role::Admin,
+            RoleName::Owner => selkie_client::Role::Owner,
+        }
+    }
+}
+
+/// Write a record; its content comes from standard input
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes")]
+pub(crate) struct PutArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection, as in `notes`; nobody but the vault's members can read that
+    pub(crate) collection: String,
+
+    /// The record, to write it again [default: a new one]
+    pub(crate) id: Option<String>,
+
+    /// Take the content from this file instead
+    #[arg(long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The record
+    pub(crate) id: String,
+}
+
+/// List the records of a collection
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie ls Journal notes --json")]
+pub(crate) struct RecordsArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+}
+
+/// Delete a record
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie rm Journal notes RECORD-ID")]
+pub(crate) struct RemoveArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The record
+    pub(crate) id: String,
+}
+
+/// See entries as they travel
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie debug push Journal")]
+pub(crate) struct DebugArgs {
+    #[command(subcommand)]
+    pub(crate) command: DebugCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DebugCommand {
+    /// Come into step, and show the entries that went out
+    #[command(after_help = "Example:\n  selkie debug push Journal")]
+    Push(VaultNameArgs),
+    /// Come into step, and show the entries that came in
+    #[command(after_help = "Example:\n  selkie debug pull Journal")]
+    Pull(VaultNameArgs),
 }
 
 #[cfg(test)]

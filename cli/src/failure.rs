@@ -17,7 +17,14 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     match error.downcast_ref::<Error>() {
         Some(Error::SignInAgain { .. }) => 3,
         Some(Error::Offline(_) | Error::RetryLater { .. }) => 4,
-        Some(Error::ServerMisbehaved { .. } | Error::UnsupportedProtocol(_) | Error::ServerNameDiffers { .. }) => 5,
+        Some(
+            Error::ServerMisbehaved { .. }
+            | Error::Quarantined(_)
+            | Error::ServerBehind { .. }
+            | Error::TailReset { .. }
+            | Error::UnsupportedProtocol(_)
+            | Error::ServerNameDiffers { .. },
+        ) => 5,
         Some(
             Error::Refused(_)
             | Error::LimitReached(_)
@@ -52,6 +59,7 @@ pub(crate) fn object(error: &anyhow::Error) -> serde_json::Value {
     let known = error.downcast_ref::<Error>();
     let evidence = match known {
         Some(Error::ServerMisbehaved { evidence, .. }) => evidence.clone(),
+        Some(Error::Quarantined(quarantine)) => quarantine.evidence.clone(),
         _ => None,
     };
     json!({ "error": {

@@ -93,7 +93,9 @@ impl Terminal {
         eprint!("{prompt}");
         std::io::stderr().flush()?;
         let mut line = String::new();
-        std::io::stdin().lock().read_line(&mut line)?;
+        if std::io::stdin().lock().read_line(&mut line)? == 0 {
+            anyhow::bail!("the input ended before there was an answer");
+        }
         Ok(line.trim().to_owned())
     }
 

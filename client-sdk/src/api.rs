@@ -6,7 +6,8 @@
 use crate::error::{Error, Refusal, Result, SignInReason};
 use crate::transport::{Method, Request, Response, Transport};
 use crate::untrusted::clean;
-use selkie_protocol::id::{DeviceId, LinkChannel};
+use selkie_protocol::id::{DeviceId, LinkChannel, UserId, VaultId};
+use selkie_protocol::vault::{self, PollState};
 use selkie_protocol::{ErrorBody, ErrorCode, Face, Private, account, link, session, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +26,15 @@ pub(crate) type Bearer<'a> = Option<&'a Private>;
 pub(crate) struct LinkPlace<'a> {
     pub(crate) channel: &'a LinkChannel,
     pub(crate) tenant: Option<&'a str>,
+}
+
+/// How much of a log is wanted in one answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PageSize {
+    pub(crate) entries: u32,
+    pub(crate) bytes: u64,
+    /// Without payloads of what is superseded.
+    pub(crate) live_only: bool,
 }
 
 impl LinkPlace<'_> {
@@ -202,6 +212,86 @@ impl Api {
 
     pub(crate) async fn link_session(&self, place: LinkPlace<'_>, body: &link::LinkSession) -> Result<session::Tokens> {
         self.post(&place.path("/session"), None, body).await
+    }
+
+    pub(crate) async fn create_vault(&self, bearer: &Private, body: &vault::CreateVault) -> Result<vault::Pushed> {
+        self.post("/v1/vaults", Some(bearer), body).await
+    }
+
+    pub(crate) async fn push(&self, bearer: &Private, vault: &VaultId, body: &vault::Push) -> Result<vault::Pushed> {
+        self.post(&format!("/v1/vaults/{vault}/push"), Some(bearer), body).await
+    }
+
+    /// What stands after a position. `most` bounds one answer: at least one entry comes, however long.
+    pub(crate) async fn vault_log(
+        &self,
+        bearer: &Private,
+        vault: &VaultId,
+        after: u64,
+        most: PageSize,
+    ) -> Result<vault::LogFrames> {
+        let PageSize { entries, bytes, live_only } = most;
+        let payloads = if live_only { "&payloads=live" } else { "" };
+        let query = format!("after={after}&max_entries={entries}&max_bytes={bytes}{payloads}");
+        self.get(&format!("/v1/vaults/{vault}/log?{query}"), Some(bearer)).await
+    }
+
+    pub(crate) async fn vault_head(&self, bearer: &Private, vault: &VaultId) -> Result<vault::VaultHead> {
+        self.get(&format!("/v1/vaults/{vault}/head"), Some(bearer)).await
+    }
+
+    pub(crate) async fn poll(&self, bearer: &Private, known: Option<&PollState>) -> Result<vault::Polled> {
+        let path = match known {
+            Some(known) => format!("/v1/poll?known={}", selkie_protocol::bytes::to_base64url(known.as_ref())),
+            None => "/v1/poll".to_owned(),
+        };
+        self.get(&path, Some(bearer)).await
+    }
+
+    pub(crate) async fn wraps(&self, bearer: &Private, vault: &VaultId) -> Result<vault::Wraps> {
+        self.get(&format!("/v1/vaults/{vault}/wraps"), Some(bearer)).await
+    }
+
+    pub(crate) async fn add_wraps(
+        &self,
+        bearer: &Private,
+        vault: &VaultId,
+        body: &vault::Wraps,
+    ) -> Result<account::Done> {
+        self.post(&format!("/v1/vaults/{vault}/wraps"), Some(bearer), body).await
+    }
+
+    pub(crate) async fn controls(&self, bearer: &Private, vault: &VaultId, after: u64) -> Result<vault::Controls> {
+        self.get(&format!("/v1/vaults/{vault}/controls?after={after}"), Some(bearer)).await
+    }
+
+    pub(crate) async fn beginning(&self, bearer: &Private, vault: &VaultId) -> Result<vault::Beginning> {
+        self.get(&format!("/v1/vaults/{vault}/checkpoint"), Some(bearer)).await
+    }
+
+    pub(crate) async fn checkpoint_page(
+        &self,
+        bearer: &Private,
+        vault: &VaultId,
+        n: u64,
+        page: usize,
+        from: usize,
+    ) -> Result<vault::CheckpointItems> {
+        self.get(&format!("/v1/vaults/{vault}/checkpoint/{n}/pages/{page}?from={from}"), Some(bearer)).await
+    }
+
+    pub(crate) async fn restore_tail(
+        &self,
+        bearer: &Private,
+        vault: &VaultId,
+        body: &vault::RestoreTail,
+    ) -> Result<vault::TailRestored> {
+        self.post(&format!("/v1/vaults/{vault}/restore-tail"), Some(bearer), body).await
+    }
+
+    /// The account log of somebody else.
+    pub(crate) async fn log_of(&self, bearer: &Private, user: &UserId, from: u64) -> Result<account::LogPage> {
+        self.get(&format!("/v1/people/{user}/log?from={from}"), Some(bearer)).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str, bearer: Bearer<'_>) -> Result<T> {

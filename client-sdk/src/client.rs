@@ -8,7 +8,10 @@ use crate::context::Context;
 use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
+use crate::store::vaults::{VaultStores, beside_accounts};
 use crate::store::{AccountStore, Files, Folder, Memory};
+use crate::sync::room::SyncSettings;
+use crate::sync::settle::Settle;
 use crate::transport::{Http, HttpBuilder, Transport, server_address};
 use crate::{Account, Server};
 use selkie_protocol::name::LoginName;
@@ -93,6 +96,8 @@ impl Client {
             http: Http::builder(),
             clock: Arc::new(SystemClock),
             runtime: Arc::new(TokioRuntime),
+            vault_stores: None,
+            sync: SyncSettings::default(),
         }
     }
 
@@ -188,6 +193,8 @@ pub struct ClientBuilder {
     http: HttpBuilder,
     clock: Arc<dyn Clock>,
     runtime: Arc<dyn Runtime>,
+    vault_stores: Option<Arc<dyn VaultStores>>,
+    sync: SyncSettings,
 }
 
 impl ClientBuilder {
@@ -262,6 +269,33 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps vaults in stores of the app's own. Else they lie in a file beside the account, or in memory if the account
+    /// does.
+    pub fn vault_stores(mut self, stores: Arc<dyn VaultStores>) -> Self {
+        self.vault_stores = Some(stores);
+        self
+    }
+
+    /// Decides conflicts otherwise than [`NewestFirst`](crate::NewestFirst).
+    pub fn settle(mut self, settle: Arc<dyn Settle>) -> Self {
+        self.sync.settle = settle;
+        self
+    }
+
+    /// When this device writes a checkpoint: after so many entries, if there are so many times as many as live changes.
+    /// The default is 5,000 and 4.
+    pub fn checkpoint_after(mut self, entries: u64, times_live: u64) -> Self {
+        self.sync.checkpoint_entries = entries;
+        self.sync.checkpoint_times_live = times_live;
+        self
+    }
+
+    /// From how many entries on a new device begins with a checkpoint, if there is one, rather than with the whole log.
+    pub fn begin_with_checkpoint_from(mut self, entries: u64) -> Self {
+        self.sync.begin_with_checkpoint_from = entries;
+        self
+    }
+
     pub fn build(self) -> Result<Client> {
         let misuse = |why: &str| Error::ApiMisuse(why.to_owned());
         let url = server_address(&self.server_url).map_err(|error| Error::BadAddress(error.into()))?;
@@ -276,7 +310,13 @@ impl ClientBuilder {
             (None, Some(key)) => Arc::new(AppKey(key)),
             (None, None) => Arc::new(KeyFile(store.clone())),
         };
+        let vault_stores = match self.vault_stores {
+            Some(stores) => stores,
+            None => beside_accounts(store.clone()),
+        };
         let context = Context {
+            vault_stores,
+            sync: self.sync,
             api: Api::new(transport),
             url,
             tenant: self.tenant,

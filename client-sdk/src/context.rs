@@ -9,11 +9,15 @@ use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
+use crate::store::vaults::VaultStores;
+use crate::sync::room::SyncSettings;
 use crate::trust::Evidence;
 use selkie_protocol::Private;
 use selkie_protocol::id::LinkChannel;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::version::Capabilities;
+use std::path::PathBuf;
+use std::sync::Arc;
 use url::Url;
 
 /// Built once, shared by the client and its accounts.
@@ -24,6 +28,8 @@ pub(crate) struct Context {
     pub(crate) app: Option<String>,
     pub(crate) accepted_name: Option<String>,
     pub(crate) keeper: Keeper,
+    pub(crate) vault_stores: Arc<dyn VaultStores>,
+    pub(crate) sync: SyncSettings,
     pub(crate) edges: Edges,
 }
 
@@ -71,13 +77,17 @@ impl Context {
     /// Forgets what this device has under a name, by the public part alone.
     pub(crate) async fn forget_all(&self, login_name: &LoginName) -> Result<bool> {
         let (keeper, login_name) = (self.keeper.clone(), login_name.as_str().to_owned());
+        let vaults = self.vault_stores.clone();
         let (url, tenant) = (self.url.as_str().to_owned(), self.tenant.clone());
         let fits = move |glance: &Glance| {
             glance.server_url == url && glance.tenant == tenant && glance.login_name.as_str() == login_name
         };
         let forget = move || {
             let folders = keeper.folders(fits)?;
-            folders.iter().try_for_each(|folder| keeper.forget(folder))?;
+            for folder in &folders {
+                keeper.forget(folder)?;
+                vaults.remove(folder)?;
+            }
             Ok(!folders.is_empty())
         };
         self.edges.apart(forget).await?
@@ -95,8 +105,12 @@ impl Context {
     }
 
     pub(crate) async fn forget(&self, folder: &Folder) -> Result<()> {
-        let (keeper, folder) = (self.keeper.clone(), folder.clone());
-        self.edges.apart(move || keeper.forget(&folder)).await?
+        let (keeper, folder, vaults) = (self.keeper.clone(), folder.clone(), self.vault_stores.clone());
+        let forget = move || {
+            keeper.forget(&folder)?;
+            Ok(vaults.remove(&folder)?)
+        };
+        self.edges.apart(forget).await?
     }
 
     /// The error for a server that was caught, with what was seen saved beside the account it concerns.
@@ -106,18 +120,23 @@ impl Context {
             Some(uid) => folder_of(uid),
             None => Folder::new("evidence").expect("lower-case letters make a folder name"),
         };
-        let (name, bytes, store) = (evidence.file_name(), evidence.to_bytes(), self.keeper.store.clone());
-        let saved = self.edges.apart(move || {
+        let evidence = self.save_evidence(folder, evidence.file_name(), evidence.to_bytes()).await;
+        Error::ServerMisbehaved { kind, evidence }
+    }
+
+    /// Where it was saved. A full disk must not turn an alarm into something milder, so there is no error.
+    pub(crate) async fn save_evidence(&self, folder: Folder, name: String, bytes: Vec<u8>) -> Option<PathBuf> {
+        let store = self.keeper.store.clone();
+        let save = move || {
             store.save(&folder, &name, &bytes).map(|()| store.location(&folder).map(|folder| folder.join(name)))
-        });
-        match saved.await {
-            Ok(Ok(path)) => Error::ServerMisbehaved { kind, evidence: path },
-            // A full disk must not turn an alarm into something milder.
+        };
+        match self.edges.apart(save).await {
+            Ok(Ok(path)) => path,
             Ok(Err(error)) => {
                 tracing::error!(%error, "the evidence could not be saved");
-                Error::misbehaved(kind)
+                None
             }
-            Err(_) => Error::misbehaved(kind),
+            Err(_) => None,
         }
     }
 

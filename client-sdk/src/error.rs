@@ -76,6 +76,19 @@ pub enum Error {
     #[error("the server misbehaved: {kind}")]
     ServerMisbehaved { kind: Misbehaviour, evidence: Option<PathBuf> },
 
+    /// A vault is set apart, because the server was caught: now, or earlier.
+    #[error("the vault is set apart: {}; expected {}, came {}", .0.kind, .0.expected, .0.found)]
+    Quarantined(Box<Quarantine>),
+
+    /// The server was restored from a backup and has lost the end of a vault's log, which no device could put back so
+    /// far. Nothing is lost here.
+    #[error("the server has lost the last {missing} entries of the vault")]
+    ServerBehind { missing: u64 },
+
+    /// After such a loss an owner has decided to go on without the lost entries. Nothing happens until a person agrees.
+    #[error("an owner of the vault goes on without its last {lost} entries")]
+    TailReset { lost: u64 },
+
     /// The server will not, and says why.
     #[error("{0}")]
     Refused(Refusal),
@@ -153,6 +166,37 @@ pub enum Misbehaviour {
     UnknownDevice,
     #[error("its answers contradict each other")]
     Contradiction,
+    #[error("it hides entries of a vault that it has acknowledged or shown before")]
+    VaultRollback,
+    #[error("it shows another log of a vault than before")]
+    VaultFork,
+    #[error("it shows an entry that may not stand in the vault's log")]
+    ForgedEntry,
+    #[error("it withholds what is written in a vault")]
+    Withheld,
+    #[error("it shows a checkpoint that does not say what is in the vault")]
+    FalseCheckpoint,
+    #[error("it signed two heads of a vault that contradict each other")]
+    TwoHeads,
+    #[error("its word about a vault is not signed with the key it is known by")]
+    ForgedHead,
+    #[error("it sent a key of a vault that is not the one the members agreed on")]
+    WrongVaultKey,
+}
+
+/// What a vault was set apart for: nothing is pushed from here or applied, until a person decides. What is on this
+/// device stays readable and writable.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Quarantine {
+    pub kind: Misbehaviour,
+    /// What an honest server would have shown, in words for a person.
+    pub expected: String,
+    /// What came.
+    pub found: String,
+    /// By this device's clock.
+    pub at_ms: u64,
+    /// Where what was seen is kept.
+    pub evidence: Option<PathBuf>,
 }
 
 /// A refusal in the server's words, cleaned for display.
@@ -217,6 +261,9 @@ impl Error {
             Error::ServerNameDiffers { .. } => "server_name_differs",
             Error::Corrupt(_) => "corrupt",
             Error::ServerMisbehaved { .. } => "server_misbehaved",
+            Error::Quarantined(_) => "quarantined",
+            Error::ServerBehind { .. } => "server_behind",
+            Error::TailReset { .. } => "tail_reset",
             Error::Refused(_) => "refused",
             Error::Storage(_) => "storage",
             Error::NotPossible(_) => "not_possible",
@@ -258,6 +305,15 @@ impl Error {
             Error::ServerMisbehaved { evidence: None, .. } => {
                 "Nothing was believed. Ask the people who run the server whether it was restored from a backup.".into()
             }
+            Error::Quarantined(_) => "Nothing was believed, and what is on this device is safe. Ask the people who \
+                                      run the server, and show them the evidence."
+                .into(),
+            Error::ServerBehind { .. } => {
+                "Open the app on other devices: any that has the entries puts them back. If none has, an owner of \
+                 the vault can go on without them."
+                    .into()
+            }
+            Error::TailReset { .. } => "Look at what is lost, then accept it or ask the owner.".into(),
             Error::LimitReached(refusal) | Error::Refused(refusal) => refusal.advice.clone(),
             Error::Storage(_) => "Check that the disk has room and the folder is yours.".into(),
             Error::NotPossible(_) => "Nothing was changed.".into(),

@@ -18,6 +18,11 @@
 //!     println!("{} {:?}", device.id, device.name);
 //! }
 //!
+//! // Vaults work at once, with or without a server; a sync brings all of them into step.
+//! let journal = account.create_vault("Journal", "org.example.journal").await?;
+//! journal.put("notes", journal.new_record_id(), b"hello").await?;
+//! account.sync().await?;
+//!
 //! // Another device comes in by a code on this one's screen, or by password and Secret Key.
 //! let link = account.link_device().await?;
 //! println!("{}", link.code());
@@ -28,9 +33,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! A [`Client`] is one server and one folder of accounts; an [`Account`] is one of them. Everything either works, or
-//! returns an [`Error`] that is named by what the app can do about it. The SDK prints nothing, keeps nothing global and
-//! never ends the process; it speaks through `tracing`, and never of names, tokens or keys.
+//! A [`Client`] is one server and one folder of accounts; an [`Account`] is one of them; a [`Vault`] is a set of
+//! records that the devices of its members keep in step. Everything either works, or returns an [`Error`] that is named
+//! by what the app can do about it. The SDK prints nothing, keeps nothing global and never ends the process; it speaks
+//! through `tracing`, and never of names, tokens or keys.
 //!
 //! Secrets lie on the disk sealed under a key from the app, from a [`Keychain`] or, if there is neither, from a file
 //! that only this user can read: [`Client::secrets_at_rest`] says which.
@@ -48,23 +54,34 @@ mod password;
 mod qr;
 mod server;
 pub mod store;
+mod sync;
 pub mod transport;
 mod trust;
 mod untrusted;
+mod vault;
 
 pub use account::{
-    Account, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, Recover,
-    Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink,
+    Recover, Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};
-pub use error::{Error, Misbehaviour, Refusal, Result, SignInReason, WrongKey};
+pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;
 pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use selkie_protocol::account::{AccountState, TenantRole};
-pub use selkie_protocol::id::{DeviceId, SessionId, UserId};
+pub use selkie_protocol::bytes::to_base64url;
+pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, VaultId};
+pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
+pub use sync::driver::SyncReport;
+pub use sync::replica::KeptTrust;
+pub use sync::settle::{NewestFirst, Settle, Settled};
+pub use vault::{
+    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
+    Verified,
+};

@@ -70,6 +70,13 @@ impl std::ops::Deref for Bytes {
     }
 }
 
+impl<const N: usize> Fixed<N> {
+    /// These bytes, if there are exactly as many.
+    pub fn try_from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Fixed)
+    }
+}
+
 impl<const N: usize> From<[u8; N]> for Fixed<N> {
     fn from(bytes: [u8; N]) -> Self {
         Fixed(bytes)

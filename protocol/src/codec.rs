@@ -251,6 +251,7 @@ mod tests {
             software: "selkie".into(),
             server_name: "localhost".into(),
             incarnation: Incarnation([1; 16]),
+            head_key: [3; 32].into(),
             registration: RegistrationPolicy::Open,
             second_factors: vec!["totp".into()],
             limits: Limits {
@@ -258,6 +259,8 @@ mod tests {
                 max_auth_body_bytes: 1,
                 max_log_entries: 1,
                 max_devices_per_account: 1,
+                max_push_bytes: 1,
+                max_push_changes: 1,
             },
         };
         let mut newer = serde_json::to_value(&capabilities).unwrap();

@@ -2,6 +2,7 @@
 //!
 //! Every refusal has one stable word for programs, one sentence for people and one for what to do next.
 
+use crate::vault::RecordConflict;
 use serde::{Deserialize, Serialize};
 
 macro_rules! error_codes {
@@ -69,6 +70,15 @@ error_codes! {
     LogEntryRefused = "log_entry_refused", "An account log entry breaks the rules of the log.", "This is a bug in the client: please report it.";
     Conflict = "conflict", "The request does not fit the present state.", "Fetch the present state and try again.";
     LimitReached = "limit_reached", "A limit of the plan is reached.", "Remove something, or ask the people who run this server.";
+    RecordConflict = "record_conflict", "Records were written meanwhile.", "Pull, merge the records that are listed, and push again.";
+    StaleControl = "stale_ctl", "The vault's members or keys have changed.", "Pull, and sign the entry again.";
+    StaleEpoch = "stale_epoch", "The vault has a newer key.", "Pull, seal the changes under the new key, and sign the entry again.";
+    DeviceSequence = "dev_seq", "The entry is not this device's next one.", "Pull, and see whether it was taken before.";
+    BadSeen = "bad_seen", "The entry was made after something this server does not have, or too long ago.", "Pull, and sign the entry again.";
+    EntryRefused = "entry_refused", "The entry breaks the rules of the vault's log.", "This is a bug in the client, or the account may not do that; the detail says which rule.";
+    ResyncFromCheckpoint = "resync_from_checkpoint", "The server no longer has the log from there on.", "Begin again from the newest checkpoint; unsynced work is kept.";
+    QuotaExceeded = "quota_exceeded", "The space of the plan is used up.", "Remove something, or ask the people who run this server.";
+    RestoreRefused = "restore_refused", "These entries do not lead to a head that this server signed.", "Offer what was acknowledged, and nothing else.";
     LinkExpired = "link_expired", "The link between the two devices has expired or was used.", "Start again on the signed-in device.";
     SignInExpired = "sign_in_expired", "The sign-in took too long or was finished before.", "Start the sign-in again.";
     Unavailable = "unavailable", "The server cannot reach what it needs.", "Try again after a moment.";
@@ -93,6 +103,9 @@ pub struct ErrorBody {
     /// Fields that were not valid.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldProblem>,
+    /// Records that were written meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conflicts: Vec<RecordConflict>,
     /// Seconds to wait before trying again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u64>,
@@ -117,6 +130,7 @@ impl ErrorBody {
             detail: None,
             advice: code.advice().into(),
             fields: Vec::new(),
+            conflicts: Vec::new(),
             retry_after: None,
             request_id: request_id.into(),
         }

@@ -9,11 +9,12 @@
 //! |---|---|
 //! | [`id`], [`bytes`], [`name`] | names of things and of people; byte strings on the wire |
 //! | [`codec`] | the two faces of every message, CBOR and JSON |
-//! | [`session`], [`account`], [`link`], [`version`] | the messages, a module a noun |
+//! | [`session`], [`account`], [`link`], [`vault`], [`version`] | the messages, a module a noun |
 //! | [`error`] | the only errors that cross the wire |
 //! | [`mod@hash`], [`mod@kdf`], [`sign`] | labelled hashes, labelled keys, strict signatures |
 //! | [`account_log`] | the signed chain behind every person |
 //! | [`log`] | the sealed log of a vault: layouts, and the rules both sides run |
+//! | [`record`] | what is inside a sealed change |
 //! | [`opaque`] | the one OPAQUE suite |
 //! | `cipher` | with `seal`: keys, wraps, codes |
 
@@ -34,8 +35,10 @@ pub mod log;
 mod message;
 pub mod name;
 pub mod opaque;
+pub mod record;
 pub mod session;
 pub mod sign;
+pub mod vault;
 pub mod version;
 
 pub use bytes::{Bytes, Fixed};

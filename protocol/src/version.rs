@@ -1,5 +1,6 @@
 //! What a server says about itself before anybody signs in.
 
+use crate::bytes::Fixed;
 use crate::id::Incarnation;
 use crate::message::wire;
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,10 @@ wire! {
         /// The most account log entries one request may carry.
         pub max_log_entries: u32,
         pub max_devices_per_account: u32,
+        /// The most a push may carry, payloads included.
+        pub max_push_bytes: u64,
+        /// The most changes in one push.
+        pub max_push_changes: u32,
     }
 }
 
@@ -41,6 +46,8 @@ pub struct Capabilities {
     /// The name accounts of this server are bound to; it enters every password.
     pub server_name: String,
     pub incarnation: Incarnation,
+    /// Checks what the server says of its vaults: see [`SignedHead`](crate::log::SignedHead). Pinned by clients.
+    pub head_key: Fixed<32>,
     pub registration: RegistrationPolicy,
     /// Second factors that can be set up here.
     pub second_factors: Vec<String>,

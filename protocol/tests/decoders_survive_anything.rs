@@ -9,6 +9,7 @@ use messages::Visit;
 use proptest::prelude::*;
 use selkie_protocol::Face;
 use selkie_protocol::cipher::{LinkSecret, RecoveryKey, SecretKey};
+use selkie_protocol::log::{Frame, HEADER_LENGTH, SIGNATURE_LENGTH};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
@@ -26,6 +27,24 @@ static SAMPLES: LazyLock<Vec<(Face, Vec<u8>)>> = LazyLock::new(|| {
     messages::each(&mut samples);
     samples.0
 });
+
+/// Every entry of the log in which everything happens.
+static GENUINE: LazyLock<Vec<Genuine>> = LazyLock::new(|| {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/vault_log.json")).unwrap();
+    let entries = vectors["entries"].as_array().unwrap().iter().map(|entry| {
+        let bytes = decoders::from_hex(entry["entry"].as_str().unwrap());
+        let body = bytes[HEADER_LENGTH..bytes.len() - SIGNATURE_LENGTH].to_vec();
+        Genuine { kind: bytes[2] - 1, frame: Frame::write(&bytes, &[]), body }
+    });
+    entries.collect()
+});
+
+struct Genuine {
+    /// Counted from 0.
+    kind: u8,
+    frame: Vec<u8>,
+    body: Vec<u8>,
+}
 
 /// One way to damage bytes; positions are taken modulo the length.
 #[derive(Clone, Debug)]
@@ -122,6 +141,54 @@ proptest! {
         let length = u16::try_from(bytes.len()).unwrap().to_be_bytes();
         decoders::account_log(&[&[genuine], &length[..], &bytes].concat());
         decoders::account_log(&damaged(&[&[genuine], &length[..], &bytes].concat(), &by));
+    }
+
+    #[test]
+    fn a_damaged_frame_is_read_or_refused(which in 0_usize..6, by in some_damage()) {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/vault_frames.json")).unwrap();
+        let frames = vectors["data"]["frames"].as_array().unwrap().iter();
+        let frames: Vec<_> = frames.chain([&vectors["checkpoint"], &vectors["heartbeat"]]).collect();
+        let genuine = decoders::from_hex(frames[which]["frame"].as_str().unwrap());
+        assert!(Frame::parse(&genuine).is_ok());
+        decoders::frame(&damaged(&genuine, &by));
+    }
+
+    #[test]
+    fn a_damaged_state_page_item_or_head_is_read_or_refused(by in some_damage()) {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/vault_log.json")).unwrap();
+        decoders::log_state(&damaged(&decoders::from_hex(vectors["core"].as_str().unwrap()), &by));
+        let trail = [&[0; 8], [7; 32 * 5].as_slice()].concat();
+        decoders::log_state(&damaged(&trail, &by));
+        let record = |id: u8| [&[id; 16], [0; 8].as_slice(), &[0, 0, 0, 1], &[id; 64], &[1]].concat();
+        decoders::log_state(&damaged(&[record(1), record(2)].concat(), &by));
+        for item in vectors["pages"]["items"].as_array().unwrap() {
+            decoders::page_item(&damaged(&decoders::from_hex(item.as_str().unwrap()), &by));
+        }
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/vault_example.json")).unwrap();
+        decoders::signed_head(&damaged(&decoders::from_hex(vectors["head"]["signed"].as_str().unwrap()), &by));
+    }
+
+    #[test]
+    fn any_sequence_of_entries_leads_to_a_log_or_is_refused(
+        pieces in proptest::collection::vec((any::<u8>(), 0_usize..21, some_damage()), 0..12),
+    ) {
+        let input: Vec<u8> = pieces
+            .iter()
+            .flat_map(|(mode, which, by)| {
+                let Genuine { kind, frame, body } = &GENUINE[*which];
+                let piece = match mode & 3 {
+                    0 | 1 => damaged(frame, by),
+                    2 => damaged(body, by),
+                    // Which byte of the header, and how it is bent.
+                    _ => [&[by.len() as u8 * 71, *mode], damaged(body, by).as_slice()].concat(),
+                };
+                // Mostly of the kind it is.
+                let mode = if mode & 0x40 == 0 { kind << 2 | mode & 3 } else { *mode };
+                let length = u16::try_from(piece.len()).unwrap().to_be_bytes();
+                [&[mode], length.as_slice(), &piece].concat()
+            })
+            .collect();
+        decoders::vault_log(&input);
     }
 
     #[test]

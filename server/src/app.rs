@@ -8,8 +8,10 @@ use crate::config::{BlobKind, Config, DatabaseTarget, RegistrationPolicy};
 use crate::edges::Edges;
 use crate::http::{self, Connection, Connections, LastLook, Rooms, Settings};
 use crate::limits::Limits;
+use crate::notices::Notices;
 use crate::secrets::{KeySource, MasterKey, MasterKeyError};
 use crate::store::{self, Identity, NewTenant, Store, StoreError};
+use crate::sync::{self, HeadKey, ListenerLimits, Logs, PollKey};
 use crate::tenancy::{DEFAULT_PLAN, Tenancy};
 use crate::tls::{Certificate, TlsError};
 use crate::{jobs, secrets, telemetry};
@@ -36,11 +38,13 @@ pub struct App {
     pub store: Arc<dyn Store>,
     pub blobs: Arc<dyn BlobStore>,
     pub auth: Arc<Auth>,
+    pub logs: Arc<Logs>,
     pub tenancy: Tenancy,
     pub identity: Identity,
     pub key_source: KeySource,
     master: Arc<MasterKey>,
     limits: Arc<Limits>,
+    head_key: Arc<HeadKey>,
 }
 
 /// Why a server could not be opened. Each says what to do, or carries what does.
@@ -90,11 +94,35 @@ impl App {
         let identity = identify(&*store, &edges, &master).await?;
         let blobs = open_blobs(&config)?;
         let limits = Arc::new(Limits::new(&config.limits, &edges));
-        let policy = policy(&config);
-        let auth = Auth::open(store.clone(), edges.clone(), policy, master.clone(), limits.clone());
-        let auth = Arc::new(auth.await.map_err(OpenError::Keys)?);
-        let tenancy = Tenancy::new(store.clone(), edges.clone());
-        Ok(App { config, edges, store, blobs, auth, tenancy, identity, key_source, master, limits })
+        let alone = matches!(config.database(), DatabaseTarget::Sqlite(_));
+        let notices = if alone { Notices::below(&config.data.dir) } else { Notices::nowhere() };
+        let tenancy = Tenancy::new(store.clone(), edges.clone(), notices.clone());
+        let head_key = Arc::new(HeadKey::new(&master));
+        let logs = Logs::open(sync::Opening {
+            store: store.clone(),
+            blobs: blobs.clone(),
+            edges: edges.clone(),
+            limits: limits.clone(),
+            head_key: head_key.clone(),
+            poll_key: PollKey::new(&master),
+            incarnation: identity.incarnation,
+            policy: vault_policy(&config),
+            alone,
+        });
+        let logs = Arc::new(logs);
+        let auth = Auth::open(store.clone(), edges.clone(), policy(&config), master.clone(), limits.clone());
+        let mut auth = auth.await.map_err(OpenError::Keys)?;
+        if alone {
+            auth = auth.alone(notices.clone());
+        }
+        let listeners = Arc::downgrade(&logs);
+        let auth = auth.on_change(move |tenant, account| {
+            if let Some(logs) = listeners.upgrade() {
+                logs.sessions_changed(tenant, account);
+            }
+        });
+        let auth = Arc::new(auth);
+        Ok(App { config, edges, store, blobs, auth, logs, tenancy, identity, key_source, master, limits, head_key })
     }
 
     /// Begins to listen and to do its chores. The addresses are those that were bound.
@@ -140,17 +168,21 @@ impl App {
         let (http, server) = (&self.config.http, &self.config.server);
         Rooms {
             auth: self.auth.clone(),
+            logs: self.logs.clone(),
             blobs: self.blobs.clone(),
             limits: self.limits.clone(),
             master: self.master.clone(),
             edges: self.edges.clone(),
             incarnation: self.identity.incarnation,
+            head_key: self.head_key.clone(),
             settings: Settings {
                 trusted_proxies: server.trusted_proxies.clone(),
                 body_timeout: http.body_timeout.as_duration(),
                 min_body_rate: http.min_body_rate.as_bytes(),
                 body_limit: http.body_limit.as_bytes(),
                 auth_body_limit: http.auth_body_limit.as_bytes(),
+                push_body_limit: http.push_body_limit.as_bytes(),
+                restore_body_limit: http.restore_body_limit.as_bytes(),
                 cors_origins: self.config.cors.origins.clone(),
                 hsts: (tls || self.config.public_url().starts_with("https://")).then(|| http.hsts.as_duration()),
                 metrics_token: self.config.metrics.token.clone(),
@@ -164,11 +196,25 @@ impl App {
     /// Puts another store behind the same doors.
     #[cfg(test)]
     pub(crate) async fn replace_store(&mut self, store: Arc<dyn Store>) {
-        let policy = policy(&self.config);
-        let auth = Auth::open(store.clone(), self.edges.clone(), policy, self.master.clone(), self.limits.clone());
-        self.auth = Arc::new(auth.await.expect("the same keys open again"));
-        self.tenancy = Tenancy::new(store.clone(), self.edges.clone());
+        self.auth = Arc::new(self.auth_on(store.clone()).await);
+        self.tenancy = Tenancy::new(store.clone(), self.edges.clone(), Notices::nowhere());
         self.store = store;
+    }
+
+    /// The same, for a server that has its database to itself.
+    #[cfg(test)]
+    pub(crate) async fn replace_store_alone(&mut self, store: Arc<dyn Store>) {
+        let notices = Notices::below(&self.config.data.dir);
+        self.auth = Arc::new(self.auth_on(store.clone()).await.alone(notices.clone()));
+        self.tenancy = Tenancy::new(store.clone(), self.edges.clone(), notices);
+        self.store = store;
+    }
+
+    #[cfg(test)]
+    async fn auth_on(&self, store: Arc<dyn Store>) -> Auth {
+        let policy = policy(&self.config);
+        let auth = Auth::open(store, self.edges.clone(), policy, self.master.clone(), self.limits.clone());
+        auth.await.expect("the same keys open again")
     }
 
     pub fn limits(&self) -> &Limits {
@@ -196,6 +242,8 @@ impl Running {
         let deadline = Instant::now() + self.app.config.server.shutdown_grace.as_duration();
         // Nobody listening means that the chores ended by themselves.
         let _ended = self.stop.send(true);
+        // Streams never finish by themselves.
+        self.app.logs.close();
         let (handles, servers): (Vec<_>, Vec<_>) = self.servers.into_iter().unzip();
         let in_order = join_all(handles.iter().map(|handle| handle.stop(true)));
         let chores = join_all(self.chores.into_iter().map(|chore| end(chore, deadline)));
@@ -231,6 +279,12 @@ async fn open_store(config: &Config) -> Result<Arc<dyn Store>, OpenError> {
     let (url, migration_url) = database_urls(config);
     if config.database.migrate_on_start {
         store::migrate(&migration_url).await?;
+        if store::let_work(&url, &migration_url).await?.is_some() {
+            tracing::warn!(
+                "the database's login may not become selkie_app, and the right was not ours to give: \
+                 `selkie-server doctor` shows the SQL for an administrator"
+            );
+        }
     }
     let options = store::Options {
         connections: config.pool_size() as usize,
@@ -308,6 +362,19 @@ fn policy(config: &Config) -> Policy {
         challenge_ms: sessions.challenge.as_ms(),
         signing_key_rotation_ms: sessions.signing_key_rotation.as_ms(),
         deletion_grace_ms: config.registration.deletion_grace.as_ms(),
+    }
+}
+
+fn vault_policy(config: &Config) -> sync::Policy {
+    let vaults = &config.vaults;
+    sync::Policy {
+        max_vaults: i64::from(vaults.max_per_account),
+        page_entries: vaults.page_entries,
+        page_bytes: vaults.page_bytes.as_bytes() as u64,
+        listeners: ListenerLimits {
+            per_account: vaults.listeners_per_account as usize,
+            per_address: vaults.listeners_per_address as usize,
+        },
     }
 }
 

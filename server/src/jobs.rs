@@ -24,16 +24,22 @@ enum Chore {
     Deletions,
     /// The next signing key, and those of other servers.
     SigningKeys,
+    /// The pages of new checkpoints.
+    Checkpoints,
+    /// Payloads whose time is over.
+    Retention,
     /// What limiters need not remember.
     Limits,
 }
 
 impl Chore {
-    const ALL: [Chore; 4] = [Chore::Sweep, Chore::Deletions, Chore::SigningKeys, Chore::Limits];
+    const ALL: [Chore; 6] =
+        [Chore::Sweep, Chore::Deletions, Chore::SigningKeys, Chore::Checkpoints, Chore::Retention, Chore::Limits];
 
     fn every_ms(self) -> i64 {
         match self {
-            Chore::Sweep | Chore::Deletions | Chore::SigningKeys => 60_000,
+            Chore::Sweep | Chore::Deletions | Chore::SigningKeys | Chore::Retention => 60_000,
+            Chore::Checkpoints => 15_000,
             Chore::Limits => 10_000,
         }
     }
@@ -43,6 +49,8 @@ impl Chore {
             Chore::Sweep => "sweep",
             Chore::Deletions => "deletions",
             Chore::SigningKeys => "signing_keys",
+            Chore::Checkpoints => "checkpoints",
+            Chore::Retention => "retention",
             Chore::Limits => "limits",
         }
     }
@@ -87,6 +95,8 @@ async fn perform(app: &App, chore: Chore, now: i64) -> Result<u64, Box<dyn Error
         Chore::Sweep => app.store.sweep(now, KEEP_ENDED_MS).await?,
         Chore::Deletions => app.auth.delete_due_accounts(&*app.blobs).await?,
         Chore::SigningKeys => u64::from(app.auth.turn_signing_keys().await?),
+        Chore::Checkpoints => app.logs.prepare_checkpoints().await?,
+        Chore::Retention => app.logs.prune().await?,
         Chore::Limits => {
             app.limits().sweep();
             metrics::gauge!("selkie_limiter_keys").set(app.limits().remembered_keys() as f64);

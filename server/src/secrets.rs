@@ -29,6 +29,10 @@ pub enum Purpose {
     SigningKey,
     /// Seals the secrets of authenticator apps.
     SecondFactor,
+    /// Signs what the server says of its vaults' logs.
+    HeadKey,
+    /// Makes what a poll says of all vaults at once.
+    PollState,
     /// Authenticates what a sign-up carries from its first step to its second.
     RegistrationToken,
     /// Authenticates the challenges that devices sign.
@@ -37,8 +41,6 @@ pub enum Purpose {
     RefreshToken,
     /// Makes the same answer for the same unknown name.
     Enumeration,
-    /// Makes the lookup keys of invitation codes.
-    InvitationCode,
     /// Hashes accounts in the log.
     LogSalt,
 }
@@ -92,7 +94,8 @@ pub enum MasterKeyError {
 }
 
 const KEY_LENGTH: usize = 32;
-const FILE_NAME: &str = "master.key";
+/// Of the file in the data folder.
+pub(crate) const FILE_NAME: &str = "master.key";
 
 /// The only layout so far: version, 12 bytes that choose the key, 12 bytes nonce, ciphertext, tag. With 24 random bytes
 /// no server lives long enough to repeat them; 12 alone would be enough for some four thousand million values only.
@@ -248,11 +251,12 @@ impl Purpose {
             Purpose::LoginState => b"login-state",
             Purpose::SigningKey => b"signing-key",
             Purpose::SecondFactor => b"second-factor",
+            Purpose::HeadKey => b"head-key",
             Purpose::RegistrationToken => b"registration-token",
             Purpose::Challenge => b"challenge",
             Purpose::RefreshToken => b"refresh-token",
             Purpose::Enumeration => b"enumeration",
-            Purpose::InvitationCode => b"invitation-code",
+            Purpose::PollState => b"poll-state",
             Purpose::LogSalt => b"log-salt",
         }
     }

@@ -13,6 +13,7 @@ use std::fmt::{self, Write as _};
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
@@ -70,6 +71,9 @@ const ALLOWED: &[&str] = &[
 
 /// Targets whose message we wrote ourselves, as fixed text. Of all others only the place is told.
 const OURS: &str = "selkie";
+
+/// How the target ends that calls it an error when somebody hung up or sent what is no HTTP. That is the world's doing.
+const BROKEN_OFF: &str = "http::h1::dispatcher";
 
 /// Sends log lines to standard error, as configured. Once in a process.
 pub fn init(log: &Log) -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -163,6 +167,9 @@ where
     W: for<'a> MakeWriter<'a> + 'static,
 {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        if metadata.target().ends_with(BROKEN_OFF) {
+            return LevelFilter::current() >= LevelFilter::DEBUG;
+        }
         is_ours(metadata) || *metadata.level() <= Level::WARN
     }
 

@@ -3,6 +3,7 @@
 //! A person here does by hand what the SDK does for an app, so that a test can do any of it wrongly.
 
 pub(crate) mod counting;
+pub(crate) mod writer;
 
 use crate::app::App;
 use crate::config::{Config, Secret};
@@ -50,7 +51,8 @@ impl Stopped {
 pub(crate) struct House {
     pub(crate) app: Arc<App>,
     pub(crate) clock: Arc<Stopped>,
-    _folder: tempfile::TempDir,
+    /// Held for their drop.
+    _ground: (Arc<tempfile::TempDir>, Option<Arc<selkie_test_postgres::Database>>),
 }
 
 impl House {
@@ -60,16 +62,53 @@ impl House {
 
     pub(crate) async fn open_with(change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut config = Config::default();
+        let config = Self::config(&folder.path().join("data"), change);
+        Self::open_on((Arc::new(folder), None), config).await
+    }
+
+    /// A server on a PostgreSQL database of its own.
+    pub(crate) async fn on_postgres(change: impl FnOnce(&mut Config)) -> Self {
+        let database = tokio::task::spawn_blocking(|| selkie_test_postgres::Cluster::shared().database(None));
+        let database = database.await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Self::config(&folder.path().join("data"), change);
+        config.database.url = Some(Secret::new(database.url()));
+        Self::open_on((Arc::new(folder), Some(Arc::new(database))), config).await
+    }
+
+    /// Another server on the same database.
+    pub(crate) async fn beside(&self) -> Self {
+        Self::open_on(self._ground.clone(), self.app.config.clone()).await
+    }
+
+    /// A server that was restored from a backup of this moment.
+    pub(crate) async fn restored(&self) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        crate::backup::create(&self.app, &folder.path().join("backup"), false).await.unwrap();
+        let mut config = self.app.config.clone();
         config.data.dir = folder.path().join("data");
+        crate::backup::restore(&config, &self.app.edges, &folder.path().join("backup")).await.unwrap();
+        Self::open_on((Arc::new(folder), None), config).await
+    }
+
+    fn config(data: &std::path::Path, change: impl FnOnce(&mut Config)) -> Config {
+        let mut config = Config::default();
+        config.data.dir = data.to_owned();
         config.master_key.key = Some(Secret::new("07".repeat(32)));
         config.server.server_name = Some(SERVER.into());
         config.server.listen = (Ipv4Addr::LOCALHOST, 0).into();
         change(&mut config);
+        config
+    }
+
+    async fn open_on(
+        ground: (Arc<tempfile::TempDir>, Option<Arc<selkie_test_postgres::Database>>),
+        config: Config,
+    ) -> Self {
         let clock = Arc::new(Stopped(AtomicI64::new(1_800_000_000_000)));
         let edges = Edges { clock: clock.clone(), dice: Edges::real().dice };
         let app = App::open(config, edges).await.unwrap();
-        House { app: Arc::new(app), clock, _folder: folder }
+        House { app: Arc::new(app), clock, _ground: ground }
     }
 
     pub(crate) fn auth(&self) -> &crate::auth::Auth {
@@ -81,6 +120,14 @@ impl House {
         let counting = Arc::new(counting::Counting::new(self.app.store.clone()));
         let app = Arc::get_mut(&mut self.app).expect("nobody else holds the app yet");
         app.replace_store(counting.clone()).await;
+        counting
+    }
+
+    /// The same, with sessions kept in memory as an embedded server does.
+    pub(crate) async fn count_store_calls_alone(&mut self) -> Arc<counting::Counting> {
+        let counting = Arc::new(counting::Counting::new(self.app.store.clone()));
+        let app = Arc::get_mut(&mut self.app).expect("nobody else holds the app yet");
+        app.replace_store_alone(counting.clone()).await;
         counting
     }
 

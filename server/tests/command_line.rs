@@ -148,3 +148,39 @@ fn an_invitation_to_a_closed_house_says_so() {
     assert!(invite("closed").contains("registration is closed"));
     assert!(!invite("invite").contains("closed"));
 }
+
+#[test]
+fn a_backup_is_made_beside_a_running_server_and_restored_into_an_empty_folder_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let running = serve(folder.path());
+    let nowhere = "127.0.0.1:0";
+    let made = run(folder.path(), nowhere, &["backup", "create", "saved"]);
+    assert!(made.status.success(), "{}", text(&made.stderr));
+    assert!(text(&made.stdout).contains("The master key is not in it"), "{}", text(&made.stdout));
+    assert!(!folder.path().join("saved/master.key").exists());
+    let again = run(folder.path(), nowhere, &["backup", "create", "saved"]);
+    assert_eq!(again.status.code(), Some(1), "never over another");
+    drop(running);
+
+    let over = run(folder.path(), nowhere, &["backup", "restore", "saved"]);
+    assert!(text(&over.stderr).contains("is there already"), "{}", text(&over.stderr));
+    let elsewhere = tempfile::tempdir().unwrap();
+    let saved = folder.path().join("saved");
+    let restore = ["backup", "restore", saved.to_str().unwrap()];
+    let without_key = run(elsewhere.path(), nowhere, &restore);
+    assert!(text(&without_key.stderr).contains("master key"), "{}", text(&without_key.stderr));
+    std::fs::create_dir(elsewhere.path().join("selkie-data")).unwrap();
+    let key = "selkie-data/master.key";
+    std::fs::copy(folder.path().join(key), elsewhere.path().join(key)).unwrap();
+    let restored = run(elsewhere.path(), nowhere, &restore);
+    assert!(restored.status.success(), "{}", text(&restored.stderr));
+    let again = serve(elsewhere.path());
+    assert!(again.greeting.contains("Selkie is ready"));
+
+    let mut bent = std::fs::read(saved.join("selkie.db")).unwrap();
+    bent[5_000] ^= 1;
+    std::fs::write(saved.join("selkie.db"), bent).unwrap();
+    let third = tempfile::tempdir().unwrap();
+    let damaged = run(third.path(), nowhere, &restore);
+    assert!(text(&damaged.stderr).contains("is not what it was"), "{}", text(&damaged.stderr));
+}

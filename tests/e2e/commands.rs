@@ -75,6 +75,83 @@ on_both_backends! {
         desk.selkie("laptop", &["sign-in", ANA, "--password-file", &newest]).await.fails_with(4);
     }
 
+    /// Two devices of one person, and another person, with nothing but the command line.
+    async fn a_vault_is_shared_at_the_command_line(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, "[registration]\npolicy = \"open\"\n", &[]).await;
+        let desk = Desk::new(server.config());
+        for (device, name) in [("laptop", ANA), ("tablet", "bo@example.org")] {
+            let sheet = desk.path(&format!("sheet-{device}.txt"));
+            let sign_up = ["sign-up", name, "--server", &network.url(), "--password-file", &desk.password,
+                "--device-name", device, "--sheet-file", &sheet, "--yes"];
+            desk.selkie(device, &sign_up).await.succeeds();
+        }
+        let note = desk.write("note", "{\"title\":\"Hello\"}");
+        let made = desk.selkie("laptop", &["vault", "create", "Journal", "--app", "org.example.journal"]).await.succeeds();
+        let vault = made["vault"].as_str().unwrap().to_owned();
+        let put = desk.selkie("laptop", &["put", "Journal", "notes", "--file", &note]).await.succeeds();
+        let id = put["id"].as_str().unwrap().to_owned();
+        let listed = desk.selkie("laptop", &["vault", "list"]).await.succeeds();
+        let journal = |list: &Value| list["vaults"].as_array().unwrap().iter().find(|one| one["vault"] == *vault).cloned();
+        assert_eq!(journal(&listed).unwrap()["state"], "not on the server yet");
+        let sent = desk.selkie("laptop", &["debug", "push", "Journal"]).await.succeeds();
+        assert!(sent["entries"].as_array().unwrap().len() >= 2, "the vault, and what is in it: {sent}");
+
+        // Ana's phone.
+        let text = std::fs::read_to_string(desk.path("sheet-laptop.txt")).unwrap();
+        let secret_key = text.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
+        let secret_key = desk.write("secret-key", secret_key);
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--secret-key-file", &secret_key, "--device-name",
+            "phone", "--password-file", &desk.password];
+        desk.selkie("phone", &sign_in).await.succeeds();
+        desk.selkie("phone", &["sync"]).await.succeeds();
+        let read = desk.selkie("phone", &["get", "Journal", &id]).await.succeeds();
+        assert_eq!(read["content"]["title"], "Hello");
+
+        // Bo, who reads and may not write, then may.
+        let bo = desk.selkie("tablet", &["whoami"]).await.succeeds()["user_id"].as_str().unwrap().to_owned();
+        desk.selkie("phone", &["vault", "add", "Journal", &bo, "--role", "viewer"]).await.succeeds();
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let read = desk.selkie("tablet", &["get", "Journal", &id]).await.succeeds();
+        assert_eq!(read["content"]["title"], "Hello");
+        let edited = desk.write("edited", "{\"title\":\"Hello, Ana\"}");
+        desk.selkie("tablet", &["put", "Journal", "notes", &id, "--file", &edited]).await.fails_with(6);
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        desk.selkie("laptop", &["vault", "role", "Journal", &bo, "editor"]).await.succeeds();
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        desk.selkie("tablet", &["put", "Journal", "notes", &id, "--file", &edited]).await.succeeds();
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let came = desk.selkie("phone", &["debug", "pull", "Journal"]).await.succeeds();
+        assert!(came["entries"].as_array().unwrap().iter().any(|entry| entry["what"] == "1 change"), "{came}");
+        let history = desk.selkie("phone", &["history", "Journal", &id]).await.succeeds();
+        let titles: Vec<&Value> =
+            history["versions"].as_array().unwrap().iter().map(|version| &version["content"]["title"]).collect();
+        assert_eq!(titles.len(), 2, "{history}");
+        assert!(titles.iter().any(|title| *title == "Hello, Ana") && titles.iter().any(|title| *title == "Hello"));
+
+        // The same history everywhere, and as it was signed.
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        let mut digests = Vec::new();
+        for device in ["laptop", "phone", "tablet"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+            let status = desk.selkie(device, &["vault", "status", "Journal"]).await.succeeds();
+            digests.push(status["digest"].as_str().unwrap().to_owned());
+            desk.selkie(device, &["vault", "verify", "Journal"]).await.succeeds();
+        }
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
+        desk.selkie("laptop", &["vault", "log", "Journal"]).await.succeeds();
+
+        // Bo leaves, and reads nothing new.
+        desk.selkie("laptop", &["vault", "remove", "Journal", &bo]).await.succeeds();
+        desk.selkie("laptop", &["put", "Journal", "notes", &id, "--file", &note]).await.succeeds();
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        let _told_or_not = desk.selkie("tablet", &["sync"]).await;
+        let read = desk.selkie("tablet", &["get", "Journal", &id]).await.succeeds();
+        assert_eq!(read["content"]["title"], "Hello, Ana", "what they had, they keep");
+        assert!(desk.selkie("laptop", &["get", "Journal", &id]).await.succeeds()["content"]["title"] == "Hello");
+    }
+
     async fn an_operator_asks_how_it_stands(backend: Backend) {
         let premises = Premises::new(backend).await;
         let network = Network::new().await;

@@ -128,13 +128,16 @@ async fn change_of_password_killed(scene: &Scene, moment: Moment) -> World {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_while_it_deletes_has_all_of_an_account_or_nothing_on_postgres() {
     let scene = Scene::new(Backend::PostgresAndS3).await;
-    deletion_killed(&scene, (0..).map(|n| Moment::Message(n * 4))).await;
+    // An odd step: a message's both sides have their turn.
+    let step = if is_long() { 1 } else { 5 };
+    deletion_killed(&scene, (0..).step_by(step).map(Moment::Message)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_killed_while_it_deletes_has_all_of_an_account_or_nothing_on_sqlite() {
     let scene = Scene::new(Backend::SqliteAndFiles).await;
-    deletion_killed(&scene, (0..).map(|n| Moment::After(Duration::from_millis(n * 15)))).await;
+    let step = if is_long() { 1 } else { 15 };
+    deletion_killed(&scene, (0..).step_by(step).map(|ms| Moment::After(Duration::from_millis(ms)))).await;
 }
 
 /// Kills later and later, until a start gets far enough to delete the account before it is killed.
@@ -191,9 +194,13 @@ enum World {
     New,
 }
 
+fn is_long() -> bool {
+    std::env::var_os("SELKIE_LONG").is_some()
+}
+
 /// Spread over the time that what is being done takes.
 fn moments() -> impl Iterator<Item = Moment> {
-    let (count, step) = if std::env::var_os("SELKIE_LONG").is_some() { (200, 100) } else { (8, 2000) };
+    let (count, step) = if is_long() { (200, 100) } else { (8, 2000) };
     (0..count).map(move |n| Moment::After(Duration::from_micros(n * step)))
 }
 
@@ -201,7 +208,7 @@ fn moments() -> impl Iterator<Item = Moment> {
 /// that has its connections.
 fn every_message(count: u64) -> impl Iterator<Item = Moment> {
     assert!(count > 2, "the server said {count} things to its database");
-    let step = if std::env::var_os("SELKIE_LONG").is_some() { 1 } else { (2 * count / 8).max(1) };
+    let step = if is_long() { 1 } else { (2 * count / 8).max(1) };
     // The step must not always hit the same side.
     let step = usize::try_from(step | 1).unwrap();
     (0..).step_by(step).map(Moment::Message)

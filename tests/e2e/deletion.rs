@@ -36,6 +36,8 @@ on_both_backends! {
         server.put_a_blob_for(ANA, "forgotten").await;
         // A sign-in that nobody finishes: without the Secret Key it cannot be.
         assert_eq!(server.caller(Face::Cbor).sign_in(ANA, PASSWORD).await, Err(None));
+        // And one that fails at the second factor.
+        server.device("stranger").signs_in_with_code(&ana, Some("000000")).await.unwrap_err();
         let traces = traces_of(&server, &account).await;
         let devices = [&account, &second, &tablet].into_iter().fold(Canaries::default(), |devices, account| {
             devices.bytes("a device's id", account.device_id().as_bytes())
@@ -44,7 +46,8 @@ on_both_backends! {
         assert!(traces.find_in(text_of(&present).as_bytes()).is_some());
         let untouched: Vec<&String> = before.keys().filter(|table| present[*table] == before[*table]).collect();
         let never_an_accounts = ["server_meta", "plans", "opaque_setup", "signing_keys", "invitations"];
-        assert!(untouched.iter().all(|table| is_bookkeeping(table) || never_an_accounts.contains(&table.as_str())),
+        assert!(untouched.iter().all(|table| is_bookkeeping(table) || is_of_vaults(table)
+                || never_an_accounts.contains(&table.as_str())),
             "this story puts nothing into {untouched:?}");
 
         server.clock().advance(Duration::from_secs(31));
@@ -122,6 +125,11 @@ async fn traces_of(server: &TestServer, account: &selkie_client::Account) -> Can
 /// Rows that count and order, and name nobody.
 fn is_bookkeeping(table: &str) -> bool {
     table.contains("schema_migrations")
+}
+
+/// Nothing at the doors makes a vault yet: the store's own stories hold these tables to the same.
+fn is_of_vaults(table: &str) -> bool {
+    table.starts_with("vault") || table.starts_with("departed")
 }
 
 fn text_of(tables: &Tables) -> String {

@@ -11,3 +11,5 @@ mod malice;
 mod network;
 mod secrecy;
 mod timing;
+mod vault_durability;
+mod vaults;

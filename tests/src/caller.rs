@@ -41,17 +41,28 @@ impl Caller {
 
     /// Sends exactly these bytes.
     pub async fn send(&self, method: &str, path: &str, headers: &Headers, body: Vec<u8>) -> Reply {
+        self.try_send(method, path, headers, body).await.expect("the server answers")
+    }
+
+    /// Sends exactly these bytes to a server that may be gone before it has answered.
+    pub async fn try_send(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &Headers,
+        body: Vec<u8>,
+    ) -> Result<Reply, reqwest::Error> {
         let method = method.parse().expect("a method");
         let mut request = self.http.request(method, format!("{}{path}", self.url));
         for (name, value) in headers {
             request = request.header(name, value.as_slice());
         }
-        let answer = request.body(body).send().await.expect("the server answers");
+        let answer = request.body(body).send().await?;
         let status = answer.status().as_u16();
         let headers = answer.headers().iter().map(|(name, value)| (name.to_string(), value.as_bytes().to_vec()));
         let headers = headers.collect();
-        let body = answer.bytes().await.expect("an answer is whole").to_vec();
-        Reply { status, headers, body }
+        let body = answer.bytes().await?.to_vec();
+        Ok(Reply { status, headers, body })
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str, bearer: Option<&Tokens>) -> Answer<T> {
@@ -67,7 +78,8 @@ impl Caller {
         open(self.send("POST", path, &self.headers(bearer), self.face.encode(message)).await)
     }
 
-    fn headers(&self, bearer: Option<&Tokens>) -> Headers {
+    /// What comes with every request: the face, and who asks.
+    pub fn headers(&self, bearer: Option<&Tokens>) -> Headers {
         let kind = self.face.content_type().as_bytes().to_vec();
         let mut headers = vec![("content-type".to_owned(), kind.clone()), ("accept".to_owned(), kind)];
         if let Some(tokens) = bearer {
@@ -140,27 +152,27 @@ impl Caller {
         })
     }
 
-    async fn server_name(&self) -> String {
+    pub(crate) async fn server_name(&self) -> String {
         let capabilities: Answer<selkie_protocol::version::Capabilities> = self.get("/v1/capabilities", None).await;
         capabilities.expect("a server says what it is").server_name
     }
 }
 
 /// What goes into OPAQUE for an account without a Secret Key.
-fn input(server_name: &str, name: &str, password: &str) -> Vec<u8> {
+pub(crate) fn input(server_name: &str, name: &str, password: &str) -> Vec<u8> {
     let name = LoginName::new(name).expect("a login name");
     password_input(server_name, &name, password, None).expect("no separator in it").to_vec()
 }
 
-async fn stretch<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
+pub(crate) async fn stretch<T: Send + 'static>(job: impl FnOnce() -> T + Send + 'static) -> T {
     tokio::task::spawn_blocking(job).await.expect("the suite does not panic")
 }
 
-fn fixed<const N: usize>(bytes: &[u8]) -> Fixed<N> {
+pub(crate) fn fixed<const N: usize>(bytes: &[u8]) -> Fixed<N> {
     Fixed(bytes.try_into().expect("the suite writes its own lengths"))
 }
 
-fn open<T: DeserializeOwned>(reply: Reply) -> Answer<T> {
+pub(crate) fn open<T: DeserializeOwned>(reply: Reply) -> Answer<T> {
     if reply.is_success() {
         Ok(reply.read())
     } else {

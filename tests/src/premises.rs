@@ -33,12 +33,23 @@ pub type Tables = BTreeMap<String, Vec<String>>;
 
 impl Premises {
     pub async fn new(backend: Backend) -> Self {
+        match backend {
+            Backend::SqliteAndFiles => Self::embedded(),
+            Backend::PostgresAndS3 => Self::in_cluster(Cluster::shared()).await,
+        }
+    }
+
+    /// A folder and nothing else.
+    pub fn embedded() -> Self {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
-        let (database, s3) = match backend {
-            Backend::SqliteAndFiles => (None, None),
-            Backend::PostgresAndS3 => (Some(Cluster::shared().database(None)), Some(S3::start().await)),
-        };
-        Premises { backend, folder, database, s3 }
+        Premises { backend: Backend::SqliteAndFiles, folder, database: None, s3: None }
+    }
+
+    /// A database of this cluster, and a bucket.
+    pub async fn in_cluster(cluster: &Cluster) -> Self {
+        let folder = tempfile::tempdir().expect("there is room for temporary files");
+        let (database, s3) = (Some(cluster.database(None)), Some(S3::start().await));
+        Premises { backend: Backend::PostgresAndS3, folder, database, s3 }
     }
 
     /// A second world: everything as it is at this moment, to be changed apart. The server must be at rest, and
@@ -83,6 +94,11 @@ impl Premises {
         let path = self.folder.path().join("config.toml");
         write_private(&path, &text);
         path
+    }
+
+    /// PostgreSQL's URL, if that is where the rows are.
+    pub fn database_url(&self) -> Option<String> {
+        self.database.as_ref().map(Database::url)
     }
 
     /// Where PostgreSQL listens, if that is where the rows are.

@@ -131,7 +131,7 @@ impl TestServer {
     }
 
     pub async fn add_tenant(&self, slug: &str) {
-        self.app.tenancy.create(slug, slug).await.expect("the name is free");
+        self.app.tenancy.create(slug, slug, "home").await.expect("the name is free");
     }
 
     pub async fn suspend_tenant(&self, suspended: bool) {

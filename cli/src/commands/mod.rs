@@ -8,12 +8,14 @@ mod devices;
 mod doors;
 mod link;
 mod password;
+mod records;
 mod second_factor;
 mod sheet;
+mod vault;
 
 use crate::args::{
-    AccountCommand, Cli, Command, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom, RecoveryKeyCommand,
-    SecondFactorCommand,
+    AccountCommand, Cli, Command, DebugCommand, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom,
+    RecoveryKeyCommand, SecondFactorCommand, VaultCommand,
 };
 use crate::place::Place;
 use crate::terminal::{Terminal, given_code};
@@ -49,6 +51,29 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             SecondFactorCommand::Confirm(args) => second_factor::confirm(&place, terminal, args).await,
             SecondFactorCommand::Disable(args) => second_factor::disable(&place, terminal, args).await,
         },
+        Command::Vault(args) => match &args.command {
+            VaultCommand::Create(args) => vault::create(&place, terminal, args).await,
+            VaultCommand::List => vault::list(&place, terminal).await,
+            VaultCommand::Status(args) => vault::status(&place, terminal, args).await,
+            VaultCommand::Log(args) => vault::log(&place, terminal, args).await,
+            VaultCommand::Verify(args) => vault::verify(&place, terminal, args).await,
+            VaultCommand::Checkpoint(args) => vault::checkpoint(&place, terminal, args).await,
+            VaultCommand::Members(args) => vault::members(&place, terminal, args).await,
+            VaultCommand::Add(args) => vault::add(&place, terminal, args).await,
+            VaultCommand::Role(args) => vault::set_role(&place, terminal, args).await,
+            VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
+            VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
+        },
+        Command::Sync => vault::sync(&place, terminal).await,
+        Command::Debug(args) => match &args.command {
+            DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
+            DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,
+        },
+        Command::Put(args) => records::put(&place, terminal, args).await,
+        Command::Get(args) => records::get(&place, terminal, args).await,
+        Command::Ls(args) => records::list(&place, terminal, args).await,
+        Command::Rm(args) => records::remove(&place, terminal, args).await,
+        Command::History(args) => records::history(&place, terminal, args).await,
         Command::Sessions => account::sessions(&place, terminal).await,
         Command::Audit(args) => account::audit(&place, terminal, args).await,
         Command::Whoami => account::whoami(&place, terminal).await,

@@ -74,7 +74,9 @@ pub(super) async fn deliver(
         return Ok(account.sheet_is_safe().await?);
     }
     loop {
-        let typed = terminal.line("Type the recovery key from your copy: ")?;
+        let typed = terminal
+            .line("Type the recovery key from your copy: ")
+            .context("the sheet is not confirmed; `selkie recovery-key confirm` shows it again")?;
         match account.confirm_sheet(&typed).await {
             Ok(()) => return Ok(()),
             Err(error @ selkie_client::Error::WrongKey(_)) => terminal.remark(&format!("{error}. Once more.")),

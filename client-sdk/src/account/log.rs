@@ -8,6 +8,7 @@ use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::trust::{Evidence, grown};
 use selkie_protocol::account_log::{MAX_ENTRIES, MAX_ENTRY_LENGTH};
+use selkie_protocol::id::UserId;
 use selkie_protocol::{Bytes, Private};
 
 /// What one answer to "show me the log" may make this device keep in memory; no honest account comes near.
@@ -17,11 +18,19 @@ impl Context {
     /// Every entry from one index on, as the server shows them. Nothing is verified yet but that the pages fit
     /// together.
     pub(crate) async fn fetch_log(&self, bearer: &Private, from: u64) -> Result<Vec<Bytes>> {
+        self.fetch_log_of(bearer, None, from).await
+    }
+
+    /// The same of somebody else's log.
+    pub(crate) async fn fetch_log_of(&self, bearer: &Private, of: Option<&UserId>, from: u64) -> Result<Vec<Bytes>> {
         let mut entries = Vec::new();
         let mut weight = 0_usize;
         loop {
             let next = from + entries.len() as u64;
-            let page = self.api.log(bearer, next).await?;
+            let page = match of {
+                Some(user) => self.api.log_of(bearer, user, next).await?,
+                None => self.api.log(bearer, next).await?,
+            };
             let contradiction = || Error::misbehaved(Misbehaviour::Contradiction);
             let too_long = page.entries.iter().any(|entry| entry.len() > MAX_ENTRY_LENGTH);
             let weighs: usize = page.entries.iter().map(|entry| entry.len()).sum();
@@ -65,7 +74,7 @@ impl Context {
 
 impl Account {
     /// Learns what other devices of the account have done.
-    pub(super) async fn sync_log(&self) -> Result<Kept> {
+    pub(crate) async fn sync_log(&self) -> Result<Kept> {
         let kept = self.kept();
         let context = self.context();
         let newer = self

@@ -9,6 +9,7 @@ pub(crate) mod kept;
 pub(crate) mod link;
 mod log;
 mod overview;
+mod own_vault;
 mod password;
 mod recover;
 mod recovery_key;
@@ -18,6 +19,7 @@ mod session;
 mod sheet;
 mod sign_in;
 mod sign_up;
+mod vaults;
 
 pub use devices::{Device, Devices};
 pub use ending::{SignOut, SignedOut};
@@ -27,6 +29,7 @@ pub use recover::Recover;
 pub use second_factor::TotpSecret;
 pub use sign_in::{SignIn, SignedIn};
 pub use sign_up::{SignUp, SignedUp};
+pub use vaults::AccountSync;
 
 use crate::context::Context;
 use crate::error::{Error, Result, SignInReason};
@@ -49,6 +52,8 @@ pub(crate) struct Inner {
     refreshing: futures_util::lock::Mutex<()>,
     /// Set once the server has refused too often; until the next sign-in nothing more is asked of it.
     stopped: Mutex<Option<SignInReason>>,
+    /// Opened when first needed.
+    pub(crate) room: futures_util::lock::Mutex<Option<Arc<crate::sync::room::Room>>>,
 }
 
 impl Account {
@@ -61,6 +66,7 @@ impl Account {
             kept: Mutex::new(kept),
             refreshing: futures_util::lock::Mutex::new(()),
             stopped: Mutex::new(None),
+            room: futures_util::lock::Mutex::new(None),
         })))
     }
 
@@ -93,7 +99,7 @@ impl Account {
     }
 
     /// A copy of what is kept; the secrets in it are shared, not copied.
-    fn kept(&self) -> Kept {
+    pub(crate) fn kept(&self) -> Kept {
         self.0.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -115,7 +121,7 @@ impl Account {
         Ok(kept)
     }
 
-    fn context(&self) -> &Context {
+    pub(crate) fn context(&self) -> &Context {
         &self.0.context
     }
 }

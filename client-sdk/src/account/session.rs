@@ -57,7 +57,7 @@ fn judge(error: &Error, refreshes: u32, theirs_is_newer: bool) -> Verdict {
 
 impl Account {
     /// Makes a call with a token that is good, or learns why there is none.
-    pub(super) async fn call<T, F: Future<Output = Result<T>>>(&self, call: impl Fn(Private) -> F) -> Result<T> {
+    pub(crate) async fn call<T, F: Future<Output = Result<T>>>(&self, call: impl Fn(Private) -> F) -> Result<T> {
         self.not_stopped()?;
         let mut session = self.usable_session().await?;
         let mut refreshes = 0;

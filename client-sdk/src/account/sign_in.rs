@@ -10,6 +10,7 @@ use super::{Account, Device};
 use crate::Client;
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result, SignInReason};
+use crate::keys::strength::{self, KeyMode};
 use crate::keys::{EmergencySheet, NewIdentity};
 use crate::password::{Credentials, Entered};
 use crate::store::Folder;
@@ -132,6 +133,8 @@ impl Way<'_> {
         let Entered { tokens, export_key } = entered;
         if tokens.account == AccountState::Bare || tokens.uid.is_none() {
             self.may_be_bare(known.as_ref(), &tokens, secret_key.as_ref()).await?;
+            // A bare account has no Secret Key: its keys will be worth what the password is.
+            strength::check(self.password, KeyMode::PasswordOnly, &[self.login_name.as_str()])?;
             let kept = self.complete(tokens, &export_key, secret_key).await?;
             return Ok(Arrived { kept, new_device: true, completed: true });
         }

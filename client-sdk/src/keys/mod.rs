@@ -17,6 +17,7 @@ pub(crate) mod at_rest;
 mod identity;
 mod sheet;
 pub(crate) mod strength;
+pub(crate) mod vault;
 
 pub(crate) use identity::{NewIdentity, OpenRoot, kem, recovery};
 pub use sheet::EmergencySheet;

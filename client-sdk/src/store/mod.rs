@@ -5,6 +5,7 @@
 
 mod files;
 mod memory;
+pub mod vaults;
 
 pub use files::Files;
 pub use memory::Memory;

@@ -11,8 +11,9 @@ use url::{Host, Url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
-/// The largest honest answer is a page of an account log, far below this.
-const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// The largest honest answer is a page of a vault's log: what is asked for at a time, and one frame more, which comes
+/// however long it is.
+const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
 
 /// The server at one address.
 #[derive(Clone)]

@@ -5,8 +5,9 @@
 
 use crate::error::Misbehaviour;
 use selkie_protocol::account_log::AccountLog;
-use selkie_protocol::id::UserId;
-use selkie_protocol::{Bytes, Face};
+use selkie_protocol::id::{UserId, VaultId};
+use selkie_protocol::vault::SignedHeadBytes;
+use selkie_protocol::{Bytes, Face, Fixed};
 use serde::Serialize;
 
 /// One contradiction, as it was seen.
@@ -51,6 +52,41 @@ impl<'a> Evidence<'a> {
     }
 
     /// Files sort by time; the kind says what is inside.
+    pub(crate) fn file_name(&self) -> String {
+        let kind = serde_json::to_value(self.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+        format!("evidence-{}-{}.json", self.seen_at_ms, kind.unwrap_or_default())
+    }
+}
+
+/// One contradiction about a vault. Everything in it is signed by somebody else than this device, and nothing in it is
+/// open: frames are as they travel.
+#[derive(Debug, Serialize)]
+pub(crate) struct VaultEvidence<'a> {
+    pub(crate) kind: Misbehaviour,
+    pub(crate) seen_at_ms: u64,
+    pub(crate) server_name: &'a str,
+    pub(crate) vid: VaultId,
+    pub(crate) expected: &'a str,
+    pub(crate) found: &'a str,
+    /// Where this device's log stood, and the chain value there.
+    pub(crate) our_n: u64,
+    pub(crate) our_h: Fixed<32>,
+    /// The key the server signs heads with, as it was pinned.
+    pub(crate) head_key: Option<Fixed<32>>,
+    /// Heads the server signed: the last ones known, and those that contradict them.
+    pub(crate) heads: Vec<SignedHeadBytes>,
+    /// The last frames of this device's log.
+    pub(crate) ours: Vec<Bytes>,
+    /// The frames that were served after it.
+    pub(crate) served: &'a [Bytes],
+}
+
+impl VaultEvidence<'_> {
+    /// JSON, for people and for tools.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        Face::Json.encode(self)
+    }
+
     pub(crate) fn file_name(&self) -> String {
         let kind = serde_json::to_value(self.kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
         format!("evidence-{}-{}.json", self.seen_at_ms, kind.unwrap_or_default())

@@ -5,6 +5,7 @@
 use crate::error::Misbehaviour;
 use selkie_protocol::Bytes;
 use selkie_protocol::account_log::{AccountLog, Entry, Extends};
+use selkie_protocol::id::UserId;
 
 /// Whether a whole log contains everything that was seen before.
 pub(crate) fn not_behind(log: &AccountLog, seen: &AccountLog) -> Result<(), Misbehaviour> {
@@ -34,4 +35,21 @@ pub(crate) fn grown(
         log.append(&entry).map_err(|_| Misbehaviour::ForgedLog)?;
     }
     Ok((log, new.to_vec()))
+}
+
+/// Somebody else's log, verified from the beginning or as a continuation of what is known of it.
+pub(crate) fn person(
+    user: &UserId,
+    known: Option<&AccountLog>,
+    known_entries: Option<&Vec<Bytes>>,
+    served: &[Bytes],
+) -> Result<(AccountLog, Vec<Bytes>), Misbehaviour> {
+    if let (Some(known), Some(entries)) = (known, known_entries)
+        && let Some(last) = entries.last()
+    {
+        let (log, new) = grown(known, last, served)?;
+        return Ok((log, entries.iter().cloned().chain(new).collect()));
+    }
+    let log = AccountLog::replay(served.iter().map(|entry| &**entry)).map_err(|_| Misbehaviour::ForgedLog)?;
+    if log.user() == *user { Ok((log, served.to_vec())) } else { Err(Misbehaviour::OtherIdentity) }
 }

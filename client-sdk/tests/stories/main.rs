@@ -8,5 +8,7 @@ mod attacks;
 mod crashes;
 mod fake;
 mod links;
+mod schedules;
 mod sessions;
 mod stores;
+mod vaults;

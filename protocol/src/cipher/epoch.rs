@@ -23,12 +23,13 @@ use crate::account_log::KEM_PUBLIC_KEY_LENGTH;
 use crate::hash::Label;
 use crate::id::{UserId, VaultId};
 use crate::kdf::kdf;
-use crate::log::BACK_LINK_LENGTH;
+use crate::log::{BACK_LINK_LENGTH, WRAP_LENGTH};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 /// A wrap of an epoch's key to one member.
-pub const EPOCH_WRAP_LENGTH: usize = ENCAPPED_LENGTH + 32 + 16;
+pub const EPOCH_WRAP_LENGTH: usize = WRAP_LENGTH;
+const _: () = assert!(WRAP_LENGTH == ENCAPPED_LENGTH + 32 + 16, "an encapsulated key, a key, a tag");
 
 const BACK: Purpose = Purpose("epoch-back");
 
@@ -71,6 +72,12 @@ impl EpochKey {
     /// Back from the device's keystore. The commitment in the log decides whether it is the right one.
     pub fn from_bytes(vault: VaultId, epoch: u32, key: &[u8; 32], commitment: &[u8; 32]) -> Result<Self, OpenError> {
         EpochKey { vault, epoch, key: Secret::from_slice(key) }.if_committed(commitment)
+    }
+
+    /// Back from the device's keystore, for an epoch that this device wanted to begin and that the log does not know
+    /// yet. Not to be used before the log commits to it.
+    pub fn uncommitted(vault: VaultId, epoch: u32, key: &[u8; 32]) -> Option<Self> {
+        (epoch > 0).then(|| EpochKey { vault, epoch, key: Secret::from_slice(key) })
     }
 
     /// For the device's keystore.

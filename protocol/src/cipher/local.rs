@@ -5,6 +5,7 @@
 //! ```text
 //! key    := KDF(local key, "", "local", context, 32)
 //! sealed := nonce 24 | XChaCha20-Poly1305(key, nonce, aad = context, plain)
+//! tag    := first 16 bytes of KDF(local key, "", "local", "tag" 0x00 | context, 32)
 //! ```
 
 use super::OpenError;
@@ -48,6 +49,12 @@ impl LocalKey {
         aead::open(&self.key(context), nonce, context, sealed)
     }
 
+    /// A name by which something can be looked up on this device, and that says nothing of it to whoever has no key.
+    pub fn tag(&self, context: &[u8]) -> [u8; 16] {
+        let key = self.key(&[b"tag\0".as_slice(), context].concat());
+        *key.first_chunk().expect("a key has 32 bytes")
+    }
+
     fn key(&self, context: &[u8]) -> Zeroizing<[u8; 32]> {
         kdf(self.0.as_bytes(), b"", Label::LOCAL, context)
     }
@@ -56,6 +63,14 @@ impl LocalKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_tag_is_the_same_for_the_same_and_for_nobody_else() {
+        let key = LocalKey::generate();
+        assert_eq!(key.tag(b"notes"), key.tag(b"notes"));
+        assert_ne!(key.tag(b"notes"), key.tag(b"note"));
+        assert_ne!(key.tag(b"notes"), LocalKey::generate().tag(b"notes"));
+    }
 
     #[test]
     fn what_is_sealed_opens_with_its_key_in_its_place_and_nowhere_else() {

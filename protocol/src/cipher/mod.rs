@@ -60,6 +60,7 @@ pub use local::LocalKey;
 pub use master::AccountMasterKey;
 pub use record::{RecordContext, RecordKey, RecordTooLong};
 pub use root::{AccountRootSecret, IdentityKey};
+pub use secret::random_id;
 pub use sign::SigningKey;
 
 /// It would not open. Wrong key, wrong place, damaged or forged: there is one answer for all of them, so that nobody

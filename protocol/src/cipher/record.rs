@@ -81,6 +81,11 @@ impl RecordKey {
         self.epoch
     }
 
+    /// Whether content of this length can be sealed as one record.
+    pub fn fits(length: usize) -> bool {
+        length <= MAX_PAYLOAD && NONCE_LENGTH + padded(LENGTH_BYTES + length) + TAG_LENGTH <= MAX_PAYLOAD
+    }
+
     /// The payload of a change.
     pub fn seal(&self, context: &RecordContext, data: &[u8]) -> Result<Vec<u8>, RecordTooLong> {
         self.seal_with_nonce(context, data, &random())

@@ -59,6 +59,11 @@ pub(super) fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// A name that nobody chose: for records, vaults and invitations.
+pub fn random_id<const N: usize>() -> [u8; N] {
+    random()
+}
+
 /// A system without randomness is no place to make keys: there is nothing to do but stop.
 fn fill_random(bytes: &mut [u8]) {
     if let Err(error) = getrandom::fill(bytes) {

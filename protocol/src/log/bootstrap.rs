@@ -215,7 +215,8 @@ impl Arriving {
         Ok(())
     }
 
-    /// The next page: up to 1024 items, ascending. A page that is refused leaves everything as it was.
+    /// The next page: 1024 items, the last page fewer, ascending. A page that is not the checkpoint's leaves everything
+    /// as it was, and another can be tried; a record without a head cannot be mended by another page.
     pub fn page(&mut self, items: &[PageItem<'_>]) -> Result<(), Refusal> {
         let leaves: Vec<Leaf> = items.iter().map(|item| item.leaf(&self.core.vault)).collect();
         let places = leaves.iter().map(|leaf| (leaf.record, leaf.change));

@@ -8,7 +8,8 @@
 //!          | ndev u16 | ndev x (did 16 | dev_seq u64 | e-hash 32), ascending by did
 //! leaf  := rid 16 | cid 32 | ct_hash 32 | head u8            live changes at at_n, ascending by (rid, cid)
 //! page  := H("ckpt-page", up to 1024 leaves)                  pages_root := H("ckpt-pages", live_count u64 | page ...)
-//! note  := rid 16 ..., ascending: deleted records left out    note_hash  := H("ckpt-note", note), zero without a note
+//! note  := rid 16 ..., ascending: deleted records left out    note_hash  := H("ckpt-note", note), zero without a note;
+//!          at most 1 MiB
 //! ```
 //!
 //! The last byte of a leaf says whether the change is a head of its record: the next whole write must name exactly the
@@ -23,6 +24,8 @@ use crate::id::{ChangeId, DeviceId, RecordId};
 pub const PAGE_SIZE: usize = 1024;
 /// Devices that ever wrote in a vault. The list of their heads must fit into an entry.
 pub const MAX_DEVICES: usize = 16_384;
+/// The longest note: it travels beside its entry like payloads do.
+pub const MAX_NOTE: usize = 1 << 20;
 const LEAF_LENGTH: usize = RecordId::LENGTH + ChangeId::LENGTH + 32 + 1;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +74,11 @@ impl<'a> Checkpoint<'a> {
     pub fn parse(body: &'a [u8]) -> Result<Checkpoint<'a>, Malformed> {
         let mut reader = Reader::new(body);
         let at = Head { n: reader.u64()?, h: reader.array()? };
+        // CREATE stands at 1, and the checkpoint must have a place after what it describes: whoever begins with it
+        // counts on from there.
+        if at.n == 0 || at.n == u64::MAX {
+            return Err(Malformed("no checkpoint describes that position"));
+        }
         let live = reader.u64()?;
         if reader.u32()? as usize != PAGE_SIZE {
             return Err(Malformed("pages have 1024 leaves"));
@@ -199,6 +207,9 @@ pub fn write_note(records: &[RecordId]) -> (Vec<u8>, [u8; 32]) {
 
 /// The records a note names, if these bytes are the note of that hash.
 pub fn read_note(note: &[u8], expected: &[u8; 32]) -> Result<Vec<RecordId>, Malformed> {
+    if note.len() > MAX_NOTE {
+        return Err(Malformed("the note is too long"));
+    }
     let (ids, rest) = note.as_chunks::<{ RecordId::LENGTH }>();
     if ids.is_empty() || !rest.is_empty() || !ids.is_sorted_by(|one, next| one < next) {
         return Err(Malformed("a note names records, ascending"));

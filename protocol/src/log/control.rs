@@ -25,6 +25,8 @@ use std::fmt;
 
 /// The wrap of one epoch's key under the next: see `cipher::EpochKey`.
 pub const BACK_LINK_LENGTH: usize = 105;
+/// An epoch's key sealed to one member: see `cipher::EpochKey`. It travels beside the log, not in it.
+pub const WRAP_LENGTH: usize = 1120 + 32 + 16;
 /// How many people one entry may remove.
 pub const MAX_REMOVED: usize = 1024;
 pub const MAX_APP_LENGTH: usize = 64;

@@ -138,7 +138,7 @@ impl Core {
         memory: &impl Memory,
     ) -> Result<Step, Refusal> {
         let header = &entry.header;
-        let n = self.head.n + 1;
+        let n = self.next_position()?;
         if header.vault != self.vault {
             return Err(Refusal::OtherVault);
         }
@@ -225,6 +225,55 @@ impl Core {
         Ok(())
     }
 
+    /// Takes an entry that was checked before and stands next, to bring an older state up to date: nothing is checked
+    /// again but that it follows. A CONTROL entry cannot be followed, since what it did to members and keys was decided
+    /// with account logs at hand: whoever keeps states keeps one with every CONTROL entry.
+    ///
+    /// Only for what one's own store says was checked. An entry that never was can be followed if it fits the chains.
+    pub fn follow(&mut self, entry: &Entry<'_>) -> Result<(), Refusal> {
+        let header = &entry.header;
+        let n = self.next_position()?;
+        if header.vault != self.vault {
+            return Err(Refusal::OtherVault);
+        }
+        if matches!(entry.body, Body::Control(_)) {
+            return Err(Malformed("a control entry cannot be followed").into());
+        }
+        let hash = entry.hash();
+        self.check_device(header, &hash)?;
+        if header.seen.n >= n {
+            return Err(Refusal::BadSeen { seen: header.seen.n, n });
+        }
+        if header.seen.n == self.head.n && header.seen != self.head {
+            return Err(Refusal::Fork { n: self.head.n });
+        }
+        if header.control != self.control {
+            return Err(Refusal::StaleControl);
+        }
+        let confirms = self.check_confirmation(header)?;
+        let what = match entry.body {
+            Body::Checkpoint(_) => What::Checkpointed { verified: false, forgotten: Vec::new() },
+            _ => What::Heard,
+        };
+        let head = Head { n, h: chain(&self.head.h, n, &hash) };
+        let (user, device, dev_seq) = (header.user, header.device, header.dev_seq);
+        let step = Step {
+            effects: Effects { head, entry: hash, user, device, dev_seq, what, confirms },
+            before: self.head,
+            chain: DeviceChain { dev_seq, last: hash, n },
+            governance: None,
+            checkpoint_ok: header.checkpoint_ok,
+            touched: BTreeMap::new(),
+        };
+        self.commit(&step).expect("the step was made from this state, just now");
+        Ok(())
+    }
+
+    /// Nobody comes to the last position there is, but a false checkpoint can put a new device there.
+    fn next_position(&self) -> Result<u64, Refusal> {
+        self.head.n.checked_add(1).ok_or(Refusal::TooMany("entries"))
+    }
+
     fn may_write(&self, header: &Header) -> Result<(), Refusal> {
         let role = self.governance.member(&header.user).ok_or(Refusal::NotAMember)?.role;
         if role.may_write() { Ok(()) } else { Err(Refusal::NotAllowed(Denied::Role)) }
@@ -303,8 +352,11 @@ impl Core {
         if root.is_some_and(|root| root != checkpoint.root) {
             return Err(Refusal::FalseCheckpoint("other changes are live"));
         }
+        // Whoever begins at this very checkpoint never had what it forgets: its pages leave that out.
+        let begins_here = self.unremembered == self.head.n;
         for record in &forgotten {
-            if memory.record(record).is_none_or(|record| record.len() != 1 || record.whole_at() == 0) {
+            let deleted = memory.record(record).map(|record| record.len() == 1 && record.whole_at() > 0);
+            if !deleted.unwrap_or(begins_here) {
                 return Err(Refusal::FalseCheckpoint("a record is left out that was not deleted"));
             }
         }
@@ -327,7 +379,8 @@ impl Core {
             vault: self.vault,
             user,
             device,
-            dev_seq: chain.map_or(0, |chain| chain.dev_seq) + 1,
+            // A false checkpoint may say of a device that it has used the last number. Its next entry is refused then.
+            dev_seq: chain.map_or(0, |chain| chain.dev_seq).saturating_add(1),
             dev_prev: chain.map_or([0; 32], |chain| chain.last),
             seen: self.head,
             control: self.control,

@@ -246,12 +246,10 @@ impl LiveSet {
         self.leaves().filter(|leaf| forgotten.binary_search(&leaf.record).is_err()).collect()
     }
 
-    /// Puts a record in as it was kept elsewhere. False if it was there.
-    pub(super) fn insert(&mut self, id: RecordId, record: Record) -> bool {
-        let len = record.len() as u64;
-        let fresh = self.records.insert(id, record).is_none();
-        self.count += len;
-        fresh
+    /// Puts a record in as it was kept elsewhere. One that was there under this id must have been forgotten before.
+    pub(super) fn insert(&mut self, id: RecordId, record: Record) {
+        self.count += record.len() as u64;
+        self.records.insert(id, record);
     }
 
     pub(super) fn forget(&mut self, record: &RecordId) {
@@ -309,13 +307,23 @@ impl LiveSet {
             let whole_at = reader.u64()?;
             let count = reader.u32()?;
             let changes = (0..count).map(|_| {
-                Ok(LiveChange { id: ChangeId(reader.array()?), payload: reader.array()?, head: reader.u8()? != 0 })
+                let (id, payload) = (ChangeId(reader.array()?), reader.array()?);
+                let head = match reader.u8()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Malformed("a change is a head or it is not")),
+                };
+                Ok(LiveChange { id, payload, head })
             });
             let changes = changes.collect::<Result<Vec<_>, Malformed>>()?;
-            let record = Record::new(whole_at, changes).ok_or(Malformed("not a record's live changes"))?;
-            if !set.insert(id, record) {
-                return Err(Malformed("a record twice"));
+            if !changes.is_sorted_by(|one, next| one.id < next.id) {
+                return Err(Malformed("live changes are not ascending"));
             }
+            let record = Record::new(whole_at, changes).ok_or(Malformed("not a record's live changes"))?;
+            if set.records.last_key_value().is_some_and(|(last, _)| *last >= id) {
+                return Err(Malformed("records are not ascending"));
+            }
+            set.insert(id, record);
         }
         Ok(set)
     }

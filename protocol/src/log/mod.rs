@@ -60,6 +60,7 @@ mod core;
 mod data;
 mod effects;
 mod entry;
+mod frame;
 mod governance;
 mod live;
 mod page;
@@ -78,9 +79,11 @@ pub use self::core::{
 };
 pub use bootstrap::{Arriving, Bootstrap, Trust};
 pub use checkpoint::{
-    Checkpoint, DeviceHead, DeviceHeads, Leaf, MAX_DEVICES, PAGE_SIZE, Pages, Root, read_note, write_note,
+    Checkpoint, DeviceHead, DeviceHeads, Leaf, MAX_DEVICES, MAX_NOTE, PAGE_SIZE, Pages, Root, read_note, write_note,
 };
-pub use control::{App, BACK_LINK_LENGTH, Control, Create, MAX_APP_LENGTH, MAX_REMOVED, Policy, RemoveRotate};
+pub use control::{
+    App, BACK_LINK_LENGTH, Control, Create, MAX_APP_LENGTH, MAX_REMOVED, Policy, RemoveRotate, WRAP_LENGTH,
+};
 pub use data::{
     Change, Data, Deps, MAX_CHANGES, MAX_DEPS, MAX_PAYLOAD, MAX_PAYLOADS, MIN_PAYLOAD, NewChange, payload_hash,
 };
@@ -89,6 +92,7 @@ pub use entry::{
     Body, Entry, HEADER_LENGTH, Head, Header, Kind, MAX_BODY_LENGTH, MAX_ENTRY_LENGTH, SIGNATURE_LENGTH, SUITE,
     VERSION, chain, signed,
 };
+pub use frame::{Frame, MAX_FRAME_LENGTH};
 pub use governance::{Governance, MAX_MEMBERS, MAX_OPEN_INVITES, Member, NEWEST_FORMAT};
 pub use live::{LiveChange, LiveSet, Record, Touched};
 pub use page::PageItem;

@@ -25,6 +25,7 @@ use crate::Bytes;
 use crate::id::{DeviceId, InviteId, UserId, VaultId};
 use crate::sign::PublicKey;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 const VERSION: u8 = 1;
 
@@ -93,7 +94,7 @@ impl Core {
         let head = Head { n: reader.u64()?, h: reader.array()? };
         let control = reader.array()?;
         let governance = Governance::read(&mut reader)?;
-        let devices = many(&mut reader, |reader| {
+        let devices = many_named(&mut reader, |reader| {
             let device = DeviceId(reader.array()?);
             Ok((device, DeviceChain { dev_seq: reader.u64()?, last: reader.array()?, n: reader.u64()? }))
         })?;
@@ -109,16 +110,7 @@ impl Core {
         });
         let checkpoints = checkpoints.collect::<Result<_, Malformed>>()?;
         reader.end()?;
-        Ok(Core {
-            vault,
-            app,
-            head,
-            control,
-            governance,
-            devices: devices.into_iter().collect(),
-            checkpoints,
-            unremembered,
-        })
+        Ok(Core { vault, app, head, control, governance, devices, checkpoints, unremembered })
     }
 }
 
@@ -145,18 +137,16 @@ impl Governance {
     fn read(reader: &mut Reader<'_>) -> Result<Governance, Malformed> {
         let (min_format, flags) = (reader.u8()?, reader.u8()?);
         let recovery = Some(UserId(reader.array()?)).filter(|user| *user != NOBODY);
-        let commitments = many(reader, |reader| reader.array())?;
-        let members = many(reader, |reader| {
+        let commitments: Vec<[u8; 32]> = many(reader, |reader| reader.array())?;
+        if commitments.is_empty() {
+            return Err(Malformed("a vault is in some epoch"));
+        }
+        let members = many_named(reader, |reader| {
             let (user, role) = (UserId(reader.array()?), Role::read(reader.u8()?)?);
             Ok((user, Member { role, identity: PublicKey(reader.array()?), anchor: read_pin(reader)? }))
         })?;
-        let invites = many(reader, |reader| Ok((InviteId(reader.array()?), Role::read(reader.u8()?)?)))?;
-        Ok(Governance {
-            policy: Policy { min_format, flags, recovery },
-            commitments,
-            members: members.into_iter().collect(),
-            invites: invites.into_iter().collect(),
-        })
+        let invites = many_named(reader, |reader| Ok((InviteId(reader.array()?), Role::read(reader.u8()?)?)))?;
+        Ok(Governance { policy: Policy { min_format, flags, recovery }, commitments, members, invites })
     }
 }
 
@@ -178,4 +168,16 @@ fn many<T>(
         all.push(read(reader)?);
     }
     Ok(all)
+}
+
+/// The same with names, which must ascend: there is one way to write a state.
+fn many_named<K: Ord, V>(
+    reader: &mut Reader<'_>,
+    read: impl FnMut(&mut Reader<'_>) -> Result<(K, V), Malformed>,
+) -> Result<BTreeMap<K, V>, Malformed> {
+    let all = many(reader, read)?;
+    if !all.is_sorted_by(|(one, _), (next, _)| one < next) {
+        return Err(Malformed("names are not ascending"));
+    }
+    Ok(all.into_iter().collect())
 }

@@ -2,7 +2,7 @@
 //!
 //! Owns the keeping together of [`Core`], [`Trail`] and [`LiveSet`]. The checks are in `core`.
 
-use super::checkpoint::{Checkpoint, Root};
+use super::checkpoint::{Checkpoint, MAX_NOTE, Root};
 use super::control::Control;
 use super::core::{Beside, Core, Memory, OtherState, Step, verify};
 use super::effects::{Effects, What};
@@ -110,6 +110,9 @@ impl VaultLog {
         sorted.sort_unstable();
         let root = self.past.live.root_without(&sorted);
         let note = (!sorted.is_empty()).then(|| super::checkpoint::write_note(&sorted));
+        if note.as_ref().is_some_and(|(note, _)| note.len() > MAX_NOTE) {
+            return Err(Malformed("the note is too long"));
+        }
         let hash = note.as_ref().map(|(_, hash)| *hash);
         let body = Checkpoint::write(self.core.head, &root, hash, self.core.device_heads())?;
         Ok((body, note.map(|(note, _)| note)))
@@ -142,7 +145,7 @@ impl VaultLog {
             Extends::Yes => Ok(self.head().n - header.seen.n),
             Extends::Forked => Err(Refusal::Fork { n: header.seen.n }),
             Extends::Shorter | Extends::Forgotten => {
-                Err(Refusal::BadSeen { seen: header.seen.n, n: self.head().n + 1 })
+                Err(Refusal::BadSeen { seen: header.seen.n, n: self.head().n.saturating_add(1) })
             }
         }
     }

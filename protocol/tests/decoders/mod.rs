@@ -8,19 +8,30 @@ use selkie_protocol::account::{
     PasswordStart, PasswordStarted, RevokeDevice, RotateRecoveryKey, Sessions, TotpConfirm, TotpConfirmed, TotpStarted,
 };
 use selkie_protocol::account_log::{AccountLog, Entry};
-use selkie_protocol::cipher::{Keybag, LinkGrant, LinkHello, LinkOffer, LinkSecret, RecoveryKey, SecretKey};
+use selkie_protocol::cipher::{DeviceKey, Keybag, LinkGrant, LinkHello, LinkOffer, LinkSecret, RecoveryKey, SecretKey};
 use selkie_protocol::error::ErrorBody;
+use selkie_protocol::hash::Label;
+use selkie_protocol::id::{DeviceId, UserId};
 use selkie_protocol::link::{LinkAnswer, LinkOpened, LinkRequest, LinkSession, LinkState, OpenLink};
+use selkie_protocol::log::{
+    self, Beside, Body, Core, Frame, HEADER_LENGTH, Kind, LiveSet, PageItem, Promises, SIGNATURE_LENGTH, SignedHead,
+    Snapshot, Trail, VaultLog,
+};
 use selkie_protocol::name::{LoginName, password_input};
 use selkie_protocol::opaque::{LOGIN_STATE_LENGTH, LoginState, RECORD_LENGTH, ServerSetup, registration_record};
 use selkie_protocol::session::{
     Challenge, LoginFinish, LoginFinished, LoginStart, LoginStarted, RecoverFinish, RecoverStart, RecoverStarted,
     Refresh, RegisterFinish, RegisterStart, RegisterStarted, Registered, SignOut, Tokens,
 };
+use selkie_protocol::vault::{
+    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, Polled, Push, Pushed, RestoreTail, TailRestored,
+    VaultHead, VaultMoved, Wraps,
+};
 use selkie_protocol::version::Capabilities;
 use selkie_protocol::{Face, bytes};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::LazyLock;
 
@@ -78,6 +89,21 @@ const READERS: &[Reader] = &[
     read::<LinkOffer>,
     read::<LinkHello>,
     read::<LinkGrant>,
+    read::<CreateVault>,
+    read::<Push>,
+    read::<RestoreTail>,
+    read::<Pushed>,
+    read::<LogFrames>,
+    read::<VaultHead>,
+    read::<Polled>,
+    read::<Wraps>,
+    read::<Controls>,
+    read::<Beginning>,
+    read::<CheckpointItems>,
+    read::<TailRestored>,
+    read::<VaultMoved>,
+    read::<Snapshot>,
+    read::<Promises>,
 ];
 
 /// The first byte chooses the message and the face.
@@ -176,4 +202,149 @@ pub(crate) fn opaque(bytes: &[u8]) {
         let _ = state.finish(rest);
     }
     let _ = ServerSetup::from_bytes(bytes);
+}
+
+pub(crate) fn frame(bytes: &[u8]) {
+    let entry = Frame::entry_bytes(bytes);
+    let Ok(frame) = Frame::parse(bytes) else { return };
+    assert_eq!(entry, Ok(frame.entry.as_bytes()));
+    assert_eq!(frame.keeping(|_| true), bytes, "one way to write a frame");
+    for keep in [1, 2, 3, 5] {
+        let fewer = frame.keeping(|index| index % keep == 0);
+        let read = Frame::parse(&fewer).expect("what was left out was left out rightly");
+        for index in 0..=256 {
+            let expected = frame.payload(index).filter(|_| index % keep == 0);
+            assert_eq!(read.payload(index), expected);
+        }
+    }
+}
+
+pub(crate) fn page_item(bytes: &[u8]) {
+    if let Ok(item) = PageItem::parse(bytes) {
+        assert_eq!(item.to_bytes(), bytes);
+    }
+}
+
+pub(crate) fn signed_head(bytes: &[u8]) {
+    if let Ok(head) = SignedHead::parse(bytes) {
+        assert_eq!(head.to_bytes(), bytes);
+        assert!(!head.contradicts(&head));
+    }
+}
+
+/// What a device or a server wrote down of a log. What can be read can be used.
+pub(crate) fn log_state(bytes: &[u8]) {
+    if let Ok(core) = Core::from_bytes(bytes) {
+        assert_eq!(core.to_bytes(), bytes);
+        let (user, device) = (UserId([1; 32]), DeviceId([2; 16]));
+        let header = core.next_header(user, device, 0, 1);
+        let entry = log::signed(header.with_body(Kind::Heartbeat, &[]), &selkie_protocol::sign::Signature([0; 64]));
+        let entry = log::Entry::parse(&entry).expect("the next entry of a device");
+        let _ = core.clone().follow(&entry);
+        let _ = VaultLog::from_parts(core, Trail::new(header.seen), LiveSet::default());
+    }
+    if let Ok(trail) = Trail::from_bytes(bytes) {
+        assert_eq!(trail.to_bytes(), bytes);
+        let head = trail.head();
+        assert_eq!(trail.at(head.n), Some(head.h));
+        assert!(trail.first() <= head.n && trail.at(trail.first()).is_some());
+    }
+    if let Ok(live) = LiveSet::from_bytes(bytes) {
+        assert_eq!(live.to_bytes(), bytes);
+        assert_eq!(live.leaves().count() as u64, live.count());
+    }
+}
+
+/// Who writes in the vault that [`vault_log`] goes on with, and how that begins.
+struct Writer {
+    people: BTreeMap<UserId, AccountLog>,
+    user: UserId,
+    device: DeviceKey,
+    begun: VaultLog,
+    /// The first entry after CREATE.
+    genuine: Vec<u8>,
+}
+
+/// The person, the device and the vault of the known answers. The device's key is known, so whatever comes can be
+/// signed, and gets past the signatures to where the rules are.
+static WRITER: LazyLock<Writer> = LazyLock::new(|| {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../vectors/vault_example.json")).unwrap();
+    let get = |group: &str, name: &str| from_hex(vectors[group][name].as_str().unwrap());
+    let entries = vectors["account"]["entries"].as_array().unwrap();
+    let entries: Vec<Vec<u8>> = entries.iter().map(|entry| from_hex(entry.as_str().unwrap())).collect();
+    let account = AccountLog::replay(entries.iter().map(Vec::as_slice)).unwrap();
+    let (user, device) = (account.user(), DeviceKey::from_seed(&get("account", "device_seed").try_into().unwrap()));
+    let people = BTreeMap::from([(user, account)]);
+    let create = get("create", "entry");
+    let (begun, _) = VaultLog::create(&log::Entry::parse(&create).unwrap(), &people).unwrap();
+    Writer { people, user, device, begun, genuine: get("data", "frame") }
+});
+
+/// A sequence of frames, applied to the log of the known answers. Each has one byte before it that says what is done
+/// with it and two for its length: it is taken as it came; or signed anew, the header as it came; or it is a body alone
+/// and gets the header of the next entry; or that with one byte of the header bent.
+pub(crate) fn vault_log(bytes: &[u8]) {
+    let mut log = WRITER.begun.clone();
+    let mut rest = bytes;
+    while let Some(([mode, length @ ..], tail)) = rest.split_first_chunk::<3>() {
+        let (chunk, tail) = tail.split_at(tail.len().min(usize::from(u16::from_be_bytes(*length))));
+        rest = tail;
+        let before = log.clone();
+        let frame = made(&log, *mode, chunk);
+        if offer(&mut log, &frame).is_none() {
+            assert!(log == before, "a refusal changed the log");
+        }
+    }
+    // Whatever was taken, the log can be written down, taken up again and gone on with.
+    assert!(VaultLog::resume(&log.snapshot()).expect("what was written down") == log);
+    let (body, _) = log.checkpoint(&[]).expect("few devices");
+    let mode = (Kind::Checkpoint as u8 - 1) << 2 | 2;
+    assert!(offer(&mut log.clone(), &made(&log, mode, &body)).is_some(), "a true checkpoint");
+    assert!(offer(&mut log.clone(), &made(&log, (Kind::Heartbeat as u8 - 1) << 2 | 2, &[])).is_some());
+    assert_eq!(log.live().leaves().count() as u64, log.live().count());
+}
+
+/// The frame that a piece of input stands for.
+fn made(log: &VaultLog, mode: u8, chunk: &[u8]) -> Vec<u8> {
+    let sign = |unsigned: Vec<u8>| {
+        let signature = WRITER.device.sign(Label::VAULT_ENTRY_SIG, &[&unsigned]);
+        log::signed(unsigned, &signature)
+    };
+    let kind = [Kind::Control, Kind::Data, Kind::Checkpoint, Kind::Heartbeat][usize::from(mode >> 2) % 4];
+    let header = log.core().next_header(WRITER.user, WRITER.device.id(), 0, 1);
+    match mode & 3 {
+        0 if chunk.is_empty() => WRITER.genuine.clone(),
+        0 => chunk.to_vec(),
+        1 => match Frame::entry_bytes(chunk) {
+            Ok(entry) if entry.len() >= HEADER_LENGTH + SIGNATURE_LENGTH => {
+                let entry = sign(entry[..entry.len() - SIGNATURE_LENGTH].to_vec());
+                let beside = &chunk[4 + entry.len()..];
+                [&u32::try_from(entry.len()).unwrap().to_be_bytes(), entry.as_slice(), beside].concat()
+            }
+            _ => chunk.to_vec(),
+        },
+        2 => Frame::write(&sign(header.with_body(kind, chunk)), &[]),
+        _ => {
+            let Some(([at, value], body)) = chunk.split_first_chunk::<2>() else { return chunk.to_vec() };
+            let mut unsigned = header.with_body(kind, body);
+            unsigned[usize::from(*at) % HEADER_LENGTH] ^= value;
+            Frame::write(&sign(unsigned), &[])
+        }
+    }
+}
+
+/// Whether the log took it.
+fn offer(log: &mut VaultLog, bytes: &[u8]) -> Option<()> {
+    let frame = Frame::parse(bytes).ok()?;
+    if let (Body::Data(data), Beside::Nothing) = (&frame.entry.body, frame.beside()) {
+        // With payloads that are the wrong ones it is not taken, whatever else is right.
+        let wrong = [Some([].as_slice()); 256];
+        assert!(log.check(&frame.entry, Beside::Payloads(&wrong[..data.len()]), &WRITER.people).is_err());
+    }
+    let mut followed = log.core().clone();
+    let can_be_followed = followed.follow(&frame.entry).is_ok();
+    log.apply(&frame.entry, frame.beside(), &WRITER.people).ok()?;
+    assert_eq!(can_be_followed, frame.entry.kind() != Kind::Control);
+    assert!(!can_be_followed || followed == *log.core());
+    Some(())
 }

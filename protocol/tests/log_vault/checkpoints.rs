@@ -4,7 +4,7 @@ use super::cast::{Cast, Device, Vault, delta, payload, record, rotate, whole};
 use selkie_protocol::id::{ChangeId, RecordId, UserId};
 use selkie_protocol::log::{
     Arriving, Beside, Body, Bootstrap, Change, Checkpoint, Denied, DeviceHead, Entry, Head, Header, Kind, Leaf,
-    PageItem, Pages, Refusal, Role, Root, Trust, VaultLog, WINDOW, What, write_note,
+    PageItem, Pages, Refusal, Role, Root, Trail, Trust, VaultLog, WINDOW, What, write_note,
 };
 use std::collections::BTreeMap;
 
@@ -451,6 +451,54 @@ fn mal_055_pages_out_of_order_are_refused_even_if_their_author_signed_for_them()
     let items: Vec<PageItem<'_>> = items.iter().map(|(item, _)| PageItem::parse(item).unwrap()).collect();
     let refused = Refusal::FalseCheckpoint("live changes are not ascending");
     assert_eq!(arriving.page(&items), Err(refused));
+}
+
+#[test]
+fn mal_055_a_checkpoint_of_the_end_of_all_numbers_is_refused_and_nobody_falls_over() {
+    let story = story();
+    let log = &story.vault.log;
+    let root = log.live().root_without(&[]);
+    // The highest numbers there are, signed for by an editor who colludes with the server.
+    let body = |at: Head| Checkpoint::write(at, &root, None, log.core().device_heads());
+    for n in [0, u64::MAX] {
+        assert!(body(Head { n, h: [1; 32] }).is_err(), "position {n}");
+    }
+    // One lower than that is a position like any other. The trail is made to fit.
+    let before = Head { n: u64::MAX - 1 - WINDOW, h: [5; 32] };
+    let hashes = vec![[6; 32]; WINDOW as usize];
+    let at = Trail::along(before, hashes.iter().copied()).head();
+    assert_eq!(at.n, u64::MAX - 1);
+    // And of Carol it says that she has used the last number.
+    let mut devices: Vec<DeviceHead> = log.core().device_heads().collect();
+    devices.iter_mut().find(|head| head.device == story.carol.id()).unwrap().dev_seq = u64::MAX;
+    let body = Checkpoint::write(at, &root, None, devices).unwrap();
+    let bytes = story.bob.sign(&Header { seen: at, ..story.bob.header(log) }, Kind::Checkpoint, &body);
+    let entry = Entry::parse(&bytes).unwrap();
+    let confirmed = Header { checkpoint_ok: u64::MAX, ..story.carol.header(log) };
+    let evidence = story.carol.sign(&confirmed, Kind::Heartbeat, &[]);
+    let evidence = [Entry::parse(&evidence).unwrap()];
+    let bootstrap = story.replay_controls(story.vault.entries.len());
+    let (me, logs) = (&story.ana.user, &story.cast.logs);
+    let mut arriving = bootstrap.checkpoint(&entry, me, &evidence, before, &hashes, logs).unwrap();
+    let items = items(&story.cast, &story.vault.entries);
+    let items: Vec<PageItem<'_>> = items.iter().map(|(item, _)| PageItem::parse(item).unwrap()).collect();
+    let mut pages = Pages::default();
+    items.iter().for_each(|item| pages.push(&item.leaf(&log.core().vault())));
+    arriving.page_hashes(pages.finish().0.as_chunks().0).unwrap();
+    arriving.page(&items).unwrap();
+    let mut newcomer = arriving.finish().unwrap();
+    let next = story.carol.header(&newcomer);
+    assert_eq!(next.dev_seq, u64::MAX);
+    let hers = story.carol.sign(&next, Kind::Heartbeat, &[]);
+    let refused = newcomer.apply(&Entry::parse(&hers).unwrap(), Beside::Nothing, logs).unwrap_err();
+    assert_eq!(refused, Refusal::DeviceSequence { expected: u64::MAX, found: u64::MAX });
+    // One entry fits, and after it none.
+    let last = story.ana.heartbeat(&newcomer);
+    newcomer.apply(&Entry::parse(&last).unwrap(), Beside::Nothing, logs).unwrap();
+    let beyond = story.ana.heartbeat(&newcomer);
+    let beyond = Entry::parse(&beyond).unwrap();
+    assert_eq!(newcomer.apply(&beyond, Beside::Nothing, logs).unwrap_err(), Refusal::TooMany("entries"));
+    assert_eq!(newcomer.core().clone().follow(&beyond), Err(Refusal::TooMany("entries")));
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use super::cast::{Cast, Device, Vault, rotate};
 use selkie_protocol::account_log::{Payload, Pin};
 use selkie_protocol::id::{InviteId, UserId};
-use selkie_protocol::log::{Control, Denied, Kind, Policy, Refusal, Role};
-use selkie_protocol::sign::PublicKey;
+use selkie_protocol::log::{Control, Denied, Entry, Kind, Policy, Refusal, Role, signed};
+use selkie_protocol::sign::{PublicKey, Signature};
 
 /// One member of every role, and Eve outside.
 struct Story {
@@ -265,6 +265,42 @@ fn mal_040_a_policy_is_raised_by_owners_and_never_lowered() {
     for later in [policy(2, Policy::STRICT), policy(255, Policy::STRICT), policy(1, Policy::STRICT | 2)] {
         story.vault.refuses_to(&story.cast, &story.owner, &later, Refusal::UpgradeNeeded);
     }
+}
+
+#[test]
+fn mal_040_a_policy_of_before_is_not_taken_again() {
+    let mut story = story();
+    let policy = |recovery: &Device| Control::Policy(Policy { min_format: 1, flags: 0, recovery: Some(recovery.user) });
+    // The owner names one recovery identity, and then, more strictly, another.
+    let first = story.owner.control(&story.vault.log, &policy(&story.viewer));
+    story.vault.takes(&story.cast, first.clone());
+    let stricter = Policy { min_format: 1, flags: Policy::STRICT, recovery: Some(story.eve.user) };
+    story.does(|story| &story.owner, &Control::Policy(stricter));
+    // The server plays the first one again, as it was and as if it had been made now.
+    let expected = story.vault.log.core().device(&story.owner.id()).unwrap().dev_seq + 1;
+    let replayed = Refusal::DeviceSequence { expected, found: expected - 2 };
+    story.vault.refuses(&story.cast, &first, replayed);
+    let unsigned = story.owner.header(&story.vault.log).with_body(Kind::Control, &policy(&story.viewer).to_bytes());
+    let old_signature = Signature(first[first.len() - 64..].try_into().unwrap());
+    story.vault.refuses(&story.cast, &signed(unsigned, &old_signature), Refusal::Forged);
+    // Not even the owner takes a demand back.
+    story.denies(&story.owner, &policy(&story.viewer), Denied::PolicyLowered);
+    assert_eq!(story.vault.log.core().governance().policy(), stricter);
+}
+
+#[test]
+fn mal_029_an_invitation_into_one_vault_is_not_honoured_by_another() {
+    let story = story();
+    // The invitation that Eve holds names the vault. A server that wants her in another one must show her a CREATE
+    // that hashes to that name, whoever made it.
+    let invited = story.vault.log.core().vault();
+    let trap = Vault::create_with(&story.cast, &story.eve, 66);
+    assert_ne!(trap.log.core().vault(), invited);
+    let shown = Entry::parse(&trap.entries[0]).unwrap();
+    assert_ne!(shown.creates(), Some(invited));
+    // Its entries do not pass for entries of the vault she was invited to, nor the other way round.
+    story.vault.refuses(&story.cast, &story.eve.heartbeat(&trap.log), Refusal::OtherVault);
+    trap.refuses(&story.cast, &story.owner.control(&story.vault.log, &story.add(Role::Editor)), Refusal::OtherVault);
 }
 
 #[test]

@@ -1,10 +1,11 @@
 //! What a server can try with the entries it was given: drop, reorder, replay, roll back, fork, bend.
 
 use super::cast::{Cast, Device, Vault, payload, record, rotate, whole};
+use selkie_protocol::Face;
 use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::Label;
 use selkie_protocol::id::{Incarnation, VaultId};
-use selkie_protocol::log::{Beside, Control, Entry, Head, Kind, Promises, Refusal, Role, VaultLog, signed};
+use selkie_protocol::log::{Beside, Control, Entry, Extends, Head, Kind, Promises, Refusal, Role, VaultLog, signed};
 use selkie_protocol::log::{SIGNED_HEAD_LENGTH, SignedHead};
 
 /// Ana, Bob and Carol write in turns; each has seen everything before.
@@ -64,6 +65,38 @@ fn mal_043_a_dropped_entry_is_noticed_at_the_next_one() {
             ),
             "without entry {drop}: {refusal:?}"
         );
+    }
+}
+
+#[test]
+fn mal_043_a_dropped_entry_is_noticed_whoever_and_however_many_write() {
+    for devices in 1..=4_u8 {
+        let mut cast = Cast::default();
+        let people: Vec<Device> = (1..=devices).map(|number| cast.person(number)).collect();
+        let mut vault = Vault::create(&cast, &people[0]);
+        for person in &people[1..] {
+            vault.does(&cast, &people[0], &cast.add(person.user, Role::Editor));
+        }
+        for round in 0..4 {
+            for (number, device) in (0..).zip(&people) {
+                vault.writes(&cast, device, record(number), round);
+            }
+        }
+        for drop in 1..vault.entries.len() {
+            let mut entries = vault.entries.clone();
+            entries.remove(drop);
+            let (log, result) = read(&cast, &entries);
+            assert_eq!(log.head().n, drop as u64, "{devices} devices, without entry {drop}");
+            if drop < vault.entries.len() - 1 {
+                assert!(result.is_err(), "{devices} devices, without entry {drop}");
+                continue;
+            }
+            // Nothing follows the last one, so it is its author who misses it.
+            let mut promises = Promises::default();
+            let hash = Entry::parse(&vault.entries[drop]).unwrap().hash();
+            promises.acknowledged(vault.log.head().n, hash, &log).unwrap();
+            assert!(matches!(promises.all_kept(&log), Err(Refusal::Rollback { .. })), "{devices} devices");
+        }
     }
 }
 
@@ -161,6 +194,29 @@ fn mal_047_an_earlier_head_is_a_rollback() {
             promises.check(&effects).unwrap();
         }
         assert_eq!(promises.all_kept(&log), Ok(()));
+    }
+}
+
+#[test]
+fn mal_047_a_restart_makes_nobody_forget_how_far_the_log_was() {
+    let (cast, _, vault) = story();
+    let known = vault.log.head();
+    for offered in 1..known.n {
+        // What a client writes down: its own state and what it was promised beyond it.
+        let (behind, _) = read(&cast, &vault.entries[..offered as usize]);
+        let mut promises = Promises::default();
+        promises.seen(known, &behind).unwrap();
+        for face in [Face::Cbor, Face::Json] {
+            let (state, promised) = (face.encode(&behind.snapshot()), face.encode(&promises));
+            let log = VaultLog::resume(&face.decode(&state).unwrap()).unwrap();
+            let promises: Promises = face.decode(&promised).unwrap();
+            assert_eq!(promises.all_kept(&log), Err(Refusal::Rollback { known: known.n, offered }));
+        }
+        // And one that had read everything is offered less than it has.
+        let state = vault.log.snapshot();
+        let log = VaultLog::resume(&state).unwrap();
+        assert_eq!(behind.compare(&log.head()), Extends::Shorter);
+        assert_eq!(log.compare(&behind.head()), Extends::Yes, "what is offered is a part of it, and old");
     }
 }
 
@@ -335,6 +391,14 @@ fn mal_052_every_bit_of_an_entry_matters() {
         ana.checkpoint(&vault.log),
         ana.heartbeat(&vault.log),
     ];
+    // CREATE is its own name: bent, it makes another vault or none.
+    let create = &vault.entries[0];
+    for bit in 0..create.len() * 8 {
+        let mut bent = create.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        let Ok(entry) = Entry::parse(&bent) else { continue };
+        assert!(VaultLog::create(&entry, &cast.logs).is_err(), "bit {bit} of CREATE");
+    }
     for sample in samples {
         for bit in 0..sample.len() * 8 {
             let mut bent = sample.clone();

@@ -5,7 +5,8 @@ use selkie_protocol::cipher::{EpochKey, FirstEpochKey, OpenError, RecordContext,
 use selkie_protocol::id::{ChangeId, RecordId};
 use selkie_protocol::log::{App, Create};
 use selkie_protocol::log::{
-    Beside, Body, Control, Data, Entry, Kind, NewChange, Refusal, RemoveRotate, Role, VaultLog, first_header,
+    Beside, Body, Control, Data, Entry, Header, Kind, NewChange, PageItem, Refusal, RemoveRotate, Role, VaultLog,
+    first_header,
 };
 
 /// A vault whose CREATE commits to a real key.
@@ -124,6 +125,95 @@ fn mal_051_a_payload_opens_at_its_own_place_and_nowhere_else() {
     log.push(&cast, one.entries[1].clone()).unwrap();
     let refused = log.log.apply(&entry, Beside::Payloads(&swapped), &cast.logs);
     assert_eq!(refused.unwrap_err(), Refusal::WrongPayload { index: 0 });
+}
+
+#[test]
+fn mal_051_a_payload_on_a_page_opens_as_its_own_change_alone() {
+    let mut cast = Cast::default();
+    let (ana, bob) = (cast.person(1), cast.person(2));
+    let (mut vault, first) = vault(&cast, &ana, 1);
+    vault.does(&cast, &ana, &cast.add(bob.user, Role::Editor));
+    push(&cast, &mut vault, &ana, &first.record_key(), &[(record(1), b"one"), (record(2), b"two")]);
+    push(&cast, &mut vault, &bob, &first.record_key(), &[(record(3), b"three")]);
+    let second = next_epoch(&cast, &mut vault, &ana, &first, &[]);
+    push(&cast, &mut vault, &bob, &second.record_key(), &[(record(4), b"four")]);
+    // A new device gets page items, whose author and epoch no hash vouches for; the payload does.
+    let (mut items, mut payloads) = (Vec::new(), Vec::new());
+    for (bytes, beside) in vault.entries.iter().zip(&vault.beside) {
+        let entry = Entry::parse(bytes).unwrap();
+        let Body::Data(data) = entry.body else { continue };
+        let Header { user, device, dev_seq, epoch, .. } = entry.header;
+        for (change, payload) in data.changes().zip(beside) {
+            items.push(PageItem { user, device, dev_seq, epoch, head: true, change });
+            payloads.push(payload);
+        }
+    }
+    let key_of = |epoch| if epoch == 1 { first.record_key() } else { second.record_key() };
+    let opens =
+        |item: &PageItem<'_>, payload: &[u8]| key_of(item.epoch).open(&RecordContext::on_page(item), payload).is_ok();
+    for (at, item) in items.iter().enumerate() {
+        for (from, payload) in payloads.iter().enumerate() {
+            assert_eq!(opens(item, payload), at == from, "payload {from} as item {at}");
+        }
+        let payload = payloads[at].as_slice();
+        let by_another = if item.user == ana.user { &bob } else { &ana };
+        let lies = [
+            PageItem { user: by_another.user, ..item.clone() },
+            PageItem { device: by_another.id(), ..item.clone() },
+            PageItem { dev_seq: item.dev_seq + 1, ..item.clone() },
+            PageItem { epoch: 3 - item.epoch, ..item.clone() },
+        ];
+        for lie in &lies {
+            assert!(!opens(lie, payload), "item {at} as {lie:?}");
+        }
+        // Device, number and place are in the change's name besides, and so in the page.
+        let name = vault.log.core().vault();
+        assert_eq!(lies[0].leaf(&name), item.leaf(&name));
+        assert_ne!(lies[1].leaf(&name), item.leaf(&name));
+        assert_ne!(lies[2].leaf(&name), item.leaf(&name));
+    }
+}
+
+#[test]
+fn mal_052_every_bit_of_a_sealed_payload_matters() {
+    let mut cast = Cast::default();
+    let ana = cast.person(1);
+    let (mut vault, first) = vault(&cast, &ana, 1);
+    let before = vault.log.clone();
+    push(&cast, &mut vault, &ana, &first.record_key(), &[(record(1), b"Seen at dusk: two seals on the rock.")]);
+    let (context, _, payload) = changes(&vault).swap_remove(0);
+    let entry = Entry::parse(vault.entries.last().unwrap()).unwrap();
+    assert!(first.record_key().open(&context, &payload).is_ok());
+    for bit in 0..payload.len() * 8 {
+        let mut bent = payload.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        // The log notices by the hash, and so would the key alone.
+        let refused = before.check(&entry, Beside::Payloads(&[Some(&bent)]), &cast.logs).map(|_| ());
+        assert_eq!(refused, Err(Refusal::WrongPayload { index: 0 }), "bit {bit}");
+        assert_eq!(first.record_key().open(&context, &bent), Err(OpenError), "bit {bit}");
+    }
+}
+
+#[test]
+fn mal_053_an_older_version_is_not_passed_off_as_the_newest() {
+    let mut cast = Cast::default();
+    let ana = cast.person(1);
+    let (mut vault, first) = vault(&cast, &ana, 1);
+    let key = first.record_key();
+    push(&cast, &mut vault, &ana, &key, &[(record(1), b"the old word")]);
+    let older = vault.log.clone();
+    push(&cast, &mut vault, &ana, &key, &[(record(1), b"the new word")]);
+    let [(_, _, old), (place, _, new)] = changes(&vault).try_into().unwrap();
+    // The old payload under the new change: the hash is another, and it would not open there.
+    let entry = Entry::parse(vault.entries.last().unwrap()).unwrap();
+    let refused = older.check(&entry, Beside::Payloads(&[Some(&old)]), &cast.logs).map(|_| ());
+    assert_eq!(refused, Err(Refusal::WrongPayload { index: 0 }));
+    assert_eq!(key.open(&place, &old), Err(OpenError));
+    assert_eq!(&**key.open(&place, &new).unwrap(), b"the new word");
+    // The old entry once more, after the new one.
+    let again = Entry::parse(&vault.entries[1]).unwrap();
+    let refused = vault.log.check(&again, Beside::Payloads(&[Some(&old)]), &cast.logs).map(|_| ());
+    assert_eq!(refused, Err(Refusal::DeviceSequence { expected: 4, found: 2 }));
 }
 
 #[test]

@@ -5,6 +5,7 @@
 
 use super::cast::{Cast, Device, Vault, delta, payload, record, rotate, whole};
 use super::checkpoints::Served;
+use super::follow::follows_everywhere;
 use proptest::prelude::*;
 use selkie_protocol::id::ChangeId;
 use selkie_protocol::log::{
@@ -223,6 +224,7 @@ proptest! {
             prop_assert_eq!(log.head(), server.log.head());
             prop_assert!(log.live().leaves().eq(server.log.live().leaves()));
         }
+        follows_everywhere(&cast, &server.entries);
         let resumed = VaultLog::resume(&server.log.snapshot()).unwrap();
         prop_assert!(resumed == server.log);
     }

@@ -226,6 +226,26 @@ fn cut_snapshots_are_refused() {
 }
 
 #[test]
+fn there_is_one_way_to_write_a_state() {
+    let (_, _, vault) = story();
+    let (core, live) = (vault.log.core().to_bytes(), vault.log.live().to_bytes());
+    for bit in 0..core.len() * 8 {
+        let mut bent = core.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = Core::from_bytes(&bent) {
+            assert_eq!(read.to_bytes(), bent, "bit {bit}");
+        }
+    }
+    for bit in 0..live.len() * 8 {
+        let mut bent = live.clone();
+        bent[bit / 8] ^= 1 << (bit % 8);
+        if let Ok(read) = LiveSet::from_bytes(&bent) {
+            assert_eq!(read.to_bytes(), bent, "bit {bit}");
+        }
+    }
+}
+
+#[test]
 fn a_record_has_changes_and_heads_and_each_once() {
     let (_, _, vault) = story();
     let change = vault.log.live().record(&record(3)).unwrap().changes().next().unwrap();

@@ -1,4 +1,5 @@
-//! The known answers in `tests/vectors/vault_log.json`: one log in which everything happens once, byte for byte.
+//! The known answers in `tests/vectors/vault_log.json`: one log in which everything happens once, byte for byte. The
+//! writing and comparing of such files is here for others too.
 //!
 //! Made here once, frozen there, and checked from outside by `check_vault.py`. A test that fails here means that logs
 //! that exist can no longer be read. The file is written again only when `SELKIE_FREEZE_VECTORS` is set.
@@ -13,12 +14,12 @@ use selkie_protocol::log::{
 use serde_json::{Value, json};
 use std::path::Path;
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     bytes.as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Compares with what is frozen.
-fn holds(name: &str, vectors: &Value) {
+pub(crate) fn holds(name: &str, vectors: &Value) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/vectors").join(name);
     if std::env::var_os("SELKIE_FREEZE_VECTORS").is_some() {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();

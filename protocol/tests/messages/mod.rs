@@ -6,12 +6,16 @@ use selkie_protocol::account::{
     Session, Sessions, TenantRole, TotpConfirm, TotpConfirmed, TotpStarted,
 };
 use selkie_protocol::error::{ErrorBody, ErrorCode, FieldProblem};
-use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
+use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, RecordId, SessionId, UserId, VaultId};
 use selkie_protocol::link::{LinkAnswer, LinkOpened, LinkRequest, LinkSession, LinkState, OpenLink};
 use selkie_protocol::session::{
     Challenge, DeviceProof, LoginDevice, LoginFinish, LoginFinished, LoginStart, LoginStarted, NewAccount,
     RecoverFinish, RecoverStart, RecoverStarted, Refresh, RegisterFinish, RegisterStart, RegisterStarted, Registered,
     Scope, SignOut, SignOutScope, Tokens,
+};
+use selkie_protocol::vault::{
+    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, PlacedEntry, Polled, PolledVault, Push, Pushed,
+    RecordConflict, RestoreTail, TailRestored, VaultHead, VaultMoved, Wrap, Wraps,
 };
 use selkie_protocol::version::{Capabilities, Limits, RegistrationPolicy};
 use selkie_protocol::{Bytes, Fixed};
@@ -58,6 +62,8 @@ pub(crate) fn each(visit: &mut impl Visit) {
     account(visit);
     password_and_second_factor(visit);
     links(visit);
+    vaults(visit);
+    beginnings(visit);
     about_the_server(visit);
 }
 
@@ -236,12 +242,54 @@ fn links(visit: &mut impl Visit) {
     visit.message("LinkSession", LinkSession { app: None, ..session });
 }
 
+fn vaults(visit: &mut impl Visit) {
+    let (vid, head) = (VaultId([0x7a; 32]), fixed(0x4e));
+    let wrap = Wrap { uid: UserId([0x1d; 32]), epoch: 2, generation: 3, sealed: fixed(0x3a) };
+    visit.message("Wrap", wrap.clone());
+    visit.message("Wraps", Wraps { wraps: vec![wrap.clone()] });
+    visit.message("CreateVault", CreateVault { frame: bytes(9), wraps: vec![wrap.clone()] });
+    visit.message("Push, full", Push { frame: bytes(9), wraps: vec![wrap] });
+    visit.message("Push", Push { frame: bytes(9), wraps: Vec::new() });
+    visit.message("Pushed", Pushed { n: 7, head });
+    visit.message("LogFrames", LogFrames { frames: vec![bytes(9), bytes(4)], head });
+    visit.message("VaultHead", VaultHead { head });
+    let (incarnation, state) = (Incarnation([0x1c; 16]), fixed(0x5a));
+    visit.message("Polled", Polled { incarnation, state, vaults: None });
+    let vault = PolledVault { vid, n: 7, app: "org.example.journal".into() };
+    visit.message("PolledVault", vault.clone());
+    visit.message("Polled, full", Polled { incarnation, state, vaults: Some(vec![vault]) });
+    visit.message("VaultMoved", VaultMoved { vid, n: 8 });
+    visit.message("RestoreTail", RestoreTail { frames: vec![bytes(9)], head });
+    visit.message("TailRestored", TailRestored { head });
+}
+
+fn beginnings(visit: &mut impl Visit) {
+    let placed = PlacedEntry { n: 3, entry: bytes(9) };
+    visit.message("PlacedEntry", placed.clone());
+    visit.message("Controls", Controls { entries: vec![placed], more: true });
+    let beginning = Beginning {
+        n: 9,
+        entry: bytes(9),
+        evidence: vec![bytes(4)],
+        before_n: 1,
+        before_h: fixed(0x6b),
+        entry_hashes: bytes(64),
+        page_hashes: bytes(32),
+        head: fixed(0x4e),
+    };
+    visit.message("Beginning", beginning);
+    let items = CheckpointItems { items: vec![bytes(5)], payloads: vec![bytes(6)], more: false };
+    visit.message("CheckpointItems", items);
+}
+
 fn about_the_server(visit: &mut impl Visit) {
     let limits = Limits {
         max_body_bytes: 1 << 20,
         max_auth_body_bytes: 1 << 16,
         max_log_entries: 64,
         max_devices_per_account: 32,
+        max_push_bytes: 1 << 21,
+        max_push_changes: 256,
     };
     visit.message("Limits", limits.clone());
     for registration in [RegistrationPolicy::Closed, RegistrationPolicy::Invite, RegistrationPolicy::Open] {
@@ -252,6 +300,7 @@ fn about_the_server(visit: &mut impl Visit) {
         software: "selkie-server 0.1.0".into(),
         server_name: "host".into(),
         incarnation: Incarnation([0x1c; 16]),
+        head_key: fixed(0x4e),
         registration: RegistrationPolicy::Invite,
         second_factors: vec!["totp".into()],
         limits,
@@ -261,7 +310,10 @@ fn about_the_server(visit: &mut impl Visit) {
     visit.message("FieldProblem", problem.clone());
     let error = ErrorBody::new(ErrorCode::InvalidField, 422, "request-1");
     visit.message("ErrorBody", error.clone());
-    let error = ErrorBody { detail: Some("one field".into()), fields: vec![problem], retry_after: Some(30), ..error };
+    let conflicts = vec![RecordConflict { rid: RecordId([0x4d; 16]), heads: vec![fixed(0xc1)] }];
+    visit.message("RecordConflict", conflicts[0].clone());
+    let (detail, fields) = (Some("one field".into()), vec![problem]);
+    let error = ErrorBody { detail, fields, conflicts, retry_after: Some(30), ..error };
     visit.message("ErrorBody, full", error);
     for &code in ErrorCode::ALL {
         visit.message(&format!("ErrorCode::{code:?}"), code);

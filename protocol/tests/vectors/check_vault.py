@@ -38,7 +38,7 @@ def load(name):
 h = bytes.fromhex
 
 
-# The primitives of section 5.
+# The primitives of section 1.
 
 
 def label(x):
@@ -132,7 +132,7 @@ def verifies(key, signature, x, *parts):
         return False
 
 
-# Section 9.2: the layouts.
+# Section 12: the layouts.
 
 
 def pin(anchor):
@@ -187,7 +187,7 @@ def unsigned(entry):
     return out + content
 
 
-# Sections 9.1 and 11: the chain, the heads, what is live.
+# Sections 11, 13 and 17: the chain, the heads, what is live.
 
 
 class Live:
@@ -282,7 +282,7 @@ def check_log():
     check("pages", (b"".join(pages).hex(), root.hex()), (v["pages"]["page_hashes"], v["pages"]["root"]))
 
 
-# Section 10 and the keys of section 7.
+# Sections 14 and 15: keys and payloads.
 
 
 def pad(length):
@@ -366,7 +366,85 @@ def check_wrap():
     check("what was sealed to a member", ChaCha20Poly1305(key).decrypt(nonce, box, aad).hex(), v["second"]["key"])
 
 
-for run in (check_log, check_keys, check_wrap):
+# Section 16: frames.
+
+
+def frame(entry, payloads, there):
+    out = u32(len(entry)) + entry
+    if not there:
+        return out + b"\x00"
+    if len(there) == len(payloads):
+        return out + b"\x01" + b"".join(payloads)
+    bits = bytearray((len(payloads) + 7) // 8)
+    for index in there:
+        bits[index // 8] |= 1 << (index % 8)
+    return out + b"\x02" + bits + b"".join(payloads[index] for index in there)
+
+
+def check_frames():
+    v = load("vault_frames.json")
+    data, noted, beat = v["data"], v["checkpoint"], v["heartbeat"]
+    payloads = list(map(h, data["payloads"]))
+    for f in data["frames"]:
+        check(f"a frame with {f['there']}", frame(h(data["entry"]), payloads, f["there"]).hex(), f["frame"])
+    check("a frame with a note", frame(h(noted["entry"]), [h(noted["note"])], [0]).hex(), noted["frame"])
+    check("the note it names", H("ckpt-note", h(noted["note"])) in h(noted["entry"]), True)
+    check("a frame with nothing beside", frame(h(beat["entry"]), [], []).hex(), beat["frame"])
+
+
+# Section 21: the example, from nothing but keys and what docs/protocol.md says in words.
+
+
+def check_example():
+    v = load("vault_example.json")
+    account, create, data, head = v["account"], h(v["create"]["entry"]), h(v["data"]["entry"]), h(v["head"]["signed"])
+    genesis, device_add = map(h, account["entries"])
+    uid = H("user-id", genesis[:-64])
+    a_0 = H("account-chain", bytes(32), genesis)
+    a_1 = H("account-chain", a_0, device_add)
+    did = H("device-id", h(account["device_key"]))[:16]
+    check("example: names", (uid.hex(), did.hex()), (account["uid"], account["did"]))
+
+    commit = KDF(h(v["epoch_key"]), b"", "epoch-commit", bytes(32) + u32(1), 32)
+    app = b"org.example.journal"
+    content = b"\x00" + create[221:237] + u64(1) + a_1 + h(account["identity_key"]) + commit
+    content += b"\x01\x00" + u8(len(app)) + app
+    signed = b"\x01\x01\x01\x00" + bytes(32) + uid + did + u64(1) + bytes(32) + u64(0) + bytes(64) + u32(1) + u64(0)
+    signed += create[208:216] + u32(len(content)) + content
+    check("example: CREATE", create[:-64].hex(), signed.hex())
+    vid = H("vault-id", signed)
+    e_1 = H("vault-entry", create)
+    h_1 = H("vault-chain", vid, u64(1), e_1)
+    check("example: vault", vid.hex(), v["vid"])
+    check("example: chain at 1", (e_1.hex(), h_1.hex()), (v["create"]["entry_hash"], v["create"]["h"]))
+
+    payload, rid = h(v["data"]["payload"]), data[222:238]
+    clear = rid + b"\x01\x00" + u32(len(payload)) + H("ct", payload)
+    signed = b"\x01\x01\x02\x00" + vid + uid + did + u64(2) + e_1 + u64(1) + h_1 + e_1 + u32(1) + u64(0)
+    signed += data[208:216] + u32(len(clear) + 2) + u16(1) + clear
+    check("example: DATA", data[:-64].hex(), signed.hex())
+    check("example: change id", H("change", vid, did, u64(2), u16(0), clear).hex(), v["data"]["change_id"])
+    e_2 = H("vault-entry", data)
+    h_2 = H("vault-chain", h_1, u64(2), e_2)
+    check("example: chain at 2", (e_2.hex(), h_2.hex()), (v["data"]["entry_hash"], v["data"]["h"]))
+    check("example: frame", frame(data, [payload], [0]).hex(), v["data"]["frame"])
+    check("example: what the server says", head[16:88].hex(), (vid + u64(2) + h_2).hex())
+
+    record_key = KDF(h(v["epoch_key"]), b"", "record-key", vid + u32(1), 32)
+    check("example: record key", record_key.hex(), v["record_key"])
+    if not HAVE_CRYPTOGRAPHY:
+        return skip("the example's signatures and its payload", NO_CRYPTOGRAPHY)
+    device, server = h(account["device_key"]), h(v["head"]["server_key"])
+    check("example: CREATE is signed", verifies(device, create[-64:], "vault-entry-sig", create[:-64]), True)
+    check("example: DATA is signed", verifies(device, data[-64:], "vault-entry-sig", data[:-64]), True)
+    check("example: the head is signed", verifies(server, head[-64:], "head", head[:-64]), True)
+    aad = b"\x01\x01" + vid + u32(1) + uid + did + u64(2) + u16(0) + rid + b"\x01\x00"
+    plain = open_xchacha(record_key, payload[:24], aad, payload[24:])
+    said = h(v["data"]["content"])
+    check("example: content", plain.hex(), (u32(len(said)) + said + bytes(60 - len(said))).hex())
+
+
+for run in (check_log, check_keys, check_wrap, check_frames, check_example):
     try:
         run()
     except Exception as error:  # noqa: BLE001  (a vector that cannot even be read has failed)

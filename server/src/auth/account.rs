@@ -5,7 +5,7 @@
 
 use super::sessions::Caller;
 use super::{Auth, Refusal, Result, plain};
-use crate::store::{FactorKind, NewDevice, NewIdentity, Refused, StoreError, TenantRow};
+use crate::store::{FactorKind, FailureRow, NewDevice, NewIdentity, Refused, StoreError, TenantRow};
 use selkie_protocol::account::{Account, AuditEntry, AuditPage, CompleteAccount, Keybag, LogPage};
 use selkie_protocol::account_log::{AccountLog, Entry, Payload, login_name_hash};
 use selkie_protocol::hash::Label;
@@ -25,6 +25,7 @@ const LOG_LIMIT: usize = 10_000;
 impl Auth {
     /// `GET /v1/account`
     pub async fn account(&self, caller: &Caller) -> Result<Account> {
+        caller.must_be_full()?;
         let row = self.store.account(caller.tenant, caller.account).await?;
         let tenant = self.tenant_row(caller).await?;
         Ok(Account {
@@ -59,14 +60,15 @@ impl Auth {
         caller.must_be_full()?;
         let before = before.and_then(|before| i64::try_from(before).ok()).unwrap_or(i64::MAX);
         let rows = self.store.audit(caller.tenant, caller.account, before, AUDIT_PAGE).await?;
+        let failures = self.store.failures(caller.tenant, caller.account).await?;
         let entries = rows
             .into_iter()
             .map(|row| AuditEntry {
                 number: row.number.unsigned_abs(),
                 at_ms: row.at.unsigned_abs(),
-                action: row.action,
                 did: row.device,
-                detail: row.detail,
+                detail: row.detail.or_else(|| times_that_day(&failures, &row.action, row.at)),
+                action: row.action,
             })
             .collect();
         Ok(AuditPage { entries })
@@ -110,8 +112,7 @@ impl Auth {
     }
 
     pub(super) async fn tenant_row(&self, caller: &Caller) -> Result<TenantRow> {
-        let tenants = self.store.tenants().await?;
-        tenants.into_iter().find(|row| row.tenant == caller.tenant).ok_or(Refusal::NotFound("tenant"))
+        self.store.tenant_by_number(caller.tenant).await?.ok_or(Refusal::NotFound("tenant"))
     }
 
     /// The account's whole log as it is kept, verified.
@@ -132,6 +133,13 @@ impl Auth {
         let log = AccountLog::replay(entries.iter().map(Vec::as_slice));
         log.map_err(|_| Refusal::broken("an account log in the database does not verify"))
     }
+}
+
+/// Only the first failure of a day has an entry; how many there were in all is counted beside it.
+fn times_that_day(failures: &[FailureRow], action: &str, at: i64) -> Option<String> {
+    let is_it = |row: &&FailureRow| row.kind.action() == action && row.day == FailureRow::day_of(at);
+    let times = failures.iter().find(is_it)?.times;
+    (times > 1).then(|| format!("{times} times on this day"))
 }
 
 /// Appends entries if they are exactly of these kinds, in this order, and follow the log's rules.

@@ -48,6 +48,8 @@ impl Auth {
             for account in self.store.due_deletions(tenant.tenant, now, BATCH).await? {
                 match self.delete_account(tenant.tenant, account, blobs).await {
                     Ok(()) => deleted += 1,
+                    // Another server was faster: it is gone, which is all that was wanted.
+                    Err(Refusal::NotFound(_)) => {}
                     Err(failure) => {
                         tracing::warn!(error = %failure, "an account whose hour has come could not be deleted");
                         first_failure.get_or_insert(failure);
@@ -61,7 +63,12 @@ impl Auth {
     /// The files first, so that nothing is left without an owner.
     async fn delete_account(&self, tenant: Tenant, account: AccountNumber, blobs: &dyn BlobStore) -> Result<()> {
         let files = blob_prefix(tenant, self.store.account(tenant, account).await?.uuid);
-        blobs.delete_prefix(&files).await.map_err(|failed| Refusal::Unavailable(Box::new(failed)))?;
+        let gone = |failed| Refusal::Unavailable(Box::new(failed));
+        blobs.delete_prefix(&files).await.map_err(gone)?;
+        for vault in self.store.vaults_left_empty_by(tenant, account).await? {
+            blobs.delete_prefix(&crate::sync::blob_prefix(tenant, vault.vault)).await.map_err(gone)?;
+        }
+        while self.store.empty_vaults_left_by(tenant, account).await? {}
         Ok(self.store.delete_account(tenant, account, self.audit("account_deleted", None)).await?)
     }
 }

@@ -22,7 +22,7 @@ impl Auth {
     /// `POST /v1/links`
     pub async fn open_link(&self, caller: &Caller, request: OpenLink) -> Result<LinkOpened> {
         caller.must_be_full()?;
-        self.count(Action::Link, &[Key::Account(caller.uuid)])?;
+        self.count_in_plan(Action::Link, &[Key::Account(caller.uuid)], caller.plan)?;
         of_fair_length("offer", &request.offer)?;
         let link = NewLink {
             channel: request.channel,

@@ -7,7 +7,9 @@ use super::sessions::{Opening, app_name};
 use super::{Auth, Refusal, Result, login_name};
 use crate::limits::{Action, Key};
 use crate::secrets::Purpose;
-use crate::store::{AccountNumber, AccountRow, AccountState, LoginAccount, LoginPurpose, LoginStateRow, Scope, Tenant};
+use crate::store::{
+    AccountNumber, AccountRow, AccountState, FailureKind, LoginAccount, LoginPurpose, LoginStateRow, Scope, Tenant,
+};
 use aws_lc_rs::aead;
 use selkie_protocol::Face;
 use selkie_protocol::hash::{Label, sha256};
@@ -98,8 +100,7 @@ impl Auth {
         let row = row.filter(|row| row.purpose != LoginPurpose::Recovery).ok_or(Refusal::SignInExpired)?;
         let under_way = self.recall(&row)?;
         let Some(session_key) = session_key(&row, &under_way, &*request.ke3) else {
-            // The same entry whether the name exists or not: it takes the same time.
-            self.store.record(tenant, row.account, self.audit("sign_in_failed", None)).await?;
+            self.count_failure(tenant, row.account, FailureKind::SignIn).await?;
             return Err(Refusal::InvalidLogin);
         };
         let done = self.come_in(tenant, &row, &under_way, &session_key, &request, app).await;
@@ -194,7 +195,7 @@ impl Auth {
             None => (Refusal::SecondFactorRequired, row.attempts),
             Some(code) if self.second_factor_is_right(tenant, account, code.as_str()).await? => return Ok(()),
             Some(_) => {
-                self.store.record(tenant, row.account, self.audit("second_factor_failed", None)).await?;
+                self.count_failure(tenant, row.account, FailureKind::SecondFactor).await?;
                 (Refusal::SecondFactorInvalid, row.attempts + 1)
             }
         };
@@ -214,6 +215,16 @@ impl Auth {
             self.remember(row.login, row.account, purpose, &waiting, attempts, expires_at).await?;
         }
         Err(refusal)
+    }
+
+    /// The same work whether the name exists or not.
+    pub(super) async fn count_failure(
+        &self,
+        tenant: Tenant,
+        account: Option<AccountNumber>,
+        kind: FailureKind,
+    ) -> Result<()> {
+        Ok(self.store.count_failure(tenant, account, kind, self.audit(kind.action(), None)).await?)
     }
 
     async fn remember(

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`registration`], [`invitations`] | who may make an account, and how it begins |
 //! | [`login`], [`recovery`], [`links`] | the three ways in |
-//! | [`tokens`], [`sessions`], [`refresh`] | staying in, and getting out |
+//! | [`tokens`], [`sessions`], [`refresh`], `kept` | staying in, and getting out |
 //! | [`account`], [`devices`], [`password`] | what an account may change about itself |
 //! | [`factors`], [`deletion`] | second factors; the end |
 //! | [`challenge`], [`setup`] | what the server itself holds secret |
@@ -19,6 +19,7 @@ pub mod deletion;
 pub mod devices;
 pub mod factors;
 pub mod invitations;
+mod kept;
 pub mod links;
 pub mod login;
 pub mod password;
@@ -36,17 +37,20 @@ pub use refusal::{Refusal, Result};
 
 use crate::edges::Edges;
 use crate::limits::{Action, Key, Limits, PlanFactor};
+use crate::notices::Notices;
 use crate::secrets::{MasterKey, Purpose};
-use crate::store::{NewAudit, Store, TenantRow};
+use crate::shelf::Shelf;
+use crate::store::{AccountNumber, NewAudit, Store, Tenant, TenantRow};
 use crate::tenancy::Slug;
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use kept::Kept;
 use selkie_protocol::id::DeviceId;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::version::RegistrationPolicy;
 use selkie_protocol::{Bytes, Private};
 use setup::Setups;
 use std::sync::Arc;
-use tokens::SigningKeys;
+use tokens::{Claims, SigningKeys};
 
 pub use sessions::Caller;
 
@@ -97,13 +101,15 @@ impl Policy {
 
 /// The doors of the server.
 pub struct Auth {
-    store: Arc<dyn Store>,
+    store: Kept,
     edges: Edges,
     policy: Policy,
     master: Arc<MasterKey>,
     limits: Arc<Limits>,
     setups: Setups,
     signing: SigningKeys,
+    /// Access tokens that were verified, by their hash.
+    tokens: Shelf<[u8; 32], Arc<Claims>>,
     /// The public key of nobody: a signature is checked under it where there is no key, so that it takes its time.
     nobody: [u8; 32],
 }
@@ -120,7 +126,23 @@ impl Auth {
         let setups = Setups::open(&*store, &edges, &master).await?;
         let signing = SigningKeys::open(&*store, &edges, &master).await?;
         let nobody = key_of_nobody(&master)?;
-        Ok(Auth { store, edges, policy, master, limits, setups, signing, nobody })
+        let (store, tokens) = (Kept::new(store), Shelf::new(tokens::VERIFIED_ROOM));
+        Ok(Auth { store, edges, policy, master, limits, setups, signing, tokens, nobody })
+    }
+
+    /// Keeps sessions in memory. Only where no other process changes them but the commands of the operator, which leave
+    /// word.
+    #[must_use]
+    pub fn alone(mut self, notices: Notices) -> Self {
+        self.store.remember(notices);
+        self
+    }
+
+    /// Has something done whenever the sessions of an account may have changed.
+    #[must_use]
+    pub fn on_change(mut self, then: impl Fn(Tenant, AccountNumber) + Send + Sync + 'static) -> Self {
+        self.store.on_change(Box::new(then));
+        self
     }
 
     pub fn policy(&self) -> &Policy {
@@ -143,10 +165,18 @@ impl Auth {
         NewAudit { at: self.edges.now_ms(), action, device, detail: None }
     }
 
+    /// For those whom nobody knows yet, and for what protects from guessing: no plan allows more of that.
     fn count(&self, action: Action, keys: &[Key<'_>]) -> Result<()> {
-        match self.limits.check(action, keys, PlanFactor::ONE) {
+        self.count_in_plan(action, keys, PlanFactor::ONE)
+    }
+
+    fn count_in_plan(&self, action: Action, keys: &[Key<'_>], plan: PlanFactor) -> Result<()> {
+        match self.limits.check(action, keys, plan) {
             Ok(_) => Ok(()),
-            Err(refused) => Err(Refusal::TooMany(refused)),
+            Err(refused) => {
+                refused.note();
+                Err(Refusal::TooMany(refused))
+            }
         }
     }
 }

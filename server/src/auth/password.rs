@@ -16,7 +16,7 @@ impl Auth {
     /// `POST /v1/account/password/start`
     pub async fn password_start(&self, caller: &Caller, request: PasswordStart) -> Result<PasswordStarted> {
         self.must_be_recent(caller)?;
-        self.count(Action::ChangeCredentials, &[Key::Account(caller.uuid)])?;
+        self.count_in_plan(Action::ChangeCredentials, &[Key::Account(caller.uuid)], caller.plan)?;
         let (reg_token, response) =
             self.start_record(Purpose::ChangePassword, caller.tenant, caller.uuid, None, None, &*request.request)?;
         Ok(PasswordStarted {
@@ -35,7 +35,7 @@ impl Auth {
             return Err(Refusal::invalid("reg_token", "a token for another account"));
         }
         // Counted here, too: one first step would do for any number of second ones.
-        self.count(Action::ChangeCredentials, &[Key::Account(caller.uuid)])?;
+        self.count_in_plan(Action::ChangeCredentials, &[Key::Account(caller.uuid)], caller.plan)?;
         let recovering = caller.scope == Scope::Recovery;
         if request.remove_second_factors && !recovering {
             return Err(Refusal::invalid("remove_second_factors", "only in a recovery"));

@@ -8,7 +8,7 @@ use super::sessions::Opening;
 use super::{Auth, Refusal, Result, login_name};
 use crate::limits::{Action, Key};
 use crate::secrets::Purpose;
-use crate::store::{AccountState, LoginPurpose, LoginStateRow, Scope, Tenant};
+use crate::store::{AccountState, FailureKind, LoginPurpose, LoginStateRow, Scope, Tenant};
 use selkie_protocol::hash::Label;
 use selkie_protocol::id::{LoginId, UserId};
 use selkie_protocol::name::LoginName;
@@ -57,7 +57,7 @@ impl Auth {
         let signature = Signature(request.signature.0);
         let proven = PublicKey(*key).verify(Label::RECOVERY_LOGIN, &[login.as_bytes(), uid], &signature);
         let Some(account) = row.account.filter(|_| proven) else {
-            self.store.record(tenant, row.account, self.audit("recovery_failed", None)).await?;
+            self.count_failure(tenant, row.account, FailureKind::Recovery).await?;
             return Err(Refusal::InvalidLogin);
         };
         if suspended == [1] {

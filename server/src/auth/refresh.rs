@@ -6,7 +6,7 @@
 
 use super::sessions::must_stand;
 use super::{Auth, Refusal, Result};
-use crate::limits::{Action, Key};
+use crate::limits::{Action, Key, PlanFactor};
 use crate::secrets::Purpose;
 use crate::store::{EndSessions, SessionRow, Tenant};
 use selkie_protocol::hash::{Label, sha256};
@@ -60,7 +60,8 @@ impl Auth {
         }
         // Only now is it known whose device it is; before, anybody could use up a device's allowance.
         if let Some(device) = row.device {
-            self.count(Action::Refresh, &[Key::Device(device)])?;
+            let plan = PlanFactor::of_percent(row.limit_factor);
+            self.count_in_plan(Action::Refresh, &[Key::Device(device)], plan)?;
         }
         let now = self.edges.now_ms();
         must_stand(&row, now)?;
@@ -87,7 +88,10 @@ impl Auth {
     async fn rotate(&self, token: &RefreshToken, row: SessionRow, request: &Refresh, now: i64) -> Result<Tokens> {
         self.verify_device_signed(&row, request)?;
         let idle_until = self.life(row.device.is_some(), now).idle_expires_at.min(row.life.expires_at);
-        let moved = self.store.rotate_session(token.tenant, token.session, token.generation, now, idle_until).await?;
+        let moved = self
+            .store
+            .rotate_session(token.tenant, row.account, token.session, token.generation, now, idle_until)
+            .await?;
         // If not, another request with the same token was faster by a breath: its answer holds for this one, too.
         let row = self.store.session(token.tenant, token.session).await?.ok_or(Refusal::SessionEnded)?;
         must_stand(&row, now)?;

@@ -4,7 +4,7 @@
 
 use super::account::{KeybagHead, identity_of};
 use super::{Auth, Refusal, Result, login_name};
-use crate::limits::{Action, Key};
+use crate::limits::{Action, Key, PlanFactor};
 use crate::secrets::Purpose as KeyPurpose;
 use crate::store::{NewCredential, Registration, Tenant};
 use selkie_protocol::name::LoginName;
@@ -44,7 +44,8 @@ impl Auth {
         let name = login_name(&request.login_name)?;
         let invitation = self.admit(tenant.tenant, request.invite.as_ref()).await?;
         // Only who may come in counts, so that strangers cannot use up what the tenant is allowed.
-        self.count(Action::SignUp, &[Key::Tenant(tenant.tenant.0)])?;
+        let plan = PlanFactor::of_percent(tenant.limit_factor);
+        self.count_in_plan(Action::SignUp, &[Key::Tenant(tenant.tenant.0)], plan)?;
         if tenant.suspended {
             return Err(Refusal::TenantSuspended);
         }

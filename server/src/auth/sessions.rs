@@ -3,11 +3,12 @@
 //! Owns what a session may do and for how long. Knows nothing of how somebody proved who they are.
 
 use super::{Auth, Refusal, Result};
-use crate::limits::{Action, Key};
+use crate::limits::{Action, Key, PlanFactor};
 use crate::store::{AccountNumber, AccountState, EndSessions, NewSession, Scope, SessionLife, SessionRow, Tenant};
 use selkie_protocol::account::{Session, Sessions};
-use selkie_protocol::id::{DeviceId, SessionId};
+use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use selkie_protocol::session::{SignOut, SignOutScope, Tokens};
+use std::sync::Arc;
 
 /// How long a recovery may take.
 const RECOVERY_MS: i64 = 15 * 60_000;
@@ -24,6 +25,9 @@ pub struct Caller {
     pub(super) device: Option<DeviceId>,
     pub(super) scope: Scope,
     pub(super) auth_time: i64,
+    pub(super) user: Option<UserId>,
+    pub(super) app: Option<Arc<str>>,
+    pub(super) plan: PlanFactor,
 }
 
 impl Caller {
@@ -31,8 +35,41 @@ impl Caller {
         self.uuid
     }
 
+    /// How many times the table's limits the tenant's plan allows.
+    pub fn plan(&self) -> PlanFactor {
+        self.plan
+    }
+
     pub fn tenant_number(&self) -> i64 {
         self.tenant.0
+    }
+
+    pub fn tenant(&self) -> Tenant {
+        self.tenant
+    }
+
+    pub fn account(&self) -> AccountNumber {
+        self.account
+    }
+
+    /// The public name of the person; a bare account has none yet.
+    pub fn user(&self) -> Option<UserId> {
+        self.user
+    }
+
+    /// The device the session is bound to.
+    pub fn device(&self) -> Option<DeviceId> {
+        self.device
+    }
+
+    /// The app the session was opened for.
+    pub fn app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
+    /// Not one that a recovery opened.
+    pub fn is_full(&self) -> bool {
+        self.scope == Scope::Full
     }
 
     pub(super) fn must_be_full(&self) -> Result<()> {
@@ -40,6 +77,14 @@ impl Caller {
             Scope::Full => Ok(()),
             Scope::Recovery => Err(Refusal::Forbidden("a recovery sets a new password and nothing else")),
         }
+    }
+}
+
+#[cfg(test)]
+impl Caller {
+    /// The same person at another device.
+    pub(crate) fn on_device(&self, device: DeviceId) -> Self {
+        Caller { device: Some(device), ..self.clone() }
     }
 }
 
@@ -72,13 +117,14 @@ pub(super) struct Opening {
 impl Auth {
     /// Says who sent a request.
     pub async fn authenticate(&self, access_token: &str) -> Result<Caller> {
-        let claims = self.verify_access_token(access_token).await?;
+        let claims = self.verified_claims(access_token).await?;
         let tenant = Tenant(claims.tid);
-        let row = self.store.session(tenant, claims.sid).await?.ok_or(Refusal::SessionEnded)?;
+        let now = self.edges.now_ms();
+        let row = self.store.known_session(tenant, claims.sid, now).await?.ok_or(Refusal::SessionEnded)?;
         if row.account_uuid.to_string() != claims.sub {
             return Err(Refusal::Unauthenticated);
         }
-        must_stand(&row, self.edges.now_ms())?;
+        must_stand(&row, now)?;
         Ok(Caller {
             tenant,
             account: row.account,
@@ -87,14 +133,26 @@ impl Auth {
             device: row.device,
             scope: row.scope,
             auth_time: row.auth_time,
+            user: row.uid,
+            app: row.app.as_deref().map(Arc::from),
+            plan: PlanFactor::of_percent(row.limit_factor),
         })
+    }
+
+    /// Whether the session of a request that goes on and on still stands. Where it cannot be asked, it does.
+    pub async fn may_go_on(&self, caller: &Caller) -> bool {
+        let now = self.edges.now_ms();
+        match self.store.known_session(caller.tenant, caller.session, now).await {
+            Ok(row) => row.is_some_and(|row| must_stand(&row, now).is_ok()),
+            Err(_) => true,
+        }
     }
 
     /// What changes keys, or the account itself, wants the password again and not too often.
     pub(super) fn may_change_keys(&self, caller: &Caller) -> Result<()> {
         caller.must_be_full()?;
         self.must_be_recent(caller)?;
-        self.count(Action::ChangeCredentials, &[Key::Account(caller.uuid)])
+        self.count_in_plan(Action::ChangeCredentials, &[Key::Account(caller.uuid)], caller.plan)
     }
 
     pub(super) fn must_be_recent(&self, caller: &Caller) -> Result<()> {
@@ -161,6 +219,7 @@ impl Auth {
 
     /// `GET /v1/account/sessions`
     pub async fn sessions(&self, caller: &Caller) -> Result<Sessions> {
+        caller.must_be_full()?;
         let rows = self.store.sessions(caller.tenant, caller.account, self.edges.now_ms()).await?;
         let sessions = rows
             .into_iter()

@@ -26,8 +26,11 @@ pub(super) async fn run(context: &Context) -> Outcome {
     let config = context.load()?;
     let mut findings = vec![Finding::fine("configuration", "valid")];
     findings.push(master_key(&config));
-    findings.push(database(&config).await);
-    findings.extend(second_wall(&config).await);
+    let (wall, can_work) = second_wall(&config).await;
+    if can_work {
+        findings.push(database(&config).await);
+    }
+    findings.extend(wall);
     findings.push(blobs(&config).await);
     findings.push(clock());
     if matches!(config.database(), DatabaseTarget::Sqlite(_)) || config.blobs.kind == BlobKind::Files {
@@ -92,8 +95,9 @@ async fn database(config: &Config) -> Finding {
     };
     let finding = match audit_chains(&*store).await {
         Ok(None) => Finding::fine(WHAT, "reachable, the schema is current, the audit logs are whole"),
-        Ok(Some(tenant)) => {
-            Finding::ill(WHAT, format!("the audit log of {tenant} was changed: see docs/self-hosting.md"))
+        Ok(Some((tenant, number))) => {
+            let what = format!("the audit log of {tenant} was changed at entry {number}");
+            Finding::ill(WHAT, format!("{what}: see \"Keeping it\" in docs/self-hosting.md"))
         }
         Err(error) => Finding::ill(WHAT, chain(&error).to_string()),
     };
@@ -101,28 +105,49 @@ async fn database(config: &Config) -> Finding {
     finding
 }
 
-/// Whether PostgreSQL itself keeps the tenants apart.
-async fn second_wall(config: &Config) -> Option<Finding> {
-    const WHAT: &str = "row security";
+/// Whether PostgreSQL itself keeps the tenants apart, and whether the server can work at all as who it would be.
+async fn second_wall(config: &Config) -> (Option<Finding>, bool) {
     let (url, _) = database_urls(config);
     match store::wall(&url, &store::Options::default()).await {
-        Ok(Wall::Never) => None,
-        Ok(Wall::Stands { role }) => Some(Finding::fine(WHAT, format!("holds for the role {role}"))),
-        Ok(Wall::Missing { role }) => Some(Finding::ill(
-            WHAT,
-            format!(
-                "the server works as {role}, which ignores it: let its login be a member of selkie_app, no superuser"
-            ),
-        )),
-        Err(error) => Some(Finding::ill(WHAT, chain(&error).to_string())),
+        Ok(wall) => (wall_finding(&wall), !matches!(wall, Wall::Shut { .. })),
+        // What is wrong with the database itself is said by the finding about the database.
+        Err(_) => (None, true),
     }
 }
 
-/// The first tenant whose audit log is not the chain it was written as.
-async fn audit_chains(store: &dyn store::Store) -> store::Result<Option<String>> {
+fn wall_finding(wall: &Wall) -> Option<Finding> {
+    const WHAT: &str = "row security";
+    let run = |sql: &str| format!("as an administrator run {sql} and then `selkie-server migrate`");
+    Some(match wall {
+        Wall::Never => return None,
+        Wall::Stands { role } => Finding::fine(WHAT, format!("holds: the server works as {role}, which owns nothing")),
+        Wall::Owner { role, sql } => Finding::fine(
+            WHAT,
+            format!(
+                "the server works as {role}, the owner of the tables: row-level security is forced on it, too, but an \
+                 owner can switch that off. Better: {}",
+                run(sql)
+            ),
+        ),
+        Wall::Missing { role, sql } => Finding::ill(
+            WHAT,
+            format!(
+                "the server works as {role}, which ignores it: let it sign in as a login that is no superuser and does \
+                 not bypass it, or {}",
+                run(sql)
+            ),
+        ),
+        Wall::Shut { login, sql } => {
+            Finding::ill(WHAT, format!("the login {login} is no member of selkie_app: {}", run(sql)))
+        }
+    })
+}
+
+/// The first tenant whose audit log is not the chain it was written as, and the first entry that does not fit.
+async fn audit_chains(store: &dyn store::Store) -> store::Result<Option<(String, i64)>> {
     for tenant in store.tenants().await? {
-        if store.verify_audit(tenant.tenant).await?.is_some() {
-            return Ok(Some(tenant.slug));
+        if let Some(number) = store.verify_audit(tenant.tenant).await? {
+            return Ok(Some((tenant.slug, number)));
         }
     }
     Ok(None)

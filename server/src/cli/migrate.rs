@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 
 pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
     let config = context.load()?;
-    let (_, url) = database_urls(&config);
+    let (login_url, url) = database_urls(&config);
     if arguments.check {
         let state = store::state(&url).await.map_err(|error| Failure::NotReady(error.into()))?;
         let problem = match state {
@@ -35,8 +35,17 @@ pub(super) async fn run(context: &Context, arguments: Arguments) -> Outcome {
         MasterKey::load(&config, Edges::real().dice)?;
     }
     let done = store::migrate(&url).await.map_err(|error| Failure::NotReady(error.into()))?;
-    context.show(&serde_json::json!({ "migrated": done }), || match done.len() {
-        0 => "The schema is current; there was nothing to do.".into(),
-        _ => format!("Migrated: {}", done.join(", ")),
+    let left = store::let_work(&login_url, &url).await.map_err(|error| Failure::NotReady(error.into()))?;
+    context.show(&serde_json::json!({ "migrated": done, "left_to_do": left }), || {
+        let mut said = match done.len() {
+            0 => "The schema is current; there was nothing to do.".to_owned(),
+            _ => format!("Migrated: {}", done.join(", ")),
+        };
+        if let Some(sql) = &left {
+            said += "\nThe server's login may not work as selkie_app. As an administrator of the database, run\n  ";
+            said += sql;
+            said += "\nand then `selkie-server migrate` again.";
+        }
+        said
     })
 }

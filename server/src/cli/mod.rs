@@ -4,11 +4,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line speaks to whoever typed it")]
 
 mod account;
+mod backup;
 mod config;
 mod doctor;
 mod healthcheck;
 mod invitation;
 mod migrate;
+mod plan;
 mod serve;
 mod tenant;
 
@@ -48,6 +50,9 @@ enum Command {
     /// Makes, lists, suspends and resumes tenants.
     #[command(subcommand)]
     Tenant(tenant::Command),
+    /// Lists the plans a tenant can have.
+    #[command(subcommand)]
+    Plan(plan::Command),
     /// Invites, lists, suspends and resumes accounts.
     #[command(subcommand)]
     Account(account::Command),
@@ -60,6 +65,9 @@ enum Command {
     Migrate(migrate::Arguments),
     /// Asks a running server whether it is ready.
     Healthcheck(healthcheck::Arguments),
+    /// Makes and restores backups.
+    #[command(subcommand)]
+    Backup(backup::Command),
     /// Shows the configuration.
     #[command(subcommand)]
     Config(config::Command),
@@ -95,11 +103,13 @@ pub async fn run() -> ExitCode {
     let outcome = match arguments.command.unwrap_or(Command::Serve) {
         Command::Serve => serve::run(&context).await,
         Command::Tenant(command) => tenant::run(&context, command).await,
+        Command::Plan(command) => plan::run(&context, command).await,
         Command::Account(command) => account::run(&context, command).await,
         Command::Invitation(command) => invitation::run(&context, command).await,
         Command::Doctor => doctor::run(&context).await,
         Command::Migrate(arguments) => migrate::run(&context, arguments).await,
         Command::Healthcheck(arguments) => healthcheck::run(&context, arguments).await,
+        Command::Backup(command) => backup::run(&context, command).await,
         Command::Config(command) => config::run(&context, command),
     };
     match outcome {

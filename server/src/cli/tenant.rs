@@ -2,6 +2,7 @@
 
 use super::{Context, Outcome, moment, table};
 use crate::store::TenantRow;
+use crate::tenancy::DEFAULT_PLAN;
 use clap::Subcommand;
 use serde::Serialize;
 
@@ -14,6 +15,16 @@ pub(super) enum Command {
         /// Its name for people; the short name if missing.
         #[arg(long, default_value = "")]
         name: String,
+        /// What it may use; `selkie-server plan list` shows the choice.
+        #[arg(long, default_value = DEFAULT_PLAN)]
+        plan: String,
+    },
+    /// Gives a tenant another plan.
+    Plan {
+        /// Its short name.
+        slug: String,
+        /// The plan; `selkie-server plan list` shows the choice.
+        plan: String,
     },
     /// Lists all tenants.
     List,
@@ -42,9 +53,13 @@ struct Shown {
 pub(super) async fn run(context: &Context, command: Command) -> Outcome {
     let app = context.open().await?;
     match command {
-        Command::Create { slug, name } => {
-            let tenant = shown(app.tenancy.create(&slug, &name).await?);
+        Command::Create { slug, name, plan } => {
+            let tenant = shown(app.tenancy.create(&slug, &name, &plan).await?);
             context.show(&tenant, || format!("The tenant {} is there.", tenant.slug))
+        }
+        Command::Plan { slug, plan } => {
+            app.tenancy.set_plan(&slug, &plan).await?;
+            context.show(&serde_json::json!({ "slug": slug, "plan": plan }), || format!("{slug} has the plan {plan}."))
         }
         Command::List => {
             let tenants: Vec<Shown> = app.tenancy.list().await?.into_iter().map(shown).collect();

@@ -36,6 +36,7 @@ pub struct Config {
     pub cors: Cors,
     pub registration: Registration,
     pub sessions: Sessions,
+    pub vaults: Vaults,
     pub limits: Rules,
     pub log: Log,
     pub metrics: Metrics,
@@ -137,6 +138,8 @@ pub struct Http {
     pub keep_alive: Period,
     pub body_limit: Size,
     pub auth_body_limit: Size,
+    pub push_body_limit: Size,
+    pub restore_body_limit: Size,
     pub max_concurrent_requests: u32,
     pub hsts: Period,
 }
@@ -176,6 +179,17 @@ pub struct Sessions {
     pub login_state: Period,
     pub challenge: Period,
     pub signing_key_rotation: Period,
+}
+
+/// What may be kept in vaults, and how much of it is handed out at a time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Vaults {
+    pub max_per_account: u32,
+    pub page_entries: u32,
+    pub page_bytes: Size,
+    pub listeners_per_account: u32,
+    pub listeners_per_address: u32,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -274,6 +288,8 @@ impl Default for Http {
             keep_alive: Period::seconds(20),
             body_limit: Size::kib(64),
             auth_body_limit: Size::kib(8),
+            push_body_limit: Size::kib(3 << 10),
+            restore_body_limit: Size::kib(8 << 10),
             max_concurrent_requests: 1024,
             hsts: Period::days(365),
         }
@@ -302,6 +318,18 @@ impl Default for Sessions {
             login_state: Period::minutes(1),
             challenge: Period::minutes(5),
             signing_key_rotation: Period::days(30),
+        }
+    }
+}
+
+impl Default for Vaults {
+    fn default() -> Self {
+        Vaults {
+            max_per_account: 1_000,
+            page_entries: 1_000,
+            page_bytes: Size::kib(4 << 10),
+            listeners_per_account: 32,
+            listeners_per_address: 1_024,
         }
     }
 }

@@ -66,7 +66,10 @@ pub async fn envelope<B: MessageBody + 'static>(
     if !is_watcher {
         match envelope.rooms.limits.check(Action::Request, &[Key::Address(from)], PlanFactor::ONE) {
             Ok(now) => standing = now,
-            Err(refused) => return Ok(envelope.refused(request, refused.into())),
+            Err(refused) => {
+                refused.note();
+                return Ok(envelope.refused(request, refused.into()));
+            }
         }
     }
     // A panic leaves the handler's own state behind, and no other's: each request has its own.

@@ -4,9 +4,11 @@
 //! once, with everything behind it; the caller gets the request's id.
 
 use crate::auth::Refusal;
-use crate::limits;
+use crate::{limits, sync};
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, ResponseError};
+use selkie_protocol::log;
+use selkie_protocol::vault::RecordConflict;
 use selkie_protocol::{ErrorBody, ErrorCode, FieldProblem};
 use std::error::Error as StdError;
 
@@ -16,13 +18,14 @@ pub struct ApiError {
     pub code: ErrorCode,
     detail: Option<String>,
     fields: Vec<FieldProblem>,
+    conflicts: Vec<RecordConflict>,
     limit: Option<limits::Refused>,
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
 impl ApiError {
     pub fn new(code: ErrorCode) -> Self {
-        ApiError { code, detail: None, fields: Vec::new(), limit: None, source: None }
+        ApiError { code, detail: None, fields: Vec::new(), conflicts: Vec::new(), limit: None, source: None }
     }
 
     pub fn with_detail(mut self, detail: impl Into<String>) -> Self {
@@ -34,6 +37,11 @@ impl ApiError {
     pub fn field(field: &str, problem: &str) -> Self {
         let problem = FieldProblem { field: field.into(), problem: problem.into() };
         ApiError { fields: vec![problem], ..ApiError::new(ErrorCode::InvalidField) }
+    }
+
+    /// Records that were written meanwhile.
+    pub fn conflicts(conflicts: Vec<RecordConflict>) -> Self {
+        ApiError { conflicts, ..ApiError::new(ErrorCode::RecordConflict) }
     }
 
     /// What the framework itself refused, in our words.
@@ -75,6 +83,7 @@ impl ApiError {
         let mut body = ErrorBody::new(self.code, self.status().as_u16(), request_id);
         body.detail.clone_from(&self.detail);
         body.fields.clone_from(&self.fields);
+        body.conflicts.clone_from(&self.conflicts);
         body.retry_after = self.retry_after();
         body
     }
@@ -82,7 +91,9 @@ impl ApiError {
 
 fn status_of(code: ErrorCode) -> StatusCode {
     match code {
-        ErrorCode::BadRequest | ErrorCode::InvalidField | ErrorCode::LogEntryRefused => StatusCode::BAD_REQUEST,
+        ErrorCode::BadRequest | ErrorCode::InvalidField | ErrorCode::LogEntryRefused | ErrorCode::EntryRefused => {
+            StatusCode::BAD_REQUEST
+        }
         ErrorCode::Unauthenticated
         | ErrorCode::TokenExpired
         | ErrorCode::SessionEnded
@@ -98,13 +109,22 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::RegistrationClosed
         | ErrorCode::InvitationRequired
         | ErrorCode::InvitationInvalid
-        | ErrorCode::LimitReached => StatusCode::FORBIDDEN,
+        | ErrorCode::LimitReached
+        | ErrorCode::QuotaExceeded => StatusCode::FORBIDDEN,
         ErrorCode::NotFound => StatusCode::NOT_FOUND,
         ErrorCode::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
         ErrorCode::NotAcceptable => StatusCode::NOT_ACCEPTABLE,
         ErrorCode::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
-        ErrorCode::LoginNameTaken | ErrorCode::LogConflict | ErrorCode::Conflict => StatusCode::CONFLICT,
-        ErrorCode::LinkExpired => StatusCode::GONE,
+        ErrorCode::LoginNameTaken
+        | ErrorCode::LogConflict
+        | ErrorCode::Conflict
+        | ErrorCode::RecordConflict
+        | ErrorCode::StaleControl
+        | ErrorCode::StaleEpoch
+        | ErrorCode::DeviceSequence
+        | ErrorCode::BadSeen
+        | ErrorCode::RestoreRefused => StatusCode::CONFLICT,
+        ErrorCode::LinkExpired | ErrorCode::ResyncFromCheckpoint => StatusCode::GONE,
         ErrorCode::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         ErrorCode::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
         ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
@@ -144,6 +164,57 @@ impl From<Refusal> for ApiError {
             Refusal::Unavailable(source) => ApiError { source: Some(source), ..ApiError::new(ErrorCode::Unavailable) },
             Refusal::Broken(source) => ApiError { source: Some(source), ..ApiError::new(ErrorCode::Internal) },
         }
+    }
+}
+
+impl From<sync::Refusal> for ApiError {
+    fn from(refusal: sync::Refusal) -> Self {
+        use sync::Refusal as R;
+        let detail = |code, detail: String| ApiError::new(code).with_detail(detail);
+        match refusal {
+            R::NotFound(what) => detail(ErrorCode::NotFound, format!("no such {what}")),
+            R::Forbidden(what) => detail(ErrorCode::Forbidden, what.to_owned()),
+            R::Invalid { field, problem } => ApiError::field(field, &problem),
+            R::Rule(rule) => ApiError::from(rule),
+            R::RestoreRefused(why) => detail(ErrorCode::RestoreRefused, why.to_owned()),
+            R::QuotaExceeded => ApiError::new(ErrorCode::QuotaExceeded),
+            R::LimitReached(what) => detail(ErrorCode::LimitReached, what.to_owned()),
+            R::Conflict(what) => detail(ErrorCode::Conflict, what.to_owned()),
+            R::TooMany(limit) => ApiError::from(limit),
+            R::Overloaded => ApiError::new(ErrorCode::Overloaded),
+            R::Unavailable(source) => {
+                ApiError { source: Some(Box::new(source)), ..ApiError::new(ErrorCode::Unavailable) }
+            }
+            R::Broken(source) => ApiError { source: Some(Box::new(source)), ..ApiError::new(ErrorCode::Internal) },
+        }
+    }
+}
+
+/// The rules of a vault's log, where an honest client can meet them. Others it can only break.
+impl From<log::Refusal> for ApiError {
+    fn from(rule: log::Refusal) -> Self {
+        use log::Refusal as R;
+        let code = match &rule {
+            R::NotAMember => return ApiError::new(ErrorCode::NotFound).with_detail("no such vault"),
+            R::Conflict(conflicts) => {
+                let conflicts = conflicts.iter().map(|conflict| RecordConflict {
+                    rid: conflict.record,
+                    heads: conflict.heads.iter().map(|head| head.0.into()).collect(),
+                });
+                return ApiError::conflicts(conflicts.collect());
+            }
+            R::StaleControl => ErrorCode::StaleControl,
+            R::StaleEpoch { .. } => ErrorCode::StaleEpoch,
+            R::Repeated { .. } | R::DeviceSequence { .. } | R::DevicePrevious => ErrorCode::DeviceSequence,
+            R::BadSeen { .. } | R::Fork { .. } => ErrorCode::BadSeen,
+            // It names a person, which an error need not.
+            R::AccountLogNeeded { .. } | R::AccountForked { .. } => {
+                let why = "an anchor is not in the account log that this server has";
+                return ApiError::new(ErrorCode::EntryRefused).with_detail(why);
+            }
+            _ => ErrorCode::EntryRefused,
+        };
+        ApiError::new(code).with_detail(rule.to_string())
     }
 }
 

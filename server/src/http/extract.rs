@@ -7,7 +7,7 @@ use super::Rooms;
 use super::error::ApiError;
 use crate::auth::Caller;
 use crate::limits::address::real_address;
-use crate::limits::{Action, Key, PlanFactor};
+use crate::limits::{Action, Key, Refused};
 use actix_web::http::{StatusCode, header};
 use actix_web::{HttpMessage as _, HttpRequest, HttpResponse, web};
 use futures_util::StreamExt as _;
@@ -45,8 +45,16 @@ impl Door {
         &self.rooms
     }
 
+    pub(super) fn rooms_handle(&self) -> web::Data<Rooms> {
+        self.rooms.clone()
+    }
+
     pub fn auth(&self) -> &crate::auth::Auth {
         &self.rooms.auth
+    }
+
+    pub fn logs(&self) -> &crate::sync::Logs {
+        &self.rooms.logs
     }
 
     /// A part of the path.
@@ -72,7 +80,7 @@ impl Door {
         let token = self.bearer_token().ok_or_else(|| ApiError::new(ErrorCode::Unauthenticated))?;
         let caller = self.rooms.auth.authenticate(token).await?;
         let keys = [Key::Account(caller.account_uuid()), Key::Tenant(caller.tenant_number())];
-        self.rooms.limits.check(Action::Request, &keys, PlanFactor::ONE)?;
+        self.rooms.limits.check(Action::Request, &keys, caller.plan()).inspect_err(Refused::note)?;
         self.request.extensions_mut().insert(CallerMark {
             account: crate::telemetry::account_tag(&self.rooms.master, caller.account_uuid()),
             tenant: caller.tenant_number(),

@@ -7,7 +7,7 @@
 //! | `connections` | how many one address may hold |
 //! | [`extract`] | bytes into messages, tokens into callers, within limits |
 //! | [`error`] | refusals into statuses and error bodies, the only place that knows statuses |
-//! | `auth`, `account`, `links`, `capabilities`, `health` | handlers, a file a noun |
+//! | `auth`, `account`, `links`, `vaults`, `events`, `capabilities`, `health` | handlers, a file a noun |
 //! | [`openapi`] | the same routes, described |
 
 mod account;
@@ -16,6 +16,7 @@ mod capabilities;
 mod connections;
 mod envelope;
 pub mod error;
+mod events;
 pub mod extract;
 mod health;
 mod links;
@@ -23,6 +24,7 @@ pub mod openapi;
 mod routes;
 #[cfg(test)]
 mod tests;
+mod vaults;
 
 pub use connections::{Connection, Connections};
 pub use envelope::envelope;
@@ -35,6 +37,7 @@ use crate::config::Network;
 use crate::edges::Edges;
 use crate::limits::Limits;
 use crate::secrets::MasterKey;
+use crate::sync::{HeadKey, Logs};
 use selkie_protocol::id::Incarnation;
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,11 +46,13 @@ use tokio::sync::Semaphore;
 /// What the handlers may use.
 pub struct Rooms {
     pub auth: Arc<Auth>,
+    pub logs: Arc<Logs>,
     pub blobs: Arc<dyn BlobStore>,
     pub limits: Arc<Limits>,
     pub master: Arc<MasterKey>,
     pub edges: Edges,
     pub incarnation: Incarnation,
+    pub head_key: Arc<HeadKey>,
     pub settings: Settings,
     pub connections: Arc<Connections>,
     /// A permit for each request that may be worked on at once; whoever finds none is told to come back.
@@ -64,6 +69,8 @@ pub struct Settings {
     pub min_body_rate: usize,
     pub body_limit: usize,
     pub auth_body_limit: usize,
+    pub push_body_limit: usize,
+    pub restore_body_limit: usize,
     pub cors_origins: Vec<String>,
     /// Sent where the server is reached by TLS.
     pub hsts: Option<Duration>,

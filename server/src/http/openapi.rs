@@ -66,7 +66,7 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
         .operation_id(Some(operation_id(route)))
         .summary(Some(route.about))
         .tag(tag(route.path))
-        .response(route.status.as_str(), answer(&route.answers))
+        .response(route.status.as_str(), if route.streams { events(&route.answers) } else { answer(&route.answers) })
         .response("default", refusal());
     for name in path_parameters(route.path) {
         operation = operation.parameter(
@@ -75,7 +75,11 @@ fn operation(route: &Route) -> utoipa::openapi::path::Operation {
                 .parameter_in(ParameterIn::Path)
                 .required(Required::True)
                 .schema(Some(text()))
-                .description(Some("16 bytes, base64url without padding")),
+                .description(Some(match name {
+                    "vid" | "uid" => "32 bytes, base64url without padding",
+                    "n" | "page" => "A number.",
+                    _ => "16 bytes, base64url without padding",
+                })),
         );
     }
     for (name, about) in route.query {
@@ -129,6 +133,14 @@ fn answer(message: &Described) -> Response {
         .description("Done.")
         .content(Face::JSON, content(&message.name))
         .content(Face::CBOR, content(&message.name))
+        .build()
+}
+
+/// The message that the events of a stream carry as JSON.
+fn events(message: &Described) -> Response {
+    ResponseBuilder::new()
+        .description("Events, until the session ends.")
+        .content("text/event-stream", content(&message.name))
         .build()
 }
 

@@ -5,10 +5,11 @@
 
 use super::error::ApiError;
 use super::extract::{self, Door, Nothing, Takes};
-use super::{account, auth, capabilities, health, links, openapi};
+use super::{account, auth, capabilities, events, health, links, openapi, vaults};
 use crate::auth::Caller;
 use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpRequest, HttpResponse, web};
+use selkie_protocol::vault::VaultMoved;
 use serde::Serialize;
 use std::future::Future;
 use utoipa::ToSchema;
@@ -20,13 +21,24 @@ pub(super) struct Route {
     pub(super) path: &'static str,
     pub(super) about: &'static str,
     pub(super) signed_in: bool,
+    /// It answers with events, not with one message.
+    pub(super) streams: bool,
     pub(super) status: StatusCode,
     pub(super) takes: Option<Described>,
     pub(super) answers: Described,
     /// Query parameters, each with what it means.
     pub(super) query: &'static [(&'static str, &'static str)],
-    small_body: bool,
-    serve: Box<dyn Fn(StatusCode, bool) -> actix_web::Route>,
+    body: Room,
+    serve: Box<dyn Fn(StatusCode, Room) -> actix_web::Route>,
+}
+
+/// How much a body may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Small,
+    Usual,
+    Push,
+    Restore,
 }
 
 /// A message as the document knows it.
@@ -75,8 +87,29 @@ pub(super) fn routes() -> Vec<Route> {
         post("/v1/links/{channel}/request", "The new device asks, once.", open(links::request)).small().query(TENANT),
         post("/v1/links/{channel}/answer", "The signed-in device certifies the new one; after a recent sign-in.", signed_in(links::answer)),
         post("/v1/links/{channel}/session", "The new device comes in, once.", open(links::session)).small().query(TENANT),
+
+        post("/v1/vaults", "Makes a vault, by its first entry.", signed_in(vaults::create)).creates(),
+        post("/v1/vaults/{vid}/push", "One entry, all of it or nothing; the same bytes again are answered as the first time.", signed_in(vaults::push)).body(Room::Push),
+        get("/v1/vaults/{vid}/log", "What stands after a position, by pages.", signed_in(vaults::log)).query(PULL),
+        get("/v1/vaults/{vid}/head", "Where the log stands, signed.", signed_in(vaults::head)),
+        get("/v1/vaults/{vid}/controls", "CONTROL entries after a position, by pages.", signed_in(vaults::controls)).query(&[("after", "The position; 0 if missing.")]),
+        get("/v1/vaults/{vid}/wraps", "The keys that are sealed to the caller.", signed_in(vaults::wraps)),
+        post("/v1/vaults/{vid}/wraps", "Adds sealed keys for other members.", signed_in(vaults::add_wraps)).body(Room::Push),
+        get("/v1/vaults/{vid}/checkpoint", "What a new device begins with.", signed_in(vaults::beginning)),
+        get("/v1/vaults/{vid}/checkpoint/{n}/pages/{page}", "Live changes of one page, as far as an answer goes.", signed_in(vaults::checkpoint_page)).query(&[("from", "The first change wanted, by its place in the page; 0 if missing.")]),
+        post("/v1/vaults/{vid}/restore-tail", "Puts back what the server has acknowledged and lost.", signed_in(vaults::restore_tail)).body(Room::Restore),
+        get("/v1/poll", "What is new in all vaults of the session.", signed_in(vaults::poll)).query(&[("known", "The state that was answered before.")]),
+        get("/v1/events", "Hints, as server-sent events: `vault` with a VaultMoved, `resync` when some may have been missed. Poll for facts.", streams(events::events)).streams(),
+        get("/v1/people/{uid}/log", "The account log of somebody in the same tenant, by pages.", signed_in(vaults::person)).query(&[("from", "The first entry wanted; 0 if missing.")]),
     ]
 }
+
+const PULL: &[(&str, &str)] = &[
+    ("after", "The position; 0 if missing."),
+    ("max_entries", "Entries wanted at most."),
+    ("max_bytes", "Bytes wanted at most, unless a single entry is longer."),
+    ("payloads", "`live` leaves out those that are superseded; `all` if missing."),
+];
 
 /// Sets up an app with every route and what surrounds them.
 pub fn configure(config: &mut web::ServiceConfig) {
@@ -90,7 +123,7 @@ pub fn configure(config: &mut web::ServiceConfig) {
     for (path, routes) in by_path {
         let mut resource = web::resource(path);
         for route in routes {
-            resource = resource.route((route.serve)(route.status, route.small_body));
+            resource = resource.route((route.serve)(route.status, route.body));
         }
         config.service(resource);
     }
@@ -106,7 +139,7 @@ struct Handling {
     signed_in: bool,
     takes: Option<Described>,
     answers: Described,
-    serve: Box<dyn Fn(Method, StatusCode, bool) -> actix_web::Route>,
+    serve: Box<dyn Fn(Method, StatusCode, Room) -> actix_web::Route>,
 }
 
 /// A route that anybody may ask.
@@ -117,11 +150,11 @@ where
     F: Fn(Door, M) -> Fut + Copy + 'static,
     Fut: Future<Output = Result<A, ApiError>> + 'static,
 {
-    let serve = move |method, status, small| {
+    let serve = move |method, status, room| {
         web::method(method).to(move |request: HttpRequest, payload: web::Payload| async move {
             let rooms = extract::rooms(&request);
             let door = Door::open(&request)?;
-            let message = extract::message(&request, payload, limit(&door, small)).await?;
+            let message = extract::message(&request, payload, limit(&door, room)).await?;
             let _permit = extract::permit(&rooms)?;
             let face = door.face();
             Ok::<_, ApiError>(extract::answer(face, status, &handler(door, message).await?))
@@ -138,7 +171,7 @@ where
     F: Fn(Door, Caller, M) -> Fut + Copy + 'static,
     Fut: Future<Output = Result<A, ApiError>> + 'static,
 {
-    let serve = move |method, status, small| {
+    let serve = move |method, status, room| {
         web::method(method).to(move |request: HttpRequest, payload: web::Payload| async move {
             let rooms = extract::rooms(&request);
             let door = Door::open(&request)?;
@@ -146,7 +179,7 @@ where
                 let _permit = extract::permit(&rooms)?;
                 door.caller().await?
             };
-            let message = extract::message(&request, payload, limit(&door, small)).await?;
+            let message = extract::message(&request, payload, limit(&door, room)).await?;
             let _permit = extract::permit(&rooms)?;
             let face = door.face();
             Ok::<_, ApiError>(extract::answer(face, status, &handler(door, caller, message).await?))
@@ -155,9 +188,33 @@ where
     Handling { signed_in: true, takes: M::described(), answers: described::<A>(), serve: Box::new(serve) }
 }
 
-fn limit(door: &Door, small: bool) -> usize {
+/// A route that goes on answering who carries an access token.
+fn streams<F, Fut>(handler: F) -> Handling
+where
+    F: Fn(Door, Caller) -> Fut + Copy + 'static,
+    Fut: Future<Output = Result<HttpResponse, ApiError>> + 'static,
+{
+    let serve = move |method, _, room| {
+        web::method(method).to(move |request: HttpRequest, payload: web::Payload| async move {
+            let rooms = extract::rooms(&request);
+            let door = Door::open(&request)?;
+            let Nothing = extract::message(&request, payload, limit(&door, room)).await?;
+            let _permit = extract::permit(&rooms)?;
+            let caller = door.caller().await?;
+            handler(door, caller).await
+        })
+    };
+    Handling { signed_in: true, takes: None, answers: described::<VaultMoved>(), serve: Box::new(serve) }
+}
+
+fn limit(door: &Door, room: Room) -> usize {
     let settings = &door.rooms().settings;
-    if small { settings.auth_body_limit } else { settings.body_limit }
+    match room {
+        Room::Small => settings.auth_body_limit,
+        Room::Usual => settings.body_limit,
+        Room::Push => settings.push_body_limit,
+        Room::Restore => settings.restore_body_limit,
+    }
 }
 
 fn get(path: &'static str, about: &'static str, handling: Handling) -> Route {
@@ -175,19 +232,28 @@ fn route(method: Method, path: &'static str, about: &'static str, handling: Hand
         path,
         about,
         signed_in: handling.signed_in,
+        streams: false,
         status: StatusCode::OK,
         takes: handling.takes,
         answers: handling.answers,
         query: &[],
-        small_body: false,
-        serve: Box::new(move |status, small| serve(served_by.clone(), status, small)),
+        body: Room::Usual,
+        serve: Box::new(move |status, room| serve(served_by.clone(), status, room)),
     }
 }
 
 impl Route {
     /// For requests of strangers, which need little room.
     fn small(self) -> Self {
-        Route { small_body: true, ..self }
+        self.body(Room::Small)
+    }
+
+    fn body(self, body: Room) -> Self {
+        Route { body, ..self }
+    }
+
+    fn streams(self) -> Self {
+        Route { streams: true, ..self }
     }
 
     fn creates(self) -> Self {
@@ -231,7 +297,7 @@ mod tests {
     #[test]
     fn strangers_are_given_little_room() {
         let generous =
-            routes().into_iter().filter(|route| !route.signed_in && route.takes.is_some() && !route.small_body);
+            routes().into_iter().filter(|route| !route.signed_in && route.takes.is_some() && route.body != Room::Small);
         assert_eq!(generous.map(|route| route.path).collect::<Vec<_>>(), [""; 0]);
     }
 }

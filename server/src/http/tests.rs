@@ -5,6 +5,7 @@ mod bare_client;
 mod described;
 mod envelope;
 mod unknown_names;
+mod vaults;
 
 use super::{Rooms, configure, envelope::envelope as around};
 use crate::testing::House;

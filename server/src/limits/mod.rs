@@ -42,8 +42,8 @@ pub enum Key<'a> {
     Tenant(i64),
 }
 
-/// How many times more than the table a plan allows, for accounts, devices and tenants. A power of two up to 64. No
-/// plan says a factor yet: the server asks with [`PlanFactor::ONE`] everywhere.
+/// How many times more than the table a plan allows, for accounts, devices and tenants. A power of two up to 64.
+/// Strangers, and whatever protects from guessing, have [`PlanFactor::ONE`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PlanFactor(u8);
 
@@ -227,6 +227,16 @@ impl std::fmt::Debug for Key<'_> {
 impl PlanFactor {
     pub const ONE: PlanFactor = PlanFactor(0);
 
+    /// As a plan says it: 100 is the table itself.
+    pub fn of_percent(percent: i32) -> Self {
+        Self::times(u32::try_from(percent).unwrap_or(100).div_ceil(100))
+    }
+
+    /// How many times the table this is.
+    pub fn as_times(self) -> u32 {
+        1 << self.0
+    }
+
     /// At least so many times the table; rounded up to a power of two, and at most 64.
     pub fn times(factor: u32) -> Self {
         let exponent = factor.clamp(1, 1 << (FACTORS - 1)).next_power_of_two().trailing_zeros();
@@ -245,6 +255,12 @@ impl Standing {
 }
 
 impl Refused {
+    /// Says to the metrics, and to nobody else, which limit it was.
+    pub fn note(&self) {
+        let labels = [("action", self.action.word()), ("who", self.who.word())];
+        metrics::counter!("selkie_refused_total", &labels).increment(1);
+    }
+
     /// The same three for every refusal; the limit itself is left out, since it would tell which one it was.
     pub fn headers(&self) -> [(&'static str, String); 3] {
         let wait = self.retry_after.to_string();
@@ -416,6 +432,7 @@ mod tests {
         assert_eq!(in_a_row(Action::Link, account, PlanFactor::times(4)), 120);
         assert_eq!(in_a_row(Action::Link, Key::Account(Uuid::from_u128(2)), PlanFactor::ONE), 30);
         assert_eq!(in_a_row(Action::Link, address("192.0.2.1"), PlanFactor::times(4)), 60);
+        assert_eq!([100, 150, 400, 6400].map(|percent| PlanFactor::of_percent(percent).as_times()), [1, 2, 4, 64]);
         let rounded = [0, 1, 2, 3, 64, 1000, u32::MAX].map(PlanFactor::times);
         assert_eq!(rounded.map(|factor| 1 << factor.0), [1, 1, 2, 4, 64, 64, 64]);
     }

@@ -62,6 +62,18 @@ pub enum Action {
     Link,
     /// Changing the password or the keys, or deleting the account.
     ChangeCredentials,
+    /// One entry into a vault's log, or keys beside it.
+    Push,
+    /// A checkpoint, for which everything that is live is counted.
+    Checkpoint,
+    /// A part of a log.
+    Pull,
+    /// What is new in all vaults.
+    Poll,
+    /// Waiting for hints.
+    Listen,
+    /// Entries that a restored server has lost.
+    Restore,
 }
 
 rules! {
@@ -82,9 +94,51 @@ rules! {
     link_per_address:                Link,              Address,   "60/min";
     link_per_account:                Link,              Account,   "30/min";
     change_credentials_per_account:  ChangeCredentials, Account,   "10/min, max 100/day";
+    push_per_account:                Push,              Account,   "600/min";
+    push_per_address:                Push,              Address,   "off";
+    checkpoint_per_account:          Checkpoint,        Account,   "6/min, max 100/day";
+    pull_per_account:                Pull,              Account,   "600/min";
+    pull_per_address:                Pull,              Address,   "off";
+    poll_per_account:                Poll,              Account,   "300/min";
+    poll_per_address:                Poll,              Address,   "off";
+    listen_per_account:              Listen,            Account,   "30/min";
+    listen_per_address:              Listen,            Address,   "120/min";
+    restore_per_account:             Restore,           Account,   "60/min";
+}
+
+impl Action {
+    pub fn word(self) -> &'static str {
+        match self {
+            Action::Request => "request",
+            Action::SignIn => "sign_in",
+            Action::SignUp => "sign_up",
+            Action::Recover => "recover",
+            Action::SecondFactor => "second_factor",
+            Action::Refresh => "refresh",
+            Action::Challenge => "challenge",
+            Action::Link => "link",
+            Action::ChangeCredentials => "change_credentials",
+            Action::Push => "push",
+            Action::Checkpoint => "checkpoint",
+            Action::Pull => "pull",
+            Action::Poll => "poll",
+            Action::Listen => "listen",
+            Action::Restore => "restore",
+        }
+    }
 }
 
 impl Who {
+    pub fn word(self) -> &'static str {
+        match self {
+            Who::Address => "address",
+            Who::Tenant => "tenant",
+            Who::Device => "device",
+            Who::Account => "account",
+            Who::LoginName => "login_name",
+        }
+    }
+
     /// Addresses and login names are counted before anybody knows which plan they belong to.
     pub(super) fn depends_on_plan(self) -> bool {
         matches!(self, Who::Account | Who::Device | Who::Tenant)

@@ -26,18 +26,28 @@ impl Failure {
         Failure::Decided(StoreError::Internal(Box::new(Corrupt(what))))
     }
 
+    /// Somebody else is at it.
+    pub(super) fn busy(what: &'static str) -> Self {
+        Failure::Decided(unavailable(what))
+    }
+
     /// Something that cannot happen has happened.
     pub(super) fn bug(what: &'static str) -> Self {
         Failure::Decided(StoreError::Internal(what.into()))
     }
 
     /// Worth one more try: another transaction was in the way, or was faster and has left a state in which the
-    /// operation decides differently (a unique key taken between its look and its leap).
+    /// operation decides differently (a unique key taken, or a row that was to be referred to gone, between its look
+    /// and its leap).
     pub(super) fn is_a_race(&self) -> bool {
         match self {
             Failure::Database(Database::DatabaseError(kind, info)) => {
-                matches!(kind, DatabaseErrorKind::SerializationFailure | DatabaseErrorKind::UniqueViolation)
-                    || info.message() == "deadlock detected"
+                matches!(
+                    kind,
+                    DatabaseErrorKind::SerializationFailure
+                        | DatabaseErrorKind::UniqueViolation
+                        | DatabaseErrorKind::ForeignKeyViolation
+                ) || info.message() == "deadlock detected"
             }
             _ => false,
         }

@@ -16,17 +16,23 @@ mod open;
 mod postgres;
 mod schema;
 mod sqlite;
+mod vaults;
 
 use async_trait::async_trait;
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
+use std::path::Path;
 
-pub use open::{OpenError, Options, SchemaState, Wall, check_url, migrate, open, revert, state, wall};
+pub use open::{OpenError, Options, SchemaState, Wall, check_url, let_work, migrate, open, revert, state, wall};
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::session::Scope;
+pub use vaults::{
+    Announcement, Append, Bearings, CheckpointRow, LiveRow, NewChange, NewEntry, NewVault, PageLimits, Place, Question,
+    StoredFrame, VaultNumber, VaultRow, Vaults, WrapRow,
+};
 
 /// All that is remembered.
-pub trait Store: Server + Tenants + Accounts + Sessions + Factors + Links + Audit {}
-impl<T: Server + Tenants + Accounts + Sessions + Factors + Links + Audit> Store for T {}
+pub trait Store: Server + Tenants + Accounts + Sessions + Factors + Links + Audit + Vaults {}
+impl<T: Server + Tenants + Accounts + Sessions + Factors + Links + Audit + Vaults> Store for T {}
 
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
 
@@ -102,9 +108,14 @@ pub trait Server: Send + Sync {
     async fn signing_keys(&self) -> Result<Vec<SealedKey>>;
     /// Adds a key unless the id is taken, and forgets those created before `forget_before`; returns all, oldest first.
     async fn add_signing_key(&self, key: SealedKey, forget_before: Millis) -> Result<Vec<SealedKey>>;
-    /// Deletes what has expired (sign-ins and links under way, invitations, sessions `keep_ended_ms` after they ended
-    /// or expired) in every tenant, in bounded steps. Returns how many rows went.
+    /// Deletes what has expired (sign-ins and links under way, invitations; `keep_ended_ms` later ended and expired
+    /// sessions and the counts of failures) in every tenant, in bounded steps. Returns how many rows went.
     async fn sweep(&self, now: Millis, keep_ended_ms: i64) -> Result<u64>;
+    /// Begins another life of the database, after it was restored from a backup.
+    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()>;
+    /// Writes a consistent copy of the whole database to a file that does not exist yet, while the store is in use.
+    /// A database that has its own means says so in the source of a [`StoreError::Internal`].
+    async fn copy_to(&self, file: &Path) -> Result<()>;
     /// Takes no more requests, lets those under way finish, and lets go of the database.
     async fn close(&self);
 }
@@ -134,6 +145,11 @@ pub trait Tenants: Send + Sync {
     async fn create_tenant(&self, tenant: NewTenant) -> Result<TenantRow>;
     async fn tenants(&self) -> Result<Vec<TenantRow>>;
     async fn tenant_by_slug(&self, slug: &str) -> Result<Option<TenantRow>>;
+    async fn tenant_by_number(&self, tenant: Tenant) -> Result<Option<TenantRow>>;
+    /// A plan that does not exist is [`StoreError::NotFound`].
+    async fn set_tenant_plan(&self, tenant: Tenant, plan: &str, audit: NewAudit) -> Result<()>;
+    /// All plans, by name.
+    async fn plans(&self) -> Result<Vec<PlanRow>>;
     async fn set_tenant_suspended(&self, tenant: Tenant, suspended: bool, audit: NewAudit) -> Result<()>;
 
     async fn create_invitation(&self, tenant: Tenant, invitation: NewInvitation, audit: NewAudit) -> Result<i64>;
@@ -171,6 +187,22 @@ pub struct TenantRow {
     /// The plan's limits; `None` is unlimited.
     pub max_accounts: Option<i64>,
     pub max_devices: Option<i64>,
+    pub max_vaults: Option<i64>,
+    pub max_bytes: Option<i64>,
+    /// How long superseded payloads stay; `None` is for ever.
+    pub history_days: Option<i64>,
+    /// How many per cent of the table's rate limits the plan allows.
+    pub limit_factor: i32,
+}
+
+/// What a tenant may use; `None` is unlimited.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlanRow {
+    pub plan: String,
+    pub max_accounts: Option<i64>,
+    pub max_devices: Option<i64>,
+    /// How many per cent of the table's rate limits it allows.
+    pub limit_factor: i32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,7 +273,8 @@ pub trait Accounts: Send + Sync {
     async fn cancel_deletion(&self, tenant: Tenant, account: AccountNumber, audit: NewAudit) -> Result<()>;
     /// Accounts whose hour has come, a bounded number.
     async fn due_deletions(&self, tenant: Tenant, now: Millis, limit: u32) -> Result<Vec<AccountNumber>>;
-    /// Removes every row of the account. Its files are removed before, by the caller.
+    /// Removes every row of the account, and the vaults that nobody is left in. Its files are removed before, by the
+    /// caller. Where others stay, a copy of its public log stays with them (docs/decisions/0008).
     async fn delete_account(&self, tenant: Tenant, account: AccountNumber, audit: NewAudit) -> Result<()>;
 }
 
@@ -251,17 +284,12 @@ pub struct LoginAccount {
     /// The OPAQUE credential identifier: random, fixed for life, never shown.
     pub uuid: uuid::Uuid,
     pub uid: Option<UserId>,
-    pub state: AccountState,
     pub setup_id: i32,
-    pub ksf_id: i16,
     pub record: Vec<u8>,
-    pub password_generation: u32,
     /// The newest recovery sign-in key and its generation.
     pub recovery: Option<(u32, [u8; 32])>,
     /// Moves on whenever the password or the recovery key is changed.
     pub credential_version: i64,
-    /// A confirmed second factor must be shown.
-    pub second_factor: bool,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -462,6 +490,8 @@ pub struct SessionRow {
     pub account_state: AccountState,
     pub role: TenantRole,
     pub tenant_suspended: bool,
+    /// Of the tenant's plan, in per cent.
+    pub limit_factor: i32,
     pub device: Option<DeviceId>,
     pub device_key: Option<[u8; 32]>,
     pub device_revoked: bool,
@@ -584,6 +614,17 @@ pub struct LinkRow {
 #[async_trait]
 pub trait Audit: Send + Sync {
     async fn record(&self, tenant: Tenant, account: Option<AccountNumber>, audit: NewAudit) -> Result<()>;
+    /// Counts one more failure; only the first of its kind on a day becomes an entry of the account's. Those of names
+    /// that do not exist are counted together and leave no entry. The same work in each case.
+    async fn count_failure(
+        &self,
+        tenant: Tenant,
+        account: Option<AccountNumber>,
+        kind: FailureKind,
+        audit: NewAudit,
+    ) -> Result<()>;
+    /// What [`count_failure`](Self::count_failure) counted for an account and is still kept.
+    async fn failures(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<FailureRow>>;
     /// What happened to an account, newest first, before a number.
     async fn audit(&self, tenant: Tenant, account: AccountNumber, before: i64, limit: u32) -> Result<Vec<AuditRow>>;
     /// Walks the whole chain of a tenant; the number of the first entry that does not fit, if any.
@@ -598,6 +639,39 @@ pub struct NewAudit {
     pub device: Option<DeviceId>,
     /// Plain words without names, addresses or secrets.
     pub detail: Option<String>,
+}
+
+/// A way of failing to come in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    SignIn,
+    SecondFactor,
+    Recovery,
+}
+
+/// How often an account failed to come in, on one day (whole days since 1970).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailureRow {
+    pub kind: FailureKind,
+    pub day: i64,
+    pub times: i64,
+}
+
+impl FailureKind {
+    /// What its entry in the audit log is called.
+    pub fn action(self) -> &'static str {
+        match self {
+            FailureKind::SignIn => "sign_in_failed",
+            FailureKind::SecondFactor => "second_factor_failed",
+            FailureKind::Recovery => "recovery_failed",
+        }
+    }
+}
+
+impl FailureRow {
+    pub fn day_of(at: Millis) -> i64 {
+        at.div_euclid(24 * 60 * 60_000)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

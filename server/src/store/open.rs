@@ -12,7 +12,8 @@ use tokio::runtime::Handle;
 /// How to work with a database. The defaults fit a server with two cores.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Postgres: the most connections held; SQLite: threads that read, of which there are at most four.
+    /// Postgres: the most connections held, and half as many again for the hot paths of logs, and one that listens;
+    /// SQLite: threads that read, of which there are at most four.
     pub connections: usize,
     /// Postgres: how long to wait for a free connection before the request is turned away.
     pub acquire_timeout: Duration,
@@ -43,15 +44,20 @@ pub enum SchemaState {
     Newer(String),
 }
 
-/// Row-level security, the second wall between tenants. The first is that every statement names its tenant.
+/// Row-level security, the second wall between tenants. The first is that every statement names its tenant. Where it
+/// could stand better, `sql` is what an administrator of the database should run for that.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wall {
-    /// SQLite has none: its file has one user.
+    /// SQLite has none: its file has one user. Nor has a database that has no tables yet.
     Never,
-    /// It holds for the role that the server works as.
+    /// It holds for the role that the server works as, which owns nothing.
     Stands { role: String },
+    /// The server works as the owner of the tables: it is forced on this role, too, but an owner can take it down.
+    Owner { role: String, sql: String },
     /// The role that the server works as is above it.
-    Missing { role: String },
+    Missing { role: String, sql: String },
+    /// The login may neither become the application role nor read the tables itself: the server cannot work.
+    Shut { login: String, sql: String },
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +71,8 @@ pub enum OpenError {
     Newer(String),
     #[error("the folder or file of the database: {0}")]
     File(PathBuf, #[source] std::io::Error),
+    #[error("the login {login} may not become selkie_app, the role to work as. As an administrator: {sql}")]
+    NoMember { login: String, sql: String },
     #[error("a migration failed")]
     Migration(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error(transparent)]
@@ -113,6 +121,15 @@ pub async fn migrate(url: &str) -> Result<Vec<String>, OpenError> {
         tracing::info!(migrations = name, "migrated the database");
     }
     Ok(migrated)
+}
+
+/// Lets the login of `url` work as the application role, as far as the login of `migration_url` may say so. Returns the
+/// SQL that somebody with more rights must run, if there is something left to do.
+pub async fn let_work(url: &str, migration_url: &str) -> Result<Option<String>, OpenError> {
+    match (Backend::of(url)?, Backend::of(migration_url)?) {
+        (Backend::Postgres(login), Backend::Postgres(owner)) => postgres::migrations::let_work(&login, &owner).await,
+        _ => Ok(None),
+    }
 }
 
 /// Undoes the newest migration and returns its name, if there is one. It may lose data: for development and tests.

@@ -18,6 +18,10 @@ diesel::table! {
         plan -> Text,
         max_accounts -> Nullable<BigInt>,
         max_devices -> Nullable<BigInt>,
+        max_bytes -> Nullable<BigInt>,
+        max_vaults -> Nullable<BigInt>,
+        history_days -> Nullable<BigInt>,
+        limit_factor -> Integer,
     }
 }
 
@@ -48,6 +52,7 @@ diesel::table! {
         accounts -> BigInt,
         last_account -> BigInt,
         last_invitation -> BigInt,
+        last_vault -> Integer,
     }
 }
 
@@ -217,6 +222,125 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    failures (tenant, account, kind, day) {
+        tenant -> BigInt,
+        account -> BigInt,
+        kind -> SmallInt,
+        day -> BigInt,
+        times -> BigInt,
+    }
+}
+
+diesel::table! {
+    vaults (tenant, vault) {
+        tenant -> BigInt,
+        vault -> Integer,
+        vid -> Binary,
+        app -> Text,
+        made_by -> Nullable<BigInt>,
+        created_at -> BigInt,
+        n -> BigInt,
+        h -> Binary,
+        bytes -> BigInt,
+        checkpoint -> BigInt,
+        prepared -> BigInt,
+    }
+}
+
+diesel::table! {
+    vault_upkeep (tenant, vault) {
+        tenant -> BigInt,
+        vault -> Integer,
+        walked -> BigInt,
+        kept_at -> Nullable<BigInt>,
+        freed -> BigInt,
+    }
+}
+
+diesel::table! {
+    vault_states (tenant, vault) {
+        tenant -> BigInt,
+        vault -> Integer,
+        n -> BigInt,
+        state -> Binary,
+    }
+}
+
+diesel::table! {
+    vault_entries (tenant, vault, n) {
+        tenant -> BigInt,
+        vault -> Integer,
+        n -> BigInt,
+        kind -> SmallInt,
+        dev_seq -> BigInt,
+        received_at -> BigInt,
+        h -> Binary,
+        hash -> Binary,
+        device -> Binary,
+        frame -> Binary,
+    }
+}
+
+diesel::table! {
+    vault_changes (tenant, vault, record, place) {
+        tenant -> BigInt,
+        vault -> Integer,
+        record -> Binary,
+        place -> BigInt,
+        change -> Binary,
+        whole -> Bool,
+        superseded_at -> Nullable<BigInt>,
+        unheaded_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    vault_members (tenant, account, vault) {
+        tenant -> BigInt,
+        account -> BigInt,
+        vault -> Integer,
+        present -> Bool,
+    }
+}
+
+diesel::table! {
+    vault_wraps (tenant, vault, account, epoch, generation) {
+        tenant -> BigInt,
+        vault -> Integer,
+        account -> BigInt,
+        epoch -> BigInt,
+        generation -> BigInt,
+        sealed -> Binary,
+    }
+}
+
+diesel::table! {
+    vault_checkpoints (tenant, vault, n) {
+        tenant -> BigInt,
+        vault -> Integer,
+        n -> BigInt,
+        page_hashes -> Binary,
+    }
+}
+
+diesel::table! {
+    departed_logs (tenant, uid, position) {
+        tenant -> BigInt,
+        uid -> Binary,
+        position -> BigInt,
+        entry -> Binary,
+    }
+}
+
+diesel::table! {
+    departed_from (tenant, vault, uid) {
+        tenant -> BigInt,
+        vault -> Integer,
+        uid -> Binary,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(
     plans,
     tenants,
@@ -226,4 +350,13 @@ diesel::allow_tables_to_appear_in_same_query!(
     devices,
     sessions,
     second_factors,
+    vaults,
+    vault_upkeep,
+    vault_states,
+    vault_entries,
+    vault_members,
+    vault_wraps,
+    vault_checkpoints,
+    departed_logs,
+    departed_from,
 );

@@ -4,7 +4,10 @@
 //! passwords or of keys.
 
 use crate::edges::Edges;
-use crate::store::{AccountNumber, AccountRow, InvitationRow, NewAudit, NewTenant, Store, StoreError, TenantRow};
+use crate::notices::Notices;
+use crate::store::{
+    AccountNumber, AccountRow, InvitationRow, NewAudit, NewTenant, PlanRow, Store, StoreError, TenantRow,
+};
 use std::sync::Arc;
 
 /// The plan of a tenant nobody chose a plan for.
@@ -29,10 +32,14 @@ pub enum Refusal {
     NoSuchAccount { tenant: String },
     #[error("the tenant {tenant:?} has no invitation {invitation}")]
     NoSuchInvitation { tenant: String, invitation: i64 },
+    #[error("there is no plan {0:?}: `selkie-server plan list` shows them")]
+    NoSuchPlan(String),
     #[error(transparent)]
     NotASlug(#[from] NotASlug),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("it is done, but a server that runs on the same data may not know of it for some minutes")]
+    Unnoticed(#[from] std::io::Error),
 }
 
 type Result<T> = std::result::Result<T, Refusal>;
@@ -42,6 +49,7 @@ type Result<T> = std::result::Result<T, Refusal>;
 pub struct Tenancy {
     store: Arc<dyn Store>,
     edges: Edges,
+    notices: Notices,
 }
 
 impl Slug {
@@ -58,20 +66,21 @@ impl Slug {
 }
 
 impl Tenancy {
-    pub fn new(store: Arc<dyn Store>, edges: Edges) -> Self {
-        Tenancy { store, edges }
+    /// Word of what ends somebody's sessions is left in `notices`.
+    pub fn new(store: Arc<dyn Store>, edges: Edges, notices: Notices) -> Self {
+        Tenancy { store, edges, notices }
     }
 
-    pub async fn create(&self, slug: &str, name: &str) -> Result<TenantRow> {
+    pub async fn create(&self, slug: &str, name: &str, plan: &str) -> Result<TenantRow> {
         let slug = Slug::new(slug)?;
         let name = if name.trim().is_empty() { slug.as_str() } else { name.trim() };
         let tenant = NewTenant {
             slug: slug.as_str().to_owned(),
             name: name.to_owned(),
-            plan: DEFAULT_PLAN.into(),
+            plan: plan.to_owned(),
             created_at: self.edges.now_ms(),
         };
-        Ok(self.store.create_tenant(tenant).await?)
+        self.store.create_tenant(tenant).await.map_err(|error| no_such_plan(error, plan))
     }
 
     pub async fn list(&self) -> Result<Vec<TenantRow>> {
@@ -82,10 +91,23 @@ impl Tenancy {
         self.store.tenant_by_slug(slug).await?.ok_or_else(|| Refusal::NoSuchTenant(slug.to_owned()))
     }
 
+    pub async fn plans(&self) -> Result<Vec<PlanRow>> {
+        Ok(self.store.plans().await?)
+    }
+
+    /// Gives a tenant another plan. Its limits hold at once for whatever is asked next.
+    pub async fn set_plan(&self, slug: &str, plan: &str) -> Result<()> {
+        let tenant = self.named(slug).await?.tenant;
+        let audit = NewAudit { detail: Some(format!("by the operator: {plan}")), ..self.audit("plan_changed") };
+        self.store.set_tenant_plan(tenant, plan, audit).await.map_err(|error| no_such_plan(error, plan))?;
+        Ok(self.notices.leave()?)
+    }
+
     pub async fn set_suspended(&self, slug: &str, suspended: bool) -> Result<()> {
         let tenant = self.named(slug).await?.tenant;
         let action = if suspended { "tenant_suspended" } else { "tenant_resumed" };
-        Ok(self.store.set_tenant_suspended(tenant, suspended, self.audit(action)).await?)
+        self.store.set_tenant_suspended(tenant, suspended, self.audit(action)).await?;
+        Ok(self.notices.leave()?)
     }
 
     /// Every account of a tenant, in the order they were made.
@@ -117,7 +139,8 @@ impl Tenancy {
         changed.map_err(|error| match error {
             StoreError::NotFound(_) => Refusal::NoSuchAccount { tenant: slug.to_owned() },
             error => error.into(),
-        })
+        })?;
+        Ok(self.notices.leave()?)
     }
 
     pub async fn invitations(&self, slug: &str) -> Result<Vec<InvitationRow>> {
@@ -136,6 +159,13 @@ impl Tenancy {
 
     fn audit(&self, action: &'static str) -> NewAudit {
         NewAudit { at: self.edges.now_ms(), action, device: None, detail: Some("by the operator".into()) }
+    }
+}
+
+fn no_such_plan(error: StoreError, plan: &str) -> Refusal {
+    match error {
+        StoreError::NotFound("plan") => Refusal::NoSuchPlan(plan.to_owned()),
+        error => error.into(),
     }
 }
 

@@ -2,7 +2,11 @@
 
 use crate::store::*;
 use async_trait::async_trait;
-use selkie_protocol::id::{DeviceId, LinkChannel, LoginId, SessionId};
+use selkie_protocol::id::{
+    ChangeId, DeviceId, Incarnation, LinkChannel, LoginId, RecordId, SessionId, UserId, VaultId,
+};
+use selkie_protocol::log::Head;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 /// Passes everything on, and remembers the names of the calls.
@@ -56,6 +60,14 @@ impl Server for Counting {
         self.note("sweep");
         self.inner.sweep(now, keep_ended_ms).await
     }
+    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()> {
+        self.note("set_incarnation");
+        self.inner.set_incarnation(incarnation).await
+    }
+    async fn copy_to(&self, file: &Path) -> Result<()> {
+        self.note("copy_to");
+        self.inner.copy_to(file).await
+    }
     async fn close(&self) {
         self.note("close");
         self.inner.close().await
@@ -75,6 +87,18 @@ impl Tenants for Counting {
     async fn tenant_by_slug(&self, slug: &str) -> Result<Option<TenantRow>> {
         self.note("tenant_by_slug");
         self.inner.tenant_by_slug(slug).await
+    }
+    async fn tenant_by_number(&self, tenant: Tenant) -> Result<Option<TenantRow>> {
+        self.note("tenant_by_number");
+        self.inner.tenant_by_number(tenant).await
+    }
+    async fn set_tenant_plan(&self, tenant: Tenant, plan: &str, audit: NewAudit) -> Result<()> {
+        self.note("set_tenant_plan");
+        self.inner.set_tenant_plan(tenant, plan, audit).await
+    }
+    async fn plans(&self) -> Result<Vec<PlanRow>> {
+        self.note("plans");
+        self.inner.plans().await
     }
     async fn set_tenant_suspended(&self, tenant: Tenant, suspended: bool, audit: NewAudit) -> Result<()> {
         self.note("set_tenant_suspended");
@@ -313,6 +337,20 @@ impl Audit for Counting {
         self.note("record");
         self.inner.record(tenant, account, audit).await
     }
+    async fn count_failure(
+        &self,
+        tenant: Tenant,
+        account: Option<AccountNumber>,
+        kind: FailureKind,
+        audit: NewAudit,
+    ) -> Result<()> {
+        self.note("count_failure");
+        self.inner.count_failure(tenant, account, kind, audit).await
+    }
+    async fn failures(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<FailureRow>> {
+        self.note("failures");
+        self.inner.failures(tenant, account).await
+    }
     async fn audit(&self, tenant: Tenant, account: AccountNumber, before: i64, limit: u32) -> Result<Vec<AuditRow>> {
         self.note("audit");
         self.inner.audit(tenant, account, before, limit).await
@@ -320,5 +358,127 @@ impl Audit for Counting {
     async fn verify_audit(&self, tenant: Tenant) -> Result<Option<i64>> {
         self.note("verify_audit");
         self.inner.verify_audit(tenant).await
+    }
+}
+
+#[async_trait]
+impl Vaults for Counting {
+    async fn create_vault(&self, tenant: Tenant, vault: NewVault) -> Result<VaultNumber> {
+        self.note("create_vault");
+        self.inner.create_vault(tenant, vault).await
+    }
+    async fn vault(&self, tenant: Tenant, vid: VaultId) -> Result<Option<VaultRow>> {
+        self.note("vault");
+        self.inner.vault(tenant, vid).await
+    }
+    async fn vaults_of(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>> {
+        self.note("vaults_of");
+        self.inner.vaults_of(tenant, account).await
+    }
+    async fn vaults_left_empty_by(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>> {
+        self.note("vaults_left_empty_by");
+        self.inner.vaults_left_empty_by(tenant, account).await
+    }
+    async fn empty_vaults_left_by(&self, tenant: Tenant, account: AccountNumber) -> Result<bool> {
+        self.note("empty_vaults_left_by");
+        self.inner.empty_vaults_left_by(tenant, account).await
+    }
+    async fn positions(&self, vaults: Vec<Place>) -> Result<Vec<u64>> {
+        self.note("positions");
+        self.inner.positions(vaults).await
+    }
+    async fn bearings(&self, questions: Vec<Question>) -> Result<Vec<Option<Bearings>>> {
+        self.note("bearings");
+        self.inner.bearings(questions).await
+    }
+    async fn append(&self, appends: Vec<Append>) -> Result<Vec<bool>> {
+        self.note("append");
+        self.inner.append(appends).await
+    }
+    async fn entries_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<(Vec<StoredFrame>, Head)> {
+        self.note("entries_after");
+        self.inner.entries_after(at, after, limits).await
+    }
+    async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {
+        self.note("controls_after");
+        self.inner.controls_after(at, after, limits).await
+    }
+    async fn entry_hashes(&self, at: Place, from: u64, to: u64) -> Result<Vec<[u8; 32]>> {
+        self.note("entry_hashes");
+        self.inner.entry_hashes(at, from, to).await
+    }
+    async fn chain_value(&self, at: Place, n: u64) -> Result<Option<[u8; 32]>> {
+        self.note("chain_value");
+        self.inner.chain_value(at, n).await
+    }
+    async fn entry_of(
+        &self,
+        at: Place,
+        device: DeviceId,
+        dev_seq: u64,
+        lookback: u64,
+    ) -> Result<Option<(u64, [u8; 32])>> {
+        self.note("entry_of");
+        self.inner.entry_of(at, device, dev_seq, lookback).await
+    }
+    async fn wraps(&self, at: Place, account: AccountNumber) -> Result<Vec<WrapRow>> {
+        self.note("wraps");
+        self.inner.wraps(at, account).await
+    }
+    async fn add_wraps(&self, at: Place, wraps: Vec<WrapRow>) -> Result<()> {
+        self.note("add_wraps");
+        self.inner.add_wraps(at, wraps).await
+    }
+    async fn log_of_user(
+        &self,
+        tenant: Tenant,
+        user: UserId,
+        from: u64,
+        limit: u32,
+    ) -> Result<Option<(Vec<Vec<u8>>, u64)>> {
+        self.note("log_of_user");
+        self.inner.log_of_user(tenant, user, from, limit).await
+    }
+    async fn live_at(
+        &self,
+        at: Place,
+        n: u64,
+        after: Option<(RecordId, ChangeId)>,
+        limit: u32,
+    ) -> Result<Vec<LiveRow>> {
+        self.note("live_at");
+        self.inner.live_at(at, n, after, limit).await
+    }
+    async fn add_checkpoint(&self, at: Place, checkpoint: CheckpointRow, keep: u32) -> Result<Vec<u64>> {
+        self.note("add_checkpoint");
+        self.inner.add_checkpoint(at, checkpoint, keep).await
+    }
+    async fn checkpoints(&self, at: Place) -> Result<Vec<CheckpointRow>> {
+        self.note("checkpoints");
+        self.inner.checkpoints(at).await
+    }
+    async fn checkpoints_to_prepare(&self, limit: u32) -> Result<Vec<(Place, u64)>> {
+        self.note("checkpoints_to_prepare");
+        self.inner.checkpoints_to_prepare(limit).await
+    }
+    async fn prune(&self, at: Place, before: Millis, keep_live_at: Vec<u64>) -> Result<(u64, bool)> {
+        self.note("prune");
+        self.inner.prune(at, before, keep_live_at).await
+    }
+    async fn vaults_to_prune(&self, before: Millis, after: Option<Place>, limit: u32) -> Result<Vec<Place>> {
+        self.note("vaults_to_prune");
+        self.inner.vaults_to_prune(before, after, limit).await
+    }
+    async fn space(&self, tenant: Tenant) -> Result<(u64, Option<u64>)> {
+        self.note("space");
+        self.inner.space(tenant).await
+    }
+    async fn announce(&self, moved: Vec<(Place, u64)>) -> Result<()> {
+        self.note("announce");
+        self.inner.announce(moved).await
+    }
+    fn announcements(&self) -> tokio::sync::broadcast::Receiver<Announcement> {
+        self.note("announcements");
+        self.inner.announcements()
     }
 }

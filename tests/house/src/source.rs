@@ -46,6 +46,11 @@ pub fn files(folders: &[&str]) -> Vec<(String, String)> {
     found
 }
 
+/// A document of the workspace, by its path from the root.
+pub fn document(path: &str) -> String {
+    std::fs::read_to_string(crate::root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
 /// Every line of every Rust file beneath these folders.
 pub fn lines(folders: &[&str]) -> Vec<Line> {
     let numbered = |(file, text): (String, String)| {

@@ -23,15 +23,15 @@ fn http_does_not_reach_past_the_middle_into_the_store() {
 #[test]
 fn the_deciding_rooms_know_nothing_of_http() {
     assert_never(
-        &["server/src/auth", "server/src/blobs", "server/src/tenancy"],
+        &["server/src/auth", "server/src/blobs", "server/src/sync", "server/src/tenancy"],
         &["crate::http", "actix_web", "diesel"],
     );
 }
 
 #[test]
 fn the_store_knows_no_other_room() {
-    let rooms =
-        ["http", "auth", "blobs", "tenancy", "limits", "jobs", "app", "cli"].map(|room| format!("crate::{room}"));
+    let rooms = ["http", "auth", "blobs", "sync", "tenancy", "limits", "jobs", "app", "cli"]
+        .map(|room| format!("crate::{room}"));
     assert_never(&["server/src/store"], &rooms.each_ref().map(String::as_str));
 }
 

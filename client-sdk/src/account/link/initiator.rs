@@ -109,10 +109,9 @@ impl LinkInitiator {
                     self.secret.open(&request).map_err(|_| Error::misbehaved(Misbehaviour::Contradiction))?;
                 return Ok(LinkRequester { link: self, hello });
             }
-            if context.now_ms() >= self.expires_at_ms {
-                return Err(Error::WrongKey(WrongKey::Link));
-            }
-            context.edges.runtime.sleep(pause).await;
+            let left = super::left_until(self.expires_at_ms, context.now_ms());
+            let left = left.ok_or(Error::WrongKey(WrongKey::Link))?;
+            context.edges.runtime.sleep(pause.min(left)).await;
         }
     }
 }

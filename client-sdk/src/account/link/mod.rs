@@ -17,6 +17,11 @@ use std::time::Duration;
 /// How often each side looks whether the other has answered.
 const LOOK_EVERY: Duration = Duration::from_millis(800);
 
+/// The time until a moment; none once it is there. However long a server asks to wait, nobody waits past the end.
+fn left_until(end_ms: u64, now_ms: u64) -> Option<Duration> {
+    end_ms.checked_sub(now_ms).filter(|left| *left > 0).map(Duration::from_millis)
+}
+
 /// Four groups of four that both screens show: the same on both means that it is this device and no other.
 fn fingerprint(device: &DeviceId) -> String {
     let hex: String = device.as_bytes()[..8].iter().map(|byte| format!("{byte:02X}")).collect();
@@ -27,6 +32,12 @@ fn fingerprint(device: &DeviceId) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_waits_past_the_end() {
+        assert_eq!(left_until(2_000, 500), Some(Duration::from_millis(1_500)));
+        assert_eq!([left_until(2_000, 2_000), left_until(2_000, 3_000)], [None, None]);
+    }
 
     #[test]
     fn a_fingerprint_can_be_read_aloud() {

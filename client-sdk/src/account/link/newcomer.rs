@@ -140,10 +140,8 @@ impl NewDeviceLink {
                 }
                 Err(error) => return Err(error),
             }
-            if context.now_ms() >= give_up_at {
-                return Err(Error::WrongKey(WrongKey::Link));
-            }
-            context.edges.runtime.sleep(pause).await;
+            let left = super::left_until(give_up_at, context.now_ms()).ok_or(Error::WrongKey(WrongKey::Link))?;
+            context.edges.runtime.sleep(pause.min(left)).await;
         }
     }
 

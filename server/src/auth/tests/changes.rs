@@ -151,6 +151,10 @@ async fn who_lost_every_device_comes_back_with_the_recovery_key() {
     let finished = house.auth().recover_finish(sign(&ana.recovery_key, &started)).await.unwrap();
     let tokens = finished.tokens.unwrap();
     assert_eq!(tokens.scope, Scope::Recovery);
+    let recovering = house.auth().authenticate(tokens.access_token.as_str()).await.unwrap();
+    assert!(matches!(house.auth().account(&recovering).await, Err(Refusal::Forbidden(_))));
+    assert!(matches!(house.auth().sessions(&recovering).await, Err(Refusal::Forbidden(_))));
+    assert!(matches!(house.auth().audit_page(&recovering, None).await, Err(Refusal::Forbidden(_))));
     let caller = house.auth().authenticate(tokens.access_token.as_str()).await.unwrap();
     house.clock.pass(600_000);
     assert!(house.auth().keybag(&caller).await.is_ok(), "choosing a password takes a while");

@@ -4,7 +4,10 @@ use crate::auth::Refusal;
 use crate::auth::factors::code_at;
 use crate::config::RegistrationPolicy;
 use crate::testing::{House, PASSWORD, Person, SOMEWHERE};
+use selkie_protocol::Bytes;
 use selkie_protocol::account::{AccountState, TotpConfirm};
+use selkie_protocol::id::LinkChannel;
+use selkie_protocol::link::OpenLink;
 use selkie_protocol::session::{LoginFinish, Scope, Tokens};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -338,4 +341,47 @@ async fn a_refusal_that_is_not_about_the_code_costs_neither_code_nor_sign_in() {
     assert!(matches!(house.auth().login_finish(finish.clone()).await, Err(Refusal::TooMany(_))));
     house.clock.pass(31_000);
     assert!(house.auth().login_finish(finish).await.is_ok(), "the same sign-in, with the same code");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_one_line_a_day_and_a_number() {
+    let house = House::open().await;
+    let ana = house.person("ana").await;
+    for _ in 0..3 {
+        let wrong = finish_with(&house, &ana, |finish| finish.ke3.0[0] ^= 1).await;
+        assert!(matches!(wrong, Err(Refusal::InvalidLogin)));
+    }
+    let caller = house.caller(&ana).await;
+    let page = house.auth().audit_page(&caller, None).await.unwrap();
+    let failures: Vec<_> = page.entries.iter().filter(|entry| entry.action == "sign_in_failed").collect();
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0].detail.as_deref(), Some("3 times on this day"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_allows_more_but_not_more_guesses() {
+    let house = House::open().await;
+    let ana = house.person("ana").await;
+    let links = async |from: u8| {
+        let caller = house.caller(&ana).await;
+        let mut opened = 0;
+        while opened < 125 {
+            let request = OpenLink { channel: LinkChannel([from + opened; 16]), offer: Bytes(vec![1]) };
+            match house.auth().open_link(&caller, request).await {
+                Ok(_) => opened += 1,
+                Err(Refusal::TooMany(_)) => break,
+                Err(other) => panic!("{other}"),
+            }
+        }
+        opened
+    };
+    assert_eq!(links(0).await, 30);
+    house.app.tenancy.set_plan("home", "team").await.unwrap();
+    assert_eq!(links(100).await, 120, "at once, for the session that is there");
+    for _ in 0..10 {
+        let wrong = finish_with(&house, &ana, |finish| finish.ke3.0[0] ^= 1).await;
+        assert!(matches!(wrong, Err(Refusal::InvalidLogin)));
+    }
+    let start = house.auth().login_start(SOMEWHERE, ana.login_start().1).await;
+    assert!(matches!(start, Err(Refusal::TooMany(_))));
 }

@@ -33,6 +33,8 @@ async fn every_route_refuses_what_it_cannot_read() {
     ];
     for route in routes() {
         let path = route.path.replace("{did}", &ana.device.id().to_string()).replace("{channel}", &"A".repeat(22));
+        let path = path.replace("{vid}", &"A".repeat(43)).replace("{uid}", &ana.user().to_string());
+        let path = path.replace("{n}", "1").replace("{page}", "0");
         for (what, content_type, body) in &bodies {
             if route.takes.is_none() && body.is_empty() {
                 continue;

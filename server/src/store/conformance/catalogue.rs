@@ -1,6 +1,7 @@
 //! What the schemas promise, read back from the databases' own catalogues: every table of a tenant has the tenant
 //! first in its keys and indexes, goes with its tenant and its account, and on PostgreSQL is behind row-level security.
 
+use super::scribe::vault_with_everything;
 use super::*;
 use crate::store::*;
 use diesel::sql_types::{BigInt, Text};
@@ -14,7 +15,10 @@ pub(super) const TENANT_TABLES: &[&str] = &[
     "audit_head",
     "audit_log",
     "credentials",
+    "departed_from",
+    "departed_logs",
     "devices",
+    "failures",
     "invitations",
     "keybag",
     "links",
@@ -22,13 +26,24 @@ pub(super) const TENANT_TABLES: &[&str] = &[
     "recovery_codes",
     "second_factors",
     "sessions",
+    "vault_changes",
+    "vault_checkpoints",
+    "vault_entries",
+    "vault_members",
+    "vault_states",
+    "vault_upkeep",
+    "vault_wraps",
+    "vaults",
 ];
 
 const SERVER_TABLES: &[&str] =
     &["__diesel_schema_migrations", "opaque_setup", "plans", "server_meta", "signing_keys", "tenants"];
 
 /// Tables with an account whose rows nevertheless do not hang on it: the schema says why.
-const NOT_TIED_TO_THE_ACCOUNT: &[&str] = &["login_state"];
+const NOT_TIED_TO_THE_ACCOUNT: &[&str] = &["failures", "login_state"];
+
+/// Tables with a vault whose rows go with it by a trigger: the schema says why.
+const TIED_TO_THE_VAULT_BY_A_TRIGGER: &[&str] = &["vault_changes"];
 
 /// A connection as the owner of the database.
 pub(super) async fn connect(url: &str) -> tokio_postgres::Client {
@@ -127,7 +142,15 @@ async fn on_postgres_rows_go_with_their_tenant_and_their_account() {
             cascades: deletion == "c",
         })
         .collect();
-    expect_rows_to_follow(keys, &with_account);
+    let with_vault = strings(
+        &client,
+        "SELECT table_name::text FROM information_schema.columns
+         WHERE table_schema = 'public' AND column_name = 'vault' AND table_name <> 'vaults'",
+    )
+    .await;
+    expect_rows_to_follow(keys, &with_account, &with_vault);
+    let triggers = strings(&client, "SELECT tgname::text FROM pg_trigger WHERE NOT tgisinternal").await;
+    assert_eq!(triggers, set(&["vault_changes_go"]));
 }
 
 #[tokio::test]
@@ -137,18 +160,25 @@ async fn on_postgres_row_level_security_is_forced_for_every_command() {
     let forced = "SELECT relname::text FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace
         AND relrowsecurity AND relforcerowsecurity";
     assert_eq!(strings(&client, forced).await, set(TENANT_TABLES));
+    const LAW: &str = "(tenant = ANY ((NULLIF(current_setting('selkie.tenants'::text, true), ''::text))::bigint[]))";
+    // The same, read once for a statement and not for every row that is written.
+    const LAW_READ_ONCE: &str = "(tenant = ANY (( SELECT (NULLIF(current_setting('selkie.tenants'::text, true), \
+        ''::text))::bigint[] AS \"nullif\")::bigint[]))";
+    let sql = "SELECT t.relname::text, p.polcmd::text, pg_get_expr(p.polqual, p.polrelid),
+            pg_get_expr(p.polwithcheck, p.polrelid)
+         FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid WHERE p.polpermissive AND p.polroles = '{0}'";
+    let holds = |command: &str, seen: Option<&str>, written: Option<&str>| {
+        let (reads, writes) = (command != "a", ["a", "w"].contains(&command));
+        seen == reads.then_some(LAW)
+            && written.is_some() == writes
+            && written.is_none_or(|w| [LAW, LAW_READ_ONCE].contains(&w))
+    };
     let policies: BTreeSet<(String, String)> = client
-        .query(
-            "SELECT t.relname::text, p.polcmd::text FROM pg_policy p JOIN pg_class t ON t.oid = p.polrelid
-             WHERE p.polpermissive AND p.polroles = '{0}'
-             AND coalesce(pg_get_expr(p.polqual, p.polrelid), pg_get_expr(p.polwithcheck, p.polrelid))
-                = '(tenant = ANY ((NULLIF(current_setting(''selkie.tenants''::text, true), ''''::text))::bigint[]))'
-             AND (p.polcmd <> 'w' OR pg_get_expr(p.polqual, p.polrelid) = pg_get_expr(p.polwithcheck, p.polrelid))",
-            &[],
-        )
+        .query(sql, &[])
         .await
         .unwrap()
         .iter()
+        .filter(|row| holds(row.get(1), row.get(2), row.get(3)))
         .map(|row| (row.get(0), row.get(1)))
         .collect();
     let expected = TENANT_TABLES.iter().flat_map(|table| {
@@ -169,7 +199,8 @@ struct ForeignKey {
 }
 
 /// Every table of a tenant hangs on its tenant, directly or by its account; every table with an account hangs on that.
-fn expect_rows_to_follow(keys: Vec<ForeignKey>, with_account: &BTreeSet<String>) {
+/// And every table with a vault on that.
+fn expect_rows_to_follow(keys: Vec<ForeignKey>, with_account: &BTreeSet<String>, with_vault: &BTreeSet<String>) {
     let tenant_tables = set(TENANT_TABLES);
     for key in keys.iter().filter(|key| tenant_tables.contains(&key.table)) {
         let ForeignKey { table, columns, referenced, cascades } = key;
@@ -186,7 +217,10 @@ fn expect_rows_to_follow(keys: Vec<ForeignKey>, with_account: &BTreeSet<String>)
     let of_account = hang_on("accounts", &["tenant", "account"]);
     assert_eq!(of_account, with_account - &set(NOT_TIED_TO_THE_ACCOUNT));
     let of_tenant: BTreeSet<String> = hang_on("tenants", &["tenant"]).intersection(&tenant_tables).cloned().collect();
-    assert_eq!(&of_account | &of_tenant, tenant_tables);
+    let by_trigger = set(TIED_TO_THE_VAULT_BY_A_TRIGGER);
+    let of_vault = &hang_on("vaults", &["tenant", "vault"]) | &by_trigger;
+    assert_eq!(&of_vault, with_vault);
+    assert_eq!(&(&of_account | &of_tenant) | &of_vault, tenant_tables);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -280,8 +314,13 @@ async fn on_sqlite_rows_go_with_their_tenant_and_their_account() {
         "SELECT t.name AS found FROM sqlite_master t, pragma_table_info(t.name) c
          WHERE t.type = 'table' AND c.name = 'account' AND t.name <> 'accounts'",
     );
+    let with_vault = found(
+        conn,
+        "SELECT t.name AS found FROM sqlite_master t, pragma_table_info(t.name) c
+         WHERE t.type = 'table' AND c.name = 'vault' AND t.name <> 'vaults'",
+    );
     let keys = keys.into_iter().map(|(_, key)| key).collect();
-    expect_rows_to_follow(keys, &with_account.into_iter().collect());
+    expect_rows_to_follow(keys, &with_account.into_iter().collect(), &with_vault.into_iter().collect());
 }
 
 #[tokio::test]
@@ -320,6 +359,8 @@ async fn a_deleted_account_leaves_no_row_in_any_table(house: House) {
         attempts: 0,
     };
     house.put_login_state(house.home, state).await.unwrap();
+    vault_with_everything(&*house.store, house.home, account).await;
+    house.count_failure(house.home, account_there, FailureKind::SignIn, audit("sign_in_failed")).await.unwrap();
     let during = rows_of_tables(&house).await;
     for table in TENANT_TABLES.iter().filter(|table| !["audit_head", "invitations"].contains(table)) {
         let of = |rows: &[(String, i64)]| rows.iter().find(|(name, _)| name == table).unwrap().1;
@@ -332,6 +373,21 @@ async fn a_deleted_account_leaves_no_row_in_any_table(house: House) {
             assert_eq!(before, after, "{table}");
         }
     }
+}
+
+/// As they are kept, whatever they mean.
+pub(super) async fn devices_in_the_audit_log(house: &House) -> Vec<Vec<u8>> {
+    #[derive(QueryableByName)]
+    struct Kept {
+        #[diesel(sql_type = diesel::sql_types::Binary)]
+        device: Vec<u8>,
+    }
+    const SQL: &str = "SELECT device FROM audit_log WHERE device IS NOT NULL";
+    if house.url.starts_with("sqlite:") {
+        let rows: Vec<Kept> = diesel::sql_query(SQL).load(&mut connect_sqlite(house)).unwrap();
+        return rows.into_iter().map(|row| row.device).collect();
+    }
+    connect(&house.url).await.query(SQL, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
 }
 
 async fn rows_of_tables(house: &House) -> Vec<(String, i64)> {

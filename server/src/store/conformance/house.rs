@@ -74,8 +74,12 @@ pub(super) fn tenant(slug: &str, plan: &str) -> NewTenant {
 
 /// A copy of a database that was migrated once for all tests.
 pub(super) fn migrated_database() -> Database {
-    const SCHEMA: &str = include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql");
-    let digest: String = sha256(SCHEMA.as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
+    const SCHEMA: &[&str] = &[
+        include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000002_vaults/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000003_plans/up.sql"),
+    ];
+    let digest: String = sha256(SCHEMA.concat().as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = Cluster::shared();
     let template = cluster.template(&format!("selkie_store_{digest}"), |url| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,6 +1,7 @@
 //! The second wall between tenants, asked of PostgreSQL directly: what the application role sees and may do.
 
 use super::catalogue::{TENANT_TABLES, connect};
+use super::scribe::vault_with_everything;
 use super::*;
 use crate::store::*;
 
@@ -21,6 +22,8 @@ async fn two_tenants(house: &House) -> (tokio_postgres::Client, [Tenant; 2]) {
         let sealed = vec![1];
         let state = LoginStateRow { login, account: None, purpose, sealed, expires_at: NOW + MINUTE, attempts: 0 };
         house.put_login_state(tenant, state).await.unwrap();
+        vault_with_everything(&*house.store, tenant, account).await;
+        house.count_failure(tenant, None, FailureKind::SignIn, audit("sign_in_failed")).await.unwrap();
     }
     let client = connect(&house.url).await;
     for table in TENANT_TABLES {
@@ -111,6 +114,10 @@ async fn the_application_role_cannot_lift_the_law() {
         "UPDATE plans SET max_accounts = NULL",
         "DELETE FROM tenants",
         "UPDATE server_meta SET created_at = 0",
+        "UPDATE server_meta SET master_key_fingerprint = '\\x00'",
+        "UPDATE plans SET max_bytes = NULL",
+        "ALTER TABLE vault_entries DISABLE ROW LEVEL SECURITY",
+        "ALTER TABLE vaults DISABLE TRIGGER ALL",
         "DELETE FROM opaque_setup",
     ] {
         attempt(&client, sql).await.expect_err(sql);

@@ -10,7 +10,7 @@ use selkie_test_postgres::Cluster;
 use std::os::unix::fs::PermissionsExt as _;
 use tokio::runtime::Handle;
 
-const NAME: &str = "00000000000001_accounts";
+const NAMES: [&str; 3] = ["00000000000001_accounts", "00000000000002_vaults", "00000000000003_plans"];
 const FROM_THE_FUTURE: &str = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')";
 
 fn file_url(folder: &tempfile::TempDir) -> String {
@@ -23,16 +23,24 @@ fn execute_on_sqlite(url: &str, sql: &str) {
 }
 
 async fn up_down_and_up(url: &str) {
-    assert_eq!(state(url).await.unwrap(), SchemaState::Behind(vec![NAME.into()]));
+    let behind = |from: usize| SchemaState::Behind(NAMES[from..].iter().map(|name| (*name).into()).collect());
+    assert_eq!(state(url).await.unwrap(), behind(0));
     let refused = open(url, Options::default(), Handle::current()).await.err().unwrap();
-    assert!(matches!(refused, OpenError::Behind(names) if names == [NAME]));
+    assert!(matches!(refused, OpenError::Behind(names) if names == NAMES));
     assert_eq!(revert(url).await.unwrap(), None);
     for _ in 0..2 {
-        assert_eq!(migrate(url).await.unwrap(), [NAME]);
+        assert_eq!(migrate(url).await.unwrap(), NAMES);
         assert_eq!(migrate(url).await.unwrap(), [""; 0], "once is enough");
         assert_eq!(state(url).await.unwrap(), SchemaState::Current);
-        assert_eq!(revert(url).await.unwrap().as_deref(), Some(NAME));
-        assert_eq!(state(url).await.unwrap(), SchemaState::Behind(vec![NAME.into()]));
+        for (applied, name) in NAMES.iter().enumerate().rev() {
+            assert_eq!(revert(url).await.unwrap().as_deref(), Some(*name));
+            assert_eq!(state(url).await.unwrap(), behind(applied));
+        }
+        // The newest alone, as an update of a server does it.
+        migrate(url).await.unwrap();
+        revert(url).await.unwrap();
+        assert_eq!(migrate(url).await.unwrap(), NAMES[NAMES.len() - 1..]);
+        while revert(url).await.unwrap().is_some() {}
     }
     migrate(url).await.unwrap();
 }
@@ -57,8 +65,9 @@ async fn on_postgres_the_schema_goes_up_down_and_up() {
     let database = tokio::task::spawn_blocking(|| Cluster::shared().database(None)).await.unwrap();
     up_down_and_up(&database.url()).await;
     let client = connect(&database.url()).await;
-    let left = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public'";
-    revert(&database.url()).await.unwrap();
+    let left = "SELECT (SELECT count(*) FROM pg_tables WHERE schemaname = 'public')
+        + (SELECT count(*) FROM pg_proc WHERE pronamespace = 'public'::regnamespace)";
+    while revert(&database.url()).await.unwrap().is_some() {}
     assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 1, "only the migrations' own table stays");
 }
 
@@ -105,7 +114,7 @@ async fn servers_that_start_together_migrate_once() {
     for url in [file_url(&folder), database.url()] {
         let ran = futures_util::future::join_all((0..4).map(|_| migrate(&url))).await;
         let ran: Vec<String> = ran.into_iter().flat_map(Result::unwrap).collect();
-        assert_eq!(ran, [NAME], "{}", url.split(':').next().unwrap());
+        assert_eq!(ran, NAMES, "{}", url.split(':').next().unwrap());
     }
 }
 
@@ -124,6 +133,51 @@ async fn a_role_that_may_only_become_the_application_role_can_run_the_server() {
     store.close().await;
     drop(store);
     client.batch_execute(&format!("DROP OWNED BY {role}; DROP ROLE {role}")).await.unwrap();
+}
+
+/// An owner that may make roles, and a login of the server's that nobody has told anything.
+#[tokio::test]
+async fn migrating_lets_the_servers_login_work_or_says_what_to_run() {
+    let database = tokio::task::spawn_blocking(|| Cluster::shared().database(None)).await.unwrap();
+    let (owner, login) = (format!("owns_{}", database.name()), format!("works_{}", database.name()));
+    let client = connect(&database.url()).await;
+    let roles = format!(
+        "CREATE ROLE {owner} LOGIN; CREATE ROLE {login} LOGIN; GRANT ALL ON DATABASE {} TO {owner};
+         GRANT ALL ON SCHEMA public TO {owner}",
+        database.name()
+    );
+    client.batch_execute(&roles).await.unwrap();
+    let (url, migration_url) = (database.url_as(&login), database.url_as(&owner));
+    let options = Options::default();
+    assert_eq!(wall(&url, &options).await.unwrap(), Wall::Never, "there are no tables");
+    migrate(&migration_url).await.unwrap();
+    // Not every owner may give roles away.
+    let sql = let_work(&url, &migration_url).await.unwrap().expect("nobody may grant anything");
+    assert!(sql.ends_with(&format!("GRANT selkie_app TO \"{login}\";")), "{sql}");
+    let shut = wall(&url, &options).await.unwrap();
+    assert!(matches!(&shut, Wall::Shut { login: found, .. } if *found == login), "{shut:?}");
+    assert!(matches!(open(&url, options.clone(), Handle::current()).await, Err(OpenError::NoMember { .. })));
+    let owned = wall(&migration_url, &options).await.unwrap();
+    assert!(matches!(&owned, Wall::Owner { role, .. } if *role == owner), "{owned:?}");
+    // With the right to, the owner does it itself, rights that came too late included.
+    let rights = format!(
+        "REVOKE ALL ON ALL TABLES IN SCHEMA public FROM selkie_app;
+         REVOKE USAGE ON SCHEMA public FROM selkie_app; ALTER ROLE {owner} CREATEROLE"
+    );
+    client.batch_execute(&rights).await.unwrap();
+    assert_eq!(let_work(&url, &migration_url).await.unwrap(), None);
+    assert_eq!(let_work(&url, &migration_url).await.unwrap(), None, "once is enough");
+    assert_eq!(wall(&url, &options).await.unwrap(), Wall::Stands { role: "selkie_app".into() });
+    let store = open(&url, options, Handle::current()).await.unwrap();
+    let tenant = store.create_tenant(super::house::tenant("home", "home")).await.unwrap().tenant;
+    store.add_opaque_setup(SealedKey { id: 1, sealed: vec![1], created_at: NOW }).await.unwrap();
+    let account = store.register(tenant, registration(1)).await.unwrap();
+    store.delete_account(tenant, account, audit("deleted")).await.unwrap();
+    store.sweep(NOW, 0).await.unwrap();
+    store.close().await;
+    drop(store);
+    let tidy = format!("DROP OWNED BY {login}; DROP ROLE {login}; DROP OWNED BY {owner} CASCADE; DROP ROLE {owner}");
+    client.batch_execute(&tidy).await.unwrap();
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 //! `isolation` and `durability`, which look behind the traits on purpose.
 
 mod accounts;
+mod announcing;
 mod audit;
 mod catalogue;
 mod changes;
@@ -12,15 +13,22 @@ mod factors;
 mod house;
 mod isolation;
 mod links;
+mod log_races;
+mod measures;
 mod migrations;
 mod model;
 mod people;
+mod pruning;
 mod races;
 mod random;
+mod random_logs;
+mod scribe;
 mod server;
 mod sessions;
 mod tenants;
 mod trouble;
+mod vault_people;
+mod vaults;
 
 use house::House;
 use people::*;

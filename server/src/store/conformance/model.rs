@@ -1,7 +1,7 @@
 //! What the store should do, said as simply as it can be said: maps in memory, copied whole before each operation and
 //! put back if it is refused.
 
-use super::people::{LIFE, MINUTE, NOW};
+use super::people::{LIFE, MINUTE, NOW, to_the_hour};
 use crate::store::{FactorKind, Millis, Refused};
 use std::collections::BTreeMap;
 
@@ -270,7 +270,7 @@ impl Model {
                 let (idle, absolute) = (LIFE.idle_expires_at, LIFE.expires_at);
                 let new = Session { account, device, generation: 0, idle, absolute, ended: None };
                 self.sessions.insert(session, new);
-                self.account(account)?.last_seen = Some(now);
+                self.account(account)?.last_seen = Some(to_the_hour(now));
                 self.audit_entries += 1;
                 Ok(Told::Done)
             }
@@ -284,7 +284,7 @@ impl Model {
                 }
                 (session.generation, session.idle) = (generation + 1, now + 30 * MINUTE);
                 let account = session.account;
-                self.account(account)?.last_seen = Some(now);
+                self.account(account)?.last_seen = Some(to_the_hour(now));
                 Ok(Told::Yes)
             }
             Ask::Bind { account, session, device } => {
@@ -294,7 +294,7 @@ impl Model {
                 let session = session.ok_or(Told::Refused(Refused::SessionEnded))?;
                 session.device = Some(device);
                 (session.idle, session.absolute) = (LIFE.idle_expires_at, LIFE.expires_at);
-                self.account(account)?.last_seen = Some(now);
+                self.account(account)?.last_seen = Some(to_the_hour(now));
                 Ok(Told::Done)
             }
             Ask::End { account, but } => {

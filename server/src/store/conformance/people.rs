@@ -8,6 +8,11 @@ pub(super) const NOW: Millis = 1_700_000_000_000;
 pub(super) const MINUTE: Millis = 60_000;
 pub(super) const DAY: Millis = 24 * 60 * MINUTE;
 
+/// As precisely as it is kept when somebody was seen.
+pub(super) fn to_the_hour(at: Millis) -> Millis {
+    at - at.rem_euclid(60 * MINUTE)
+}
+
 /// Bytes that are the same for the same words and different for others.
 pub(super) fn bytes<const N: usize>(what: &str, n: u64) -> [u8; N] {
     let mut bytes = Vec::new();

@@ -105,3 +105,17 @@ async fn a_closed_store_is_unavailable(house: House) {
     assert!(matches!(house.register(house.home, bare(1)).await, Err(StoreError::Unavailable(_))));
     house.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_file_is_whole_without_what_lay_beside_it() {
+    for round in 0..40 {
+        let house = House::on_sqlite().await;
+        house.set_incarnation(Incarnation([7; 16])).await.unwrap();
+        let reading = (0..4).map(|_| house.ping());
+        futures_util::future::join_all(reading).await;
+        house.close().await;
+        let file = house.url.strip_prefix("sqlite:").unwrap();
+        let beside = std::fs::metadata(format!("{file}-wal")).map_or(0, |log| log.len());
+        assert_eq!(beside, 0, "round {round}");
+    }
+}

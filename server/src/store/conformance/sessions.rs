@@ -57,6 +57,7 @@ async fn a_session_knows_all_that_a_request_asks(house: House) {
         account_state: AccountState::Active,
         role: TenantRole::Member,
         tenant_suspended: false,
+        limit_factor: 100,
         device: Some(device_id(1)),
         device_key: Some(device(1).public_key),
         device_revoked: false,
@@ -72,8 +73,8 @@ async fn a_session_knows_all_that_a_request_asks(house: House) {
     };
     assert!(house.session(house.home, session_id(1)).await.unwrap().unwrap() == expected);
     assert!(house.sessions(house.home, account, NOW).await.unwrap() == vec![expected]);
-    assert_eq!(house.account(house.home, account).await.unwrap().last_seen, Some(NOW));
-    assert_eq!(house.devices(house.home, account).await.unwrap()[0].last_seen, Some(NOW));
+    assert_eq!(house.account(house.home, account).await.unwrap().last_seen, Some(to_the_hour(NOW)));
+    assert_eq!(house.devices(house.home, account).await.unwrap()[0].last_seen, Some(to_the_hour(NOW)));
 
     let recovery = NewSession { scope: Scope::Recovery, ..session(2, account, None) };
     house.open_session(house.home, recovery, audit("recovering")).await.unwrap();
@@ -121,8 +122,8 @@ async fn a_refresh_moves_a_session_on_once(house: House) {
     let row = house.session(house.home, session_id(1)).await.unwrap().unwrap();
     assert_eq!((row.refresh_generation, row.rotated_at, row.auth_time), (1, later, NOW));
     assert_eq!(row.life, SessionLife { idle_expires_at: idle, ..LIFE });
-    assert_eq!(house.devices(house.home, account).await.unwrap()[0].last_seen, Some(later));
-    assert_eq!(house.account(house.home, account).await.unwrap().last_seen, Some(later));
+    assert_eq!(house.devices(house.home, account).await.unwrap()[0].last_seen, Some(to_the_hour(later)));
+    assert_eq!(house.account(house.home, account).await.unwrap().last_seen, Some(to_the_hour(later)));
     assert!(house.rotate_session(house.home, session_id(1), 1, later, idle).await.unwrap());
 }
 

@@ -7,6 +7,7 @@ on_both![
     a_tenant_is_found_by_its_slug_with_its_limits,
     a_slug_is_taken_once,
     a_tenant_needs_a_plan_that_exists,
+    another_plan_holds_at_once_for_the_tenant_and_its_sessions,
     a_suspended_tenant_says_so_to_its_sessions,
     an_invitation_gives_a_role_until_it_is_used_up,
     an_invitation_is_good_for_nothing_once_expired_revoked_or_elsewhere,
@@ -34,6 +35,23 @@ async fn a_slug_is_taken_once(house: House) {
 async fn a_tenant_needs_a_plan_that_exists(house: House) {
     assert_eq!(missing(house.create_tenant(house::tenant("acme", "golden")).await), "plan");
     assert_eq!(house.tenant_by_slug("acme").await.unwrap(), None);
+}
+
+async fn another_plan_holds_at_once_for_the_tenant_and_its_sessions(house: House) {
+    let plans: Vec<(String, i32)> =
+        house.plans().await.unwrap().into_iter().map(|row| (row.plan, row.limit_factor)).collect();
+    assert_eq!(plans, [("free".into(), 100), ("home".into(), 100), ("team".into(), 400)]);
+    let account = house.register(house.home, bare(1)).await.unwrap();
+    house.open_session(house.home, session(1, account, None), audit("signed_in")).await.unwrap();
+    house.set_tenant_plan(house.home, "team", audit("plan_changed")).await.unwrap();
+    let row = house.tenant_by_number(house.home).await.unwrap().unwrap();
+    assert_eq!(Some(&row), house.tenant_by_slug("home").await.unwrap().as_ref());
+    assert_eq!((row.plan.as_str(), row.limit_factor), ("team", 400));
+    assert_eq!(house.session(house.home, session_id(1)).await.unwrap().unwrap().limit_factor, 400);
+    assert_eq!(missing(house.set_tenant_plan(house.home, "golden", audit("x")).await), "plan");
+    assert_eq!(missing(house.set_tenant_plan(Tenant(77), "team", audit("x")).await), "tenant");
+    assert_eq!(house.tenant_by_number(Tenant(77)).await.unwrap(), None);
+    house.expect_whole_audit().await;
 }
 
 async fn a_suspended_tenant_says_so_to_its_sessions(house: House) {

@@ -2,10 +2,12 @@
 //!
 //! How accounts come to be is in `registration`, how they change in `changes`.
 
-use super::{Backend, Conn, Reach, audit, changes, lock_account, registration, sessions};
+use super::{Backend, Conn, Reach, audit, changes, lock_account, registration, sessions, vaults};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
-use crate::store::schema::{account_log, accounts, credentials, devices, keybag, login_state, second_factors, tenants};
+use crate::store::schema::{
+    account_log, accounts, credentials, devices, failures, keybag, login_state, second_factors, tenants,
+};
 use crate::store::{
     AccountChange, AccountNumber, AccountRow, Accounts, DeviceRow, EndSessions, LoginAccount, Millis, NewAudit,
     Refused, Registration, Result, Tenant,
@@ -167,13 +169,9 @@ async fn by_name(conn: &mut Conn, (tenant, name): &(Tenant, String)) -> Outcome<
 }
 
 async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<Option<LoginAccount>> {
-    type Account = (Vec<u8>, Option<Vec<u8>>, bool, Option<i64>);
-    type Credential = (i32, i16, Vec<u8>, i64, Option<i64>, Option<Vec<u8>>, i64);
-    let confirmed_factor = second_factors::table
-        .filter(second_factors::tenant.eq(tenant.0))
-        .filter(second_factors::account.eq(number))
-        .filter(second_factors::confirmed.eq(true));
-    let row: Option<(Account, Credential, bool)> = accounts::table
+    type Account = (Vec<u8>, Option<Vec<u8>>);
+    type Credential = (i32, Vec<u8>, Option<i64>, Option<Vec<u8>>, i64);
+    let row: Option<(Account, Credential)> = accounts::table
         .inner_join(
             credentials::table
                 .on(credentials::tenant.eq(accounts::tenant).and(credentials::account.eq(accounts::account))),
@@ -181,24 +179,20 @@ async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<
         .filter(accounts::tenant.eq(tenant.0))
         .filter(accounts::account.eq(number))
         .select((
-            (accounts::uuid, accounts::uid, accounts::suspended, accounts::delete_after),
+            (accounts::uuid, accounts::uid),
             (
                 credentials::setup_id,
-                credentials::ksf_id,
                 credentials::record,
-                credentials::password_generation,
                 credentials::recovery_generation,
                 credentials::recovery_key,
                 credentials::version,
             ),
-            diesel::dsl::exists(confirmed_factor),
         ))
         .first(conn)
         .await
         .optional()?;
-    let Some((account, credential, second_factor)) = row else { return Ok(None) };
-    let (uuid, uid, suspended, delete_after) = account;
-    let (setup_id, ksf_id, record, password_generation, recovery_generation, recovery_key, version) = credential;
+    let Some(((uuid, uid), credential)) = row else { return Ok(None) };
+    let (setup_id, record, recovery_generation, recovery_key, credential_version) = credential;
     let recovery = match (recovery_generation, recovery_key) {
         (Some(generation), Some(key)) => {
             Some((columns::small(generation, "generation")?, columns::fixed(key, "recovery key")?))
@@ -208,15 +202,11 @@ async fn login_account(conn: &mut Conn, tenant: Tenant, number: i64) -> Outcome<
     Ok(Some(LoginAccount {
         account: AccountNumber(number),
         uuid: columns::uuid(uuid)?,
-        state: columns::account_state(suspended, delete_after, uid.is_some()),
         uid: columns::user(uid)?,
         setup_id,
-        ksf_id,
         record,
-        password_generation: columns::small(password_generation, "generation")?,
         recovery,
-        credential_version: version,
-        second_factor,
+        credential_version,
     }))
 }
 
@@ -437,12 +427,14 @@ async fn due(conn: &mut Conn, (tenant, now, limit): &(Tenant, Millis, u32)) -> O
     Ok(numbers.into_iter().map(AccountNumber).collect())
 }
 
-/// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way are not tied to it
-/// by a key (see the schema). The row itself goes while the tenant's is held: a registration that wants the same name
-/// holds the tenant's, too, and so never waits for a row that waits for it.
+/// Everything an account owns goes with its row, by the schema's cascades; only sign-ins under way and counts of
+/// failures are not tied to it by a key (see the schema), and vaults may be others' as well. The row itself goes while
+/// the tenant's is held: a registration that wants the same name holds the tenant's, too, and so never waits for a row
+/// that waits for it.
 async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumber, NewAudit)) -> Outcome<()> {
     lock(conn, *tenant, *account).await?;
-    let subject = audit::subject_of(conn, *tenant, *account).await?;
+    let about = audit::about(conn, *tenant, *account).await?;
+    vaults::people::depart(conn, *tenant, *account).await?;
     diesel::update(tenants::table.find(tenant.0))
         .set(tenants::accounts.eq(tenants::accounts - 1))
         .execute(conn)
@@ -451,6 +443,10 @@ async fn delete(conn: &mut Conn, (tenant, account, audit): &(Tenant, AccountNumb
         .filter(login_state::account.eq(account.0))
         .execute(conn)
         .await?;
+    diesel::delete(failures::table.filter(failures::tenant.eq(tenant.0)))
+        .filter(failures::account.eq(account.0))
+        .execute(conn)
+        .await?;
     diesel::delete(accounts::table.find((tenant.0, account.0))).execute(conn).await?;
-    audit::append(conn, *tenant, Some(&subject), audit).await
+    audit::append(conn, *tenant, Some(&about), audit).await
 }

@@ -37,7 +37,8 @@ pub(super) async fn register(conn: &mut Conn, tenant: Tenant, registration: &Reg
     if let Some(identity) = identity {
         changes::give_keys(conn, tenant, account, identity, *now).await?;
     }
-    audit::append(conn, tenant, Some(audit_subject), audit).await?;
+    let about = audit::About { subject: audit_subject.to_vec(), uuid: uuid.as_bytes().to_vec() };
+    audit::append(conn, tenant, Some(&about), audit).await?;
     Ok(account)
 }
 

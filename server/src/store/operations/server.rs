@@ -2,14 +2,17 @@
 
 use super::{Backend, Conn, Reach, tenants};
 use crate::store::columns;
-use crate::store::failure::Outcome;
-use crate::store::schema::{invitations, links, login_state, opaque_setup, server_meta, sessions, signing_keys};
-use crate::store::{Identity, Millis, NewTenant, Result, SealedKey, Server, Tenant};
+use crate::store::failure::{Failure, Outcome};
+use crate::store::schema::{
+    failures, invitations, links, login_state, opaque_setup, server_meta, sessions, signing_keys,
+};
+use crate::store::{FailureRow, Identity, Millis, NewTenant, Result, SealedKey, Server, Tenant};
 use async_trait::async_trait;
 use diesel::{ExpressionMethods as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
 use futures_util::FutureExt as _;
 use selkie_protocol::id::Incarnation;
+use std::path::Path;
 
 /// Rows of one kind that a single step of a sweep removes: a step is one transaction, and nobody waits long for it.
 const SWEEP_STEP: i64 = 500;
@@ -101,6 +104,24 @@ impl Server for Backend {
             }
         }
         Ok(swept)
+    }
+
+    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()> {
+        self.write(Reach::Server, incarnation, |conn, incarnation| {
+            async move {
+                let set = diesel::update(server_meta::table.find(1))
+                    .set(server_meta::incarnation.eq(incarnation.0))
+                    .execute(conn)
+                    .await?;
+                if set == 1 { Ok(()) } else { Err(Failure::not_found("identity")) }
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    async fn copy_to(&self, file: &Path) -> Result<()> {
+        self.copy(file).await
     }
 
     async fn close(&self) {
@@ -195,6 +216,26 @@ async fn sweep_step(conn: &mut Conn, (tenant, now, forget_before): &(Tenant, Mil
             .execute(conn)
             .await?,
     );
+
+    let day = FailureRow::day_of(*forget_before);
+    let counted = failures::table
+        .filter(failures::tenant.eq(tenant.0))
+        .filter(failures::day.lt(day))
+        .order(failures::day)
+        .select((failures::account, failures::kind, failures::day))
+        .limit(SWEEP_STEP)
+        .load::<(i64, i16, i64)>(conn)
+        .await?;
+    // Old days go whole: what is found tells which, and a day of one tenant is a bounded thing.
+    if let Some(newest) = counted.iter().map(|(_, _, day)| *day).max() {
+        step.count(
+            counted.len(),
+            diesel::delete(failures::table.filter(failures::tenant.eq(tenant.0)))
+                .filter(failures::day.le(newest))
+                .execute(conn)
+                .await?,
+        );
+    }
 
     let dead: Vec<i64> = invitations::table
         .filter(invitations::tenant.eq(tenant.0))

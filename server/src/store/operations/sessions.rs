@@ -5,7 +5,7 @@
 use super::{Backend, Conn, Reach, accounts as account_rows, audit};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
-use crate::store::schema::{accounts, credentials, devices, login_state, sessions, tenants};
+use crate::store::schema::{accounts, credentials, devices, login_state, plans, sessions, tenants};
 use crate::store::{
     AccountNumber, EndSessions, LoginStateRow, Millis, NewAudit, NewSession, Refused, Result, Scope, SessionLife,
     SessionRow, Sessions, Tenant,
@@ -248,6 +248,9 @@ async fn end_earlier(
     Ok(())
 }
 
+/// To the hour: that a device is in use is worth knowing to its owner, when exactly is nobody's business.
+const SEEN_TO_MS: i64 = 60 * 60_000;
+
 async fn seen(
     conn: &mut Conn,
     tenant: Tenant,
@@ -255,6 +258,7 @@ async fn seen(
     device: Option<DeviceId>,
     now: Millis,
 ) -> Outcome<()> {
+    let now = now - now.rem_euclid(SEEN_TO_MS);
     diesel::update(accounts::table.find((tenant.0, account.0))).set(accounts::last_seen.eq(now)).execute(conn).await?;
     if let Some(device) = device {
         diesel::update(devices::table.find((tenant.0, account.0, device.0)))
@@ -313,7 +317,7 @@ async fn rotate(conn: &mut Conn, rotation: &Rotation) -> Outcome<bool> {
 
 /// What is known of a session's account, of the session itself, of its tokens and of its life.
 type Columns = (
-    (Vec<u8>, Option<Vec<u8>>, bool, Option<i64>, i16, bool),
+    (Vec<u8>, Option<Vec<u8>>, bool, Option<i64>, i16, bool, i32),
     (Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, i16, Option<String>),
     (Vec<u8>, i64, i64),
     (i64, i64, i64, i64, Option<i64>),
@@ -328,6 +332,7 @@ macro_rules! select_sessions {
                 accounts::table.on(accounts::tenant.eq(sessions::tenant).and(accounts::account.eq(sessions::account))),
             )
             .inner_join(tenants::table.on(tenants::tenant.eq(sessions::tenant)))
+            .inner_join(plans::table.on(plans::plan.eq(tenants::plan)))
             .left_join(
                 devices::table.on(devices::tenant
                     .eq(sessions::tenant)
@@ -343,6 +348,7 @@ macro_rules! select_sessions {
                     accounts::delete_after,
                     accounts::role,
                     tenants::suspended,
+                    plans::limit_factor,
                 ),
                 (
                     sessions::session,
@@ -367,7 +373,7 @@ macro_rules! select_sessions {
 
 fn session_row(columns: Columns) -> Outcome<SessionRow> {
     let (of_account, of_session, of_tokens, of_life) = columns;
-    let (account_uuid, uid, suspended, delete_after, role, tenant_suspended) = of_account;
+    let (account_uuid, uid, suspended, delete_after, role, tenant_suspended, limit_factor) = of_account;
     let (session, account, device, device_key, device_revoked_at, scope, app) = of_session;
     let (refresh_seed, refresh_generation, rotated_at) = of_tokens;
     let (auth_time, created_at, idle_expires_at, expires_at, ended_at) = of_life;
@@ -379,6 +385,7 @@ fn session_row(columns: Columns) -> Outcome<SessionRow> {
         uid: columns::user(uid)?,
         role: columns::role(role)?,
         tenant_suspended,
+        limit_factor,
         device: device.map(columns::device).transpose()?,
         device_key: device_key.map(|key| columns::fixed(key, "device key")).transpose()?,
         device_revoked: device_revoked_at.is_some(),

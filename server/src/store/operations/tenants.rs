@@ -5,7 +5,7 @@ use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{invitations, plans, tenants};
 use crate::store::{
-    InvitationRow, Millis, NewAudit, NewInvitation, NewTenant, Refused, Result, Tenant, TenantRow, Tenants,
+    InvitationRow, Millis, NewAudit, NewInvitation, NewTenant, PlanRow, Refused, Result, Tenant, TenantRow, Tenants,
 };
 use async_trait::async_trait;
 use diesel::{ExpressionMethods as _, JoinOnDsl as _, OptionalExtension as _, QueryDsl as _};
@@ -24,6 +24,19 @@ impl Tenants for Backend {
 
     async fn tenant_by_slug(&self, slug: &str) -> Result<Option<TenantRow>> {
         self.read(Reach::Server, slug.to_owned(), |conn, slug| by_slug(conn, slug).boxed()).await
+    }
+
+    async fn tenant_by_number(&self, tenant: Tenant) -> Result<Option<TenantRow>> {
+        self.read(Reach::Server, tenant, |conn, tenant| by_number(conn, *tenant).boxed()).await
+    }
+
+    async fn set_tenant_plan(&self, tenant: Tenant, plan: &str, audit: NewAudit) -> Result<()> {
+        let args = (tenant, plan.to_owned(), audit);
+        self.write(Reach::Tenant(tenant), args, |conn, args| set_plan(conn, args).boxed()).await
+    }
+
+    async fn plans(&self) -> Result<Vec<PlanRow>> {
+        self.read(Reach::Server, (), |conn, ()| all_plans(conn).boxed()).await
     }
 
     async fn set_tenant_suspended(&self, tenant: Tenant, suspended: bool, audit: NewAudit) -> Result<()> {
@@ -64,12 +77,14 @@ impl Tenants for Backend {
     }
 }
 
+async fn require_plan(conn: &mut Conn, plan: &str) -> Outcome<()> {
+    let found: Option<String> = plans::table.find(plan).select(plans::plan).first(conn).await.optional()?;
+    found.map(drop).ok_or(Failure::not_found("plan"))
+}
+
 /// Adds a tenant unless its slug is taken; whether it was added.
 pub(super) async fn insert(conn: &mut Conn, tenant: &NewTenant) -> Outcome<bool> {
-    let plan: Option<String> = plans::table.find(&tenant.plan).select(plans::plan).first(conn).await.optional()?;
-    if plan.is_none() {
-        return Err(Failure::not_found("plan"));
-    }
+    require_plan(conn, &tenant.plan).await?;
     let added = diesel::insert_into(tenants::table)
         .values((
             tenants::slug.eq(&tenant.slug),
@@ -96,7 +111,24 @@ async fn create(conn: &mut Conn, tenant: &NewTenant) -> Outcome<TenantRow> {
     by_slug(conn, &tenant.slug).await?.ok_or(Failure::corrupt("tenant"))
 }
 
-type Columns = (i64, String, String, String, bool, i64, i64, Option<i64>, Option<i64>);
+type Limits = (Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, i32);
+type Columns = (i64, String, String, String, bool, i64, i64, Limits);
+type LimitColumns = (
+    plans::max_accounts,
+    plans::max_devices,
+    plans::max_vaults,
+    plans::max_bytes,
+    plans::history_days,
+    plans::limit_factor,
+);
+const LIMITS: LimitColumns = (
+    plans::max_accounts,
+    plans::max_devices,
+    plans::max_vaults,
+    plans::max_bytes,
+    plans::history_days,
+    plans::limit_factor,
+);
 const COLUMNS: (
     tenants::tenant,
     tenants::slug,
@@ -105,8 +137,7 @@ const COLUMNS: (
     tenants::suspended,
     tenants::created_at,
     tenants::accounts,
-    plans::max_accounts,
-    plans::max_devices,
+    LimitColumns,
 ) = (
     tenants::tenant,
     tenants::slug,
@@ -115,14 +146,27 @@ const COLUMNS: (
     tenants::suspended,
     tenants::created_at,
     tenants::accounts,
-    plans::max_accounts,
-    plans::max_devices,
+    LIMITS,
 );
 
 fn tenant_row(columns: Columns) -> TenantRow {
-    let (tenant, slug, name, plan, suspended, created_at, accounts, max_accounts, max_devices) = columns;
-    let tenant = Tenant(tenant);
-    TenantRow { tenant, slug, name, plan, suspended, created_at, accounts, max_accounts, max_devices }
+    let (tenant, slug, name, plan, suspended, created_at, accounts, limits) = columns;
+    let (max_accounts, max_devices, max_vaults, max_bytes, history_days, limit_factor) = limits;
+    TenantRow {
+        tenant: Tenant(tenant),
+        slug,
+        name,
+        plan,
+        suspended,
+        created_at,
+        accounts,
+        max_accounts,
+        max_devices,
+        max_vaults,
+        max_bytes,
+        history_days,
+        limit_factor,
+    }
 }
 
 async fn all(conn: &mut Conn) -> Outcome<Vec<TenantRow>> {
@@ -144,6 +188,37 @@ async fn by_slug(conn: &mut Conn, slug: &str) -> Outcome<Option<TenantRow>> {
         .await
         .optional()?;
     Ok(row.map(tenant_row))
+}
+
+async fn by_number(conn: &mut Conn, tenant: Tenant) -> Outcome<Option<TenantRow>> {
+    let row: Option<Columns> = tenants::table
+        .inner_join(plans::table.on(plans::plan.eq(tenants::plan)))
+        .filter(tenants::tenant.eq(tenant.0))
+        .select(COLUMNS)
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(row.map(tenant_row))
+}
+
+async fn all_plans(conn: &mut Conn) -> Outcome<Vec<PlanRow>> {
+    let rows: Vec<(String, Option<i64>, Option<i64>, i32)> = plans::table
+        .select((plans::plan, plans::max_accounts, plans::max_devices, plans::limit_factor))
+        .order(plans::plan)
+        .load(conn)
+        .await?;
+    let row =
+        |(plan, max_accounts, max_devices, limit_factor)| PlanRow { plan, max_accounts, max_devices, limit_factor };
+    Ok(rows.into_iter().map(row).collect())
+}
+
+async fn set_plan(conn: &mut Conn, (tenant, plan, audit): &(Tenant, String, NewAudit)) -> Outcome<()> {
+    require_plan(conn, plan).await?;
+    let changed = diesel::update(tenants::table.find(tenant.0)).set(tenants::plan.eq(plan)).execute(conn).await?;
+    if changed == 0 {
+        return Err(Failure::not_found("tenant"));
+    }
+    audit::append(conn, *tenant, None, audit).await
 }
 
 async fn suspend(conn: &mut Conn, (tenant, suspended, audit): &(Tenant, bool, NewAudit)) -> Outcome<()> {

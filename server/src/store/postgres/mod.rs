@@ -7,24 +7,33 @@
 //! transaction half-way, and the connections outlive the short-lived runtimes of web workers.
 
 mod address;
+mod announce;
 mod connect;
+mod lanes;
+mod log;
 pub(super) mod migrations;
 #[path = "../operations/mod.rs"]
 #[allow(clippy::duplicate_mod, reason = "written once, compiled for each database: see docs/decisions/0001")]
 mod operations;
+mod statements;
 
 pub(super) use address::Address;
 pub(super) use connect::wall;
 
+use super::columns;
 use super::failure::{Failure, Outcome, unavailable};
 use super::open::Wall;
-use super::schema::accounts;
-use super::{AccountNumber, OpenError, Options, Result, Tenant};
+use super::schema::{accounts, vaults};
+use super::{AccountNumber, OpenError, Options, Place, Result, StoreError, Tenant};
+use announce::Line;
 use diesel::{OptionalExtension as _, QueryDsl as _};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
 use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl as _, TransactionManager as _};
 use futures_util::future::BoxFuture;
+use lanes::Lanes;
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::runtime::Handle;
@@ -35,11 +44,11 @@ type Backend = PostgresStore;
 type Operation<A, R> = for<'c> fn(&'c mut Conn, &'c A) -> BoxFuture<'c, Outcome<R>>;
 
 /// Which rows a transaction can see at all.
-#[derive(Clone, Copy)]
 enum Reach {
     /// What belongs to no tenant.
     Server,
     Tenant(Tenant),
+    Tenants(Vec<Tenant>),
 }
 
 pub(super) struct PostgresStore {
@@ -50,6 +59,9 @@ pub(super) struct PostgresStore {
     runtime: Handle,
     /// Shared by operations while they run; closing waits until it can have it alone.
     under_way: Arc<RwLock<()>>,
+    /// For the log's hot paths.
+    lanes: Arc<Lanes>,
+    line: Line,
 }
 
 #[derive(Clone, Copy)]
@@ -70,21 +82,31 @@ impl PostgresStore {
         let acquire_timeout = options.acquire_timeout;
         let connections = options.connections.max(1);
         let role = match wall(&address, &options, &runtime).await? {
-            Wall::Missing { role } => {
+            Wall::Missing { role, .. } => {
                 tracing::warn!(
                     "the second wall between tenants is missing: the database role is a superuser or bypasses row-level \
                      security; let the server work as one that does not (`selkie-server doctor` names it)"
                 );
                 role
             }
+            Wall::Owner { role, .. } => {
+                tracing::warn!(
+                    "the server works as the owner of the tables, who could take down the second wall between tenants: \
+                     `selkie-server doctor` shows the SQL that lets it work as selkie_app"
+                );
+                role
+            }
+            Wall::Shut { login, sql } => return Err(OpenError::NoMember { login, sql }),
             Wall::Stands { role } => role,
             Wall::Never => String::new(),
         };
         let role = options.role.clone().filter(|wanted| *wanted == role);
+        let lanes = Arc::new(Lanes::new(address.clone(), options.clone(), role.clone(), runtime.clone()));
+        let line = Line::open(address.clone(), &runtime);
         let setup = connect::setup(address, options, runtime.clone());
         let manager = AsyncDieselConnectionManager::new_with_config("", setup);
         let pool = Pool::builder(manager).max_size(connections).build().map_err(unavailable)?;
-        let store = PostgresStore { pool, role, acquire_timeout, runtime, under_way: Arc::default() };
+        let store = PostgresStore { pool, role, acquire_timeout, runtime, under_way: Arc::default(), lanes, line };
         OpenError::of(store.read(Reach::Server, (), |_, ()| Box::pin(async { Ok(()) })).await)?;
         Ok(store)
     }
@@ -118,26 +140,34 @@ impl PostgresStore {
                 .await
                 .map_err(|_| unavailable("no connection was free in time"))?
                 .map_err(unavailable)?;
-            let mut outcome = transaction(&mut conn, mode, reach, role.as_deref(), &args, operation).await;
+            let mut outcome = transaction(&mut conn, mode, &reach, role.as_deref(), &args, operation).await;
             if outcome.as_ref().is_err_and(Failure::is_a_race) {
-                outcome = transaction(&mut conn, mode, reach, role.as_deref(), &args, operation).await;
+                outcome = transaction(&mut conn, mode, &reach, role.as_deref(), &args, operation).await;
             }
             outcome.map_err(Into::into)
         });
         task.await.unwrap_or_else(|stopped| Err(unavailable(stopped)))
     }
 
+    async fn copy(&self, _: &Path) -> Result<()> {
+        Err(StoreError::Internal(
+            "PostgreSQL is copied with its own tools: pg_dump, or a base backup and its log".into(),
+        ))
+    }
+
     /// Takes no more requests, and waits until those under way are answered.
     async fn shut(&self) {
         self.pool.close();
+        self.line.close();
         drop(self.under_way.write().await);
+        self.lanes.close();
     }
 }
 
 async fn transaction<A, R>(
     conn: &mut Conn,
     mode: Mode,
-    reach: Reach,
+    reach: &Reach,
     role: Option<&str>,
     args: &A,
     operation: Operation<A, R>,
@@ -168,14 +198,25 @@ async fn transaction<A, R>(
 /// Row-level security shows only what this names, and nothing once the transaction is over. The role is taken on in
 /// the same breath: behind a pooler that lends connections by the transaction, what a session once said is not true of
 /// the next one.
-async fn name_tenant(conn: &mut Conn, reach: Reach, role: Option<&str>) -> Outcome<()> {
-    let Reach::Tenant(Tenant(number)) = reach else { return Ok(()) };
-    let tenants = set_config("selkie.tenants", format!("{{{number}}}"), true);
+async fn name_tenant(conn: &mut Conn, reach: &Reach, role: Option<&str>) -> Outcome<()> {
+    let tenants = match reach {
+        Reach::Server => return Ok(()),
+        Reach::Tenant(tenant) => list(std::slice::from_ref(tenant)),
+        Reach::Tenants(tenants) => list(tenants),
+    };
+    let tenants = set_config("selkie.tenants", tenants, true);
     match role {
         Some(role) => diesel::select((tenants, set_config("role", role, true))).execute(conn).await?,
         None => diesel::select(tenants).execute(conn).await?,
     };
     Ok(())
+}
+
+/// Tenants as the policies read them, each once.
+fn list<'a>(tenants: impl IntoIterator<Item = &'a Tenant>) -> String {
+    let numbers: BTreeSet<i64> = tenants.into_iter().map(|tenant| tenant.0).collect();
+    let numbers: Vec<String> = numbers.iter().map(i64::to_string).collect();
+    format!("{{{}}}", numbers.join(","))
 }
 
 /// Changes to one account happen one after the other. Not FOR UPDATE: that would also make everybody wait who inserts
@@ -190,4 +231,16 @@ async fn lock_account(conn: &mut Conn, tenant: Tenant, account: AccountNumber) -
         .optional()?
         .map(drop)
         .ok_or(Failure::not_found("account"))
+}
+
+/// Nobody writes to the log of a vault that is locked, or adds somebody to it.
+async fn lock_vault(conn: &mut Conn, at: Place) -> Outcome<()> {
+    vaults::table
+        .find((at.tenant.0, columns::vault(at.vault)))
+        .select(vaults::vault)
+        .for_update()
+        .first::<i32>(conn)
+        .await
+        .optional()?;
+    Ok(())
 }

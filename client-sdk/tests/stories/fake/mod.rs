@@ -3,6 +3,8 @@
 //! Owns enough of the protocol to be signed up to, and levers to make it lose answers, go back in time or lie. It uses
 //! the server's half of OPAQUE and the shared rules of the account log, and keeps what it was sent.
 
+pub(crate) mod vaults;
+
 use async_trait::async_trait;
 use selkie_client::transport::{Method, Request, Response, Transport, TransportError};
 use selkie_client::{Client, ClientBuilder, Clock, Runtime};
@@ -10,7 +12,7 @@ use selkie_protocol::account::{self, AccountState, TenantRole};
 use selkie_protocol::account_log::{AccountLog, Entry, Payload};
 use selkie_protocol::cipher::token;
 use selkie_protocol::hash::{Label, sha256};
-use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
+use selkie_protocol::id::{DeviceId, LinkChannel, LoginId, SessionId, UserId};
 use selkie_protocol::opaque::{self, LoginState, ServerSetup};
 use selkie_protocol::session::{self, KeybagBytes, REFRESH_PURPOSE, Scope, SignOutScope, Tokens};
 use selkie_protocol::sign::{PublicKey, Signature};
@@ -18,7 +20,7 @@ use selkie_protocol::version::{Capabilities, Limits, PROTOCOL_VERSION, Registrat
 use selkie_protocol::{Bytes, ErrorBody, ErrorCode, Face, link};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -45,7 +47,7 @@ pub(crate) struct Fake {
 }
 
 #[derive(Default)]
-struct World {
+pub(crate) struct World {
     setup: Option<ServerSetup>,
     accounts: HashMap<String, Acct>,
     registrations: HashMap<Vec<u8>, (String, [u8; 16])>,
@@ -60,6 +62,8 @@ struct World {
     sent: Vec<(String, Vec<u8>)>,
     protocol: u32,
     server_name: String,
+    pub(crate) vaults: vaults::Vaults,
+    people: BTreeMap<UserId, AccountLog>,
 }
 
 #[derive(Clone)]
@@ -110,6 +114,26 @@ impl Fake {
         Arc::new(Fake { world: Mutex::new(world), clock })
     }
 
+    /// The same people with the same sessions on a server that has no vaults yet.
+    pub(crate) fn with_the_same_people(&self) -> Arc<Fake> {
+        let world = self.world.lock().unwrap();
+        let clock = Arc::new(TestClock(AtomicU64::new(self.clock.now_ms())));
+        let world = World {
+            accounts: world.accounts.clone(),
+            sessions: world.sessions.clone(),
+            people: world.people.clone(),
+            counter: world.counter,
+            protocol: world.protocol,
+            server_name: world.server_name.clone(),
+            ..World::default()
+        };
+        Arc::new(Fake { world: Mutex::new(world), clock })
+    }
+
+    pub(crate) fn now_ms(&self) -> u64 {
+        self.clock.now_ms()
+    }
+
     /// A device that keeps its accounts in memory.
     pub(crate) fn device(self: &Arc<Self>) -> Client {
         self.builder().in_memory().build().unwrap()
@@ -130,6 +154,11 @@ impl Fake {
 
     pub(crate) fn next_request_to(&self, path: &str, mishap: Mishap) {
         self.world.lock().unwrap().mishaps.push((path.into(), mishap));
+    }
+
+    /// Reaches into the server.
+    pub(crate) fn with<T>(&self, work: impl FnOnce(&mut World) -> T) -> T {
+        work(&mut self.world.lock().unwrap())
     }
 
     /// Every answer passes through here before it leaves.
@@ -251,6 +280,13 @@ fn write<T: Serialize>(message: &T) -> Answer {
     Ok(Face::Cbor.encode(message))
 }
 
+fn log_page(entries: &[Bytes], query: &str) -> Answer {
+    let from: u64 = query.strip_prefix("from=").and_then(|from| from.parse().ok()).unwrap_or(0);
+    // Small pages, so that paging is exercised.
+    let page = entries.iter().skip(from as usize).take(4).cloned().collect();
+    write(&account::LogPage { from, entries: page, length: entries.len() as u64 })
+}
+
 impl World {
     fn random16(&mut self) -> [u8; 16] {
         self.counter += 1;
@@ -277,9 +313,46 @@ impl World {
             (Method::Post, ["links", channel, "session"]) => self.link_session(channel, read(body)?, now),
             (method, parts) => {
                 let id = self.caller(request, now)?;
+                if let ["vaults" | "poll" | "people", ..] = parts {
+                    return self.vault_routes(id, method, parts, query, body, now);
+                }
                 self.signed_in(id, method, parts, query, body, now)
             }
         }
+    }
+
+    fn vault_routes(
+        &mut self,
+        id: SessionId,
+        method: Method,
+        parts: &[&str],
+        query: &str,
+        body: &[u8],
+        now: u64,
+    ) -> Answer {
+        let me = self.accounts[&self.sessions[&id].name].uid.ok_or(ErrorCode::Forbidden)?;
+        if let (Method::Get, ["people", user, "log"]) = (method, parts) {
+            let user: UserId = user.parse().map_err(|_| ErrorCode::NotFound)?;
+            let acct = self.accounts.values().find(|acct| acct.uid == Some(user)).ok_or(ErrorCode::NotFound)?;
+            return log_page(&acct.entries, query);
+        }
+        self.learn_people();
+        self.vaults.answer(me, method, parts, query, body, &self.people, now)
+    }
+
+    /// Account logs only grow, so a log of the right length is the right one.
+    fn learn_people(&mut self) {
+        for acct in self.accounts.values() {
+            let Some(user) = acct.uid else { continue };
+            if self.people.get(&user).is_none_or(|log| log.next_index() != acct.entries.len() as u64) {
+                self.people.insert(user, acct.log());
+            }
+        }
+    }
+
+    pub(crate) fn people(&mut self) -> BTreeMap<UserId, AccountLog> {
+        self.learn_people();
+        self.people.clone()
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -287,7 +360,8 @@ impl World {
             protocol: self.protocol,
             software: "fake".into(),
             server_name: self.server_name.clone(),
-            incarnation: Incarnation([1; 16]),
+            incarnation: self.vaults.incarnation,
+            head_key: self.vaults.public_key().0.into(),
             registration: RegistrationPolicy::Open,
             second_factors: vec!["totp".into()],
             limits: Limits {
@@ -295,6 +369,8 @@ impl World {
                 max_auth_body_bytes: 1 << 16,
                 max_log_entries: 16,
                 max_devices_per_account: 50,
+                max_push_bytes: 1 << 21,
+                max_push_changes: 256,
             },
         }
     }
@@ -528,13 +604,7 @@ impl World {
                 recent()?;
                 write(&account::Keybag { keybag: acct.keybag.unwrap() })
             }
-            (Method::Get, ["account", "log"]) => {
-                let from: u64 = query.strip_prefix("from=").and_then(|from| from.parse().ok()).unwrap_or(0);
-                let rest = acct.entries.iter().skip(from as usize);
-                // Small pages, so that paging is exercised.
-                let entries = rest.take(4).cloned().collect();
-                write(&account::LogPage { from, entries, length: acct.entries.len() as u64 })
-            }
+            (Method::Get, ["account", "log"]) => log_page(&acct.entries, query),
             (Method::Post, ["account", "complete"]) => {
                 let message: account::CompleteAccount = read(body)?;
                 acct.begin(message.account)?;

@@ -1,0 +1,125 @@
+//! Records of a vault: put, get, list, remove, history. All of it works without a server.
+//!
+//! Owns how a record looks at a terminal. Content is taken and given as it is.
+
+use super::vault::{find, stdin_bytes};
+use crate::args::{PutArgs, RecordArgs, RecordsArgs, RemoveArgs};
+use crate::failure::Usage;
+use crate::place::Place;
+use crate::terminal::{Terminal, time};
+use anyhow::Context as _;
+use selkie_client::{Record, RecordId, RecordVersion};
+use serde_json::{Value, json};
+
+/// `selkie put VAULT COLLECTION [ID]`, the content from standard input.
+pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let id = args.id.as_deref().map_or_else(|| Ok(vault.new_record_id()), record_id)?;
+    let content = match &args.file {
+        Some(file) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
+        None => stdin_bytes()?,
+    };
+    vault.put(&args.collection, id, &content).await?;
+    terminal.answer(&id.to_string(), &json!({ "id": id.to_string() }));
+    Ok(())
+}
+
+/// `selkie get VAULT ID`
+pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let record = vault.get(record_id(&args.id)?).await?;
+    let record = record.ok_or_else(|| Usage("the vault has no such record".into()))?;
+    terminal.answer(&String::from_utf8_lossy(&record.data), &object(&record));
+    Ok(())
+}
+
+/// `selkie ls VAULT COLLECTION`
+pub(super) async fn list(place: &Place<'_>, terminal: Terminal, args: &RecordsArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let records = find(&account, &args.vault).await?.records(&args.collection).await?;
+    let mut text = String::new();
+    for record in &records {
+        let waiting = if record.pending { "  (not sent yet)" } else { "" };
+        text.push_str(&format!("{}  {}  {}{waiting}\n", record.id, time(record.written.ms), first_words(&record.data)));
+    }
+    terminal.answer(&text, &json!({ "records": records.iter().map(object).collect::<Vec<_>>() }));
+    Ok(())
+}
+
+/// `selkie rm VAULT COLLECTION ID`
+pub(super) async fn remove(place: &Place<'_>, terminal: Terminal, args: &RemoveArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let id = record_id(&args.id)?;
+    vault.delete(&args.collection, id).await?;
+    terminal.answer("It is gone here; its history stays.", &json!({ "id": id.to_string() }));
+    Ok(())
+}
+
+/// `selkie history VAULT ID`
+pub(super) async fn history(place: &Place<'_>, terminal: Terminal, args: &RecordArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let versions = find(&account, &args.vault).await?.history(record_id(&args.id)?).await?;
+    let mut text = String::new();
+    for version in &versions {
+        let what = if version.deleted { "(deleted)".to_owned() } else { first_words(&version.data) };
+        let mark = match (version.current, version.lost_conflict) {
+            (true, _) => "now      ",
+            (false, true) => "set aside",
+            (false, false) => "before   ",
+        };
+        text.push_str(&format!("{mark}  {}  {}  {what}\n", time(version.written.ms), version.device));
+    }
+    terminal.answer(&text, &json!({ "versions": versions.iter().map(version_object).collect::<Vec<_>>() }));
+    Ok(())
+}
+
+fn record_id(text: &str) -> anyhow::Result<RecordId> {
+    text.parse().map_err(|_| Usage("not the id of a record".into()).into())
+}
+
+/// One line of it.
+fn first_words(data: &[u8]) -> String {
+    let text = String::from_utf8_lossy(data);
+    let line: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
+    if line.len() < text.trim_end().len() { format!("{line}...") } else { line }
+}
+
+/// JSON as such, other text as text, and what is neither in base64url.
+fn content(data: &[u8]) -> (&'static str, Value) {
+    match (serde_json::from_slice(data), std::str::from_utf8(data)) {
+        (Ok(value), _) => ("json", value),
+        (_, Ok(text)) => ("text", text.into()),
+        _ => ("base64url", selkie_client::to_base64url(data).into()),
+    }
+}
+
+fn object(record: &Record) -> Value {
+    let (form, content) = content(&record.data);
+    json!({
+        "id": record.id.to_string(),
+        "collection": record.collection,
+        "written_ms": record.written.ms,
+        "pending": record.pending,
+        "form": form,
+        "content": content,
+    })
+}
+
+fn version_object(version: &RecordVersion) -> Value {
+    let (form, content) = content(&version.data);
+    json!({
+        "n": version.n,
+        "collection": version.collection,
+        "written_ms": version.written.ms,
+        "author": version.author.to_string(),
+        "device": version.device.to_string(),
+        "deleted": version.deleted,
+        "current": version.current,
+        "lost_conflict": version.lost_conflict,
+        "form": form,
+        "content": content,
+    })
+}

@@ -1,0 +1,332 @@
+//! Vaults: making, listing, reading their logs, verifying, who is in them, and coming into step with the server.
+//!
+//! Owns the tables. What is offline (everything but `sync`, `verify` and `debug`) asks no server.
+
+use crate::args::{MemberAddArgs, MemberArgs, MemberRoleArgs, VaultCreateArgs, VaultLogArgs, VaultNameArgs};
+use crate::failure::Usage;
+use crate::place::Place;
+use crate::terminal::{Terminal, time};
+use anyhow::Context as _;
+use selkie_client::{Account, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use serde_json::{Value, json};
+
+/// `selkie vault create NAME`
+pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCreateArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = account.create_vault(&args.name, &args.app).await?;
+    let id = vault.id().to_string();
+    terminal.answer(
+        &format!("{id}  {}\nIt is here at once; `selkie sync` takes it to the server.", args.name),
+        &json!({ "vault": id, "name": args.name, "app": args.app }),
+    );
+    Ok(())
+}
+
+/// `selkie vault list`
+pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vaults = account.vaults().await?;
+    let mut text = String::new();
+    for vault in &vaults {
+        let name = vault.name.as_deref().unwrap_or("(name closed)");
+        let role = vault.role.map_or("none", role_word);
+        text.push_str(&format!(
+            "{}  {name:<24}  {role:<8}  {:>6} records  {:>4} waiting  {}\n",
+            vault.id,
+            vault.records,
+            vault.pending,
+            state(&vault.state)
+        ));
+    }
+    if vaults.is_empty() {
+        text.push_str("No vaults here yet: selkie vault create NAME, or selkie sync\n");
+    }
+    terminal.answer(&text, &json!({ "vaults": vaults.iter().map(summary).collect::<Vec<_>>() }));
+    Ok(())
+}
+
+/// `selkie vault status VAULT`
+pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let status = vault.status().await?;
+    let mut text = format!(
+        "state      {}\ndigest     {}\nepoch      {}\nrecords    {}\nwaiting    {}",
+        state(&status.state),
+        status.digest,
+        status.epoch,
+        status.records,
+        status.pending
+    );
+    for reason in &status.set_aside {
+        text.push_str(&format!("\nset aside  {reason}"));
+    }
+    terminal.answer(
+        &text,
+        &json!({
+            "vault": vault.id().to_string(),
+            "state": state(&status.state),
+            "digest": status.digest.to_string(),
+            "n": status.digest.n,
+            "epoch": status.epoch,
+            "records": status.records,
+            "pending": status.pending,
+            "set_aside": status.set_aside,
+            "in_flight": status.in_flight,
+            "last_checkpoint": status.last_checkpoint,
+        }),
+    );
+    Ok(())
+}
+
+/// `selkie vault log VAULT`
+pub(super) async fn log(place: &Place<'_>, terminal: Terminal, args: &VaultLogArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    show(terminal, &vault.log(args.from).await?);
+    Ok(())
+}
+
+/// `selkie vault verify VAULT`
+pub(super) async fn verify(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    terminal.progress("Verifying");
+    let verified = vault.verify().await?;
+    terminal.answer(
+        &format!(
+            "{} entries and {} records are as they were signed.\ndigest {}",
+            verified.entries, verified.records, verified.digest
+        ),
+        &json!({
+            "entries": verified.entries,
+            "records": verified.records,
+            "digest": verified.digest.to_string(),
+        }),
+    );
+    Ok(())
+}
+
+/// `selkie vault checkpoint VAULT`
+pub(super) async fn checkpoint(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    vault.write_checkpoint().await?;
+    let at = vault.status().await?.last_checkpoint;
+    terminal.answer(&format!("A checkpoint stands at {at}."), &json!({ "checkpoint": at }));
+    Ok(())
+}
+
+/// `selkie vault members VAULT`
+pub(super) async fn members(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let members = find(&account, &args.vault).await?.members().await?;
+    let mut text = String::new();
+    for member in &members {
+        let me = if member.is_me { "  (you)" } else { "" };
+        text.push_str(&format!("{}  {}{me}\n", member.user, role_word(member.role)));
+    }
+    let object = |member: &selkie_client::Member| json!({ "user": member.user.to_string(), "role": role_word(member.role), "is_me": member.is_me });
+    terminal.answer(&text, &json!({ "members": members.iter().map(object).collect::<Vec<_>>() }));
+    Ok(())
+}
+
+/// `selkie vault add VAULT USER`
+pub(super) async fn add(place: &Place<'_>, terminal: Terminal, args: &MemberAddArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let user = user(&args.member.user)?;
+    let role = args.role.into();
+    find(&account, &args.member.vault).await?.add_member(user, role).await?;
+    done(terminal, &format!("They are in as {}.", role_word(role)), user);
+    Ok(())
+}
+
+/// `selkie vault role VAULT USER ROLE`
+pub(super) async fn set_role(place: &Place<'_>, terminal: Terminal, args: &MemberRoleArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let user = user(&args.member.user)?;
+    let role = args.role.into();
+    find(&account, &args.member.vault).await?.set_role(user, role).await?;
+    done(terminal, &format!("They are {} now.", role_word(role)), user);
+    Ok(())
+}
+
+/// `selkie vault remove VAULT USER`
+pub(super) async fn remove(place: &Place<'_>, terminal: Terminal, args: &MemberArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let user = user(&args.user)?;
+    find(&account, &args.vault).await?.remove_member(user).await?;
+    done(terminal, "They are out, and what is written from now on is under a new key.", user);
+    Ok(())
+}
+
+/// `selkie vault rotate VAULT`
+pub(super) async fn rotate(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    vault.rotate().await?;
+    let epoch = vault.status().await?.epoch;
+    terminal.answer(&format!("Epoch {epoch} has begun."), &json!({ "epoch": epoch }));
+    Ok(())
+}
+
+/// `selkie sync`
+pub(super) async fn sync(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    terminal.progress("Coming into step");
+    let outcome = account.sync().await?;
+    let (mut text, mut objects, mut failure) = (String::new(), Vec::new(), None);
+    for (vault, done) in outcome.vaults {
+        match done {
+            Ok(report) => {
+                text.push_str(&format!("{vault}  {}\n", in_words(&report)));
+                objects.push(object_of(&vault.to_string(), &report));
+            }
+            Err(error) => {
+                text.push_str(&format!("{vault}  {error}\n"));
+                objects.push(json!({ "vault": vault.to_string(), "error": error.to_string() }));
+                failure.get_or_insert(error);
+            }
+        }
+    }
+    if text.is_empty() {
+        text.push_str("Nothing was to be done.\n");
+    }
+    terminal.answer(&text, &json!({ "vaults": objects }));
+    failure.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// `selkie debug push VAULT` and `selkie debug pull VAULT`: comes into step and shows the entries that travelled, out
+/// or in.
+pub(super) async fn travel(
+    place: &Place<'_>,
+    terminal: Terminal,
+    args: &VaultNameArgs,
+    outwards: bool,
+) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    // A vault that the server has not heard of travels whole.
+    let before = match vault.status().await? {
+        status if status.state == VaultState::New => 0,
+        status => status.digest.n,
+    };
+    vault.sync().await?;
+    let own = account.device_id();
+    let mut entries = vault.log(before + 1).await?;
+    entries.retain(|entry| (entry.device == own) == outwards);
+    show(terminal, &entries);
+    Ok(())
+}
+
+pub(super) async fn find(account: &Account, name: &str) -> anyhow::Result<Vault> {
+    let vault = account.vault(name).await?;
+    vault.ok_or_else(|| Usage(format!("this device has no vault {name:?}: selkie vault list, or selkie sync")).into())
+}
+
+fn show(terminal: Terminal, entries: &[LogEntry]) {
+    let mut text = String::new();
+    for entry in entries {
+        text.push_str(&format!(
+            "{:>6}  {}  {}  {:>7} B  {}\n",
+            entry.n,
+            time(entry.unix_ms),
+            entry.device,
+            entry.bytes,
+            entry.what
+        ));
+    }
+    let object = |entry: &LogEntry| {
+        json!({
+            "n": entry.n,
+            "author": entry.author.to_string(),
+            "device": entry.device.to_string(),
+            "unix_ms": entry.unix_ms,
+            "epoch": entry.epoch,
+            "bytes": entry.bytes,
+            "what": entry.what,
+        })
+    };
+    terminal.answer(&text, &json!({ "entries": entries.iter().map(object).collect::<Vec<_>>() }));
+}
+
+fn in_words(report: &SyncReport) -> String {
+    let mut words = vec![format!("{} sent", report.pushed), format!("{} taken", report.pulled)];
+    for (count, what) in [
+        (report.conflicts as u64, "conflicts settled"),
+        (report.set_aside as u64, "set aside"),
+        (report.waiting as u64, "waiting for what cannot be read"),
+        (report.pending, "still to be sent"),
+        (report.restored, "put back on the server"),
+    ] {
+        if count > 0 {
+            words.push(format!("{count} {what}"));
+        }
+    }
+    words.join(", ")
+}
+
+fn object_of(vault: &str, report: &SyncReport) -> Value {
+    json!({
+        "vault": vault,
+        "pushed": report.pushed,
+        "pulled": report.pulled,
+        "conflicts": report.conflicts,
+        "set_aside": report.set_aside,
+        "waiting": report.waiting,
+        "pending": report.pending,
+        "restored": report.restored,
+    })
+}
+
+fn summary(vault: &VaultSummary) -> Value {
+    json!({
+        "vault": vault.id.to_string(),
+        "name": vault.name,
+        "app": vault.app,
+        "role": vault.role.map(role_word),
+        "members": vault.members,
+        "records": vault.records,
+        "pending": vault.pending,
+        "state": state(&vault.state),
+    })
+}
+
+fn state(state: &VaultState) -> String {
+    match state {
+        VaultState::New => "not on the server yet".into(),
+        VaultState::Ready => "ready".into(),
+        VaultState::NoKey => "waiting for its key from another device".into(),
+        VaultState::NotAMember => "you were removed".into(),
+        VaultState::Quarantined(quarantine) => format!("set apart: {}", quarantine.kind),
+        VaultState::ServerBehind { missing } => format!("the server has lost the last {missing} entries"),
+        VaultState::TailReset { lost } => format!("an owner goes on without the last {lost} entries"),
+        _ => "in a state this version does not know".into(),
+    }
+}
+
+fn role_word(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "viewer",
+        Role::Editor => "editor",
+        Role::Admin => "admin",
+        Role::Owner => "owner",
+        Role::Recovery => "recovery",
+    }
+}
+
+fn user(text: &str) -> anyhow::Result<UserId> {
+    text.parse()
+        .map_err(|_| Usage("a person is named by their user id: see `selkie whoami` on their device".into()).into())
+}
+
+fn done(terminal: Terminal, text: &str, user: UserId) {
+    terminal.answer(text, &json!({ "user": user.to_string() }));
+}
+
+/// Standard input, whole.
+pub(super) fn stdin_bytes() -> anyhow::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut std::io::stdin().lock(), &mut bytes).context("standard input could not be read")?;
+    Ok(bytes)
+}

@@ -1,0 +1,250 @@
+//! The vaults of an account.
+//!
+//! Owns the list, the making of a vault and the one poll that keeps all of them in step. What is done with one vault is
+//! in `vault`.
+
+use super::Account;
+use crate::error::{Error, Result};
+use crate::keys::vault::Keyring;
+use crate::store::vaults::KeptFrame;
+use crate::sync::driver::SyncReport;
+use crate::sync::duties::wrap_for;
+use crate::sync::learn::learn_person;
+use crate::sync::replica::{Replica, State};
+use crate::sync::room::Room;
+use crate::vault::{Vault, VaultSummary};
+use selkie_protocol::Bytes;
+use selkie_protocol::cipher::{FirstEpochKey, random_id};
+use selkie_protocol::hash::Label;
+use selkie_protocol::id::VaultId;
+use selkie_protocol::log::{
+    App, Control, Create, Entry, Frame, Kind, NEWEST_FORMAT, Refusal, VaultLog, first_header, signed,
+};
+use selkie_protocol::vault::PolledVault;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What [`Account::sync`] has done, vault by vault.
+#[derive(Debug, Default)]
+pub struct AccountSync {
+    pub vaults: Vec<(VaultId, Result<SyncReport>)>,
+}
+
+impl AccountSync {
+    /// The first vault that did not work out, and why.
+    pub fn first_error(&self) -> Option<(&VaultId, &Error)> {
+        self.vaults.iter().find_map(|(vault, outcome)| outcome.as_ref().err().map(|error| (vault, error)))
+    }
+}
+
+impl Account {
+    /// Makes a vault for an app (`org.example.journal`). No request is made: the vault works at once, and the server
+    /// hears of it with the next [`Vault::sync`].
+    pub async fn create_vault(&self, name: &str, app: &str) -> Result<Vault> {
+        let app = App::new(app).map_err(|error| Error::ApiMisuse(error.to_string()))?;
+        let vault = self.make_vault(app).await?;
+        vault.rename(name).await?;
+        Ok(vault)
+    }
+
+    pub(crate) async fn make_vault(&self, app: App) -> Result<Vault> {
+        let room = self.room().await?;
+        let (kept, now_ms) = (self.kept(), self.context().now_ms());
+        let made = room.clone();
+        let id = self.context().edges.apart(move || {
+            let device = &kept.secrets.device;
+            let key = FirstEpochKey::generate();
+            let create = Create {
+                random: random_id(),
+                anchor: kept.log.head(),
+                identity: kept.log.identity(),
+                commitment: key.commitment(),
+                min_format: NEWEST_FORMAT,
+                flags: 0,
+                app,
+            };
+            let body = Control::Create(create).to_bytes();
+            let unsigned = first_header(kept.user(), device.id(), now_ms).with_body(Kind::Control, &body);
+            let signature = device.sign(Label::VAULT_ENTRY_SIG, &[&unsigned]);
+            let entry = signed(unsigned, &signature);
+            let parsed = Entry::parse(&entry).expect("we have just made it");
+            made.meet(&kept.log, &kept.entries);
+            let refused = |refusal: Refusal| Error::NotPossible(format!("the vault cannot be made: {refusal}"));
+            let (log, _) = VaultLog::create(&parsed, &made.crowd().logs).map_err(refused)?;
+            let id = log.core().vault();
+            let key = key.of(id);
+            let wrap = wrap_for(&key, &kept.log)?;
+            let mut replica = Replica::new(log, State::new(false));
+            replica.state.sealed_to = Some((1, wrap.generation));
+            replica.keys = Keyring::default();
+            replica.keys.insert(key);
+            replica.in_flight = Some(crate::sync::compose::in_flight(&entry, &[], vec![wrap]));
+            let mut begun = replica.begun(&made.at_rest);
+            begun.frames = vec![KeptFrame { n: 1, received_ms: now_ms, frame: Frame::write(&entry, &[]) }];
+            made.store.begin(&id, &begun)?;
+            Ok::<_, Error>(id)
+        });
+        Ok(Vault::new(self.clone(), room, id.await??))
+    }
+
+    /// The vaults on this device, and how each is. No request is made.
+    pub async fn vaults(&self) -> Result<Vec<VaultSummary>> {
+        let room = self.room().await?;
+        let (open, mut summaries) = (room.clone(), Vec::new());
+        for id in self.context().edges.apart(move || open.store.vaults()).await?? {
+            summaries.push(Vault::new(self.clone(), room.clone(), id).summary().await?);
+        }
+        Ok(summaries)
+    }
+
+    /// A vault on this device, by its id.
+    pub async fn vault_by_id(&self, id: VaultId) -> Result<Option<Vault>> {
+        let room = self.room().await?;
+        let kept = room.clone();
+        let here = self.context().edges.apart(move || kept.store.vaults()).await??.contains(&id);
+        Ok(here.then(|| Vault::new(self.clone(), room, id)))
+    }
+
+    /// A vault on this device, by its name or by its id as text. Of several with one name, that with the lowest id.
+    pub async fn vault(&self, name_or_id: &str) -> Result<Option<Vault>> {
+        if let Ok(id) = name_or_id.parse::<VaultId>()
+            && let Some(vault) = self.vault_by_id(id).await?
+        {
+            return Ok(Some(vault));
+        }
+        let found = self.vaults().await?.into_iter().find(|summary| summary.name.as_deref() == Some(name_or_id));
+        match found {
+            Some(summary) => self.vault_by_id(summary.id).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Comes into step in all vaults: asks once what is new, finds vaults this person was added to, and leaves alone
+    /// those where nothing is to be done. One vault that fails holds up no other.
+    pub async fn sync(&self) -> Result<AccountSync> {
+        let room = self.room().await?;
+        let _alone = room.polling.lock().await;
+        let known = room.shared().poll;
+        let context = self.context();
+        let polled = self.call(|bearer| async move { context.api.poll(&bearer, known.as_ref()).await }).await?;
+        let news: Option<BTreeMap<VaultId, PolledVault>> =
+            polled.vaults.map(|vaults| vaults.into_iter().map(|vault| (vault.vid, vault)).collect());
+        let mut outcome = AccountSync::default();
+        if let Some(news) = &news {
+            let others_have_one = news.values().any(|vault| vault.app == super::own_vault::OWN_APP);
+            self.make_own_vault(&room, others_have_one).await?;
+        }
+        let kept = room.clone();
+        let here = context.edges.apart(move || kept.store.vaults()).await??;
+        let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
+        let all: Vec<(VaultId, bool)> =
+            here.iter().map(|id| (*id, true)).chain(strangers.map(|id| (*id, false))).collect();
+        let mut all_well = true;
+        for (id, is_here) in all {
+            let vault = Vault::new(self.clone(), room.clone(), id);
+            let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref()).await {
+                Ok(None) => continue,
+                Ok(Some(report)) => Ok(report),
+                Err(error) => Err(error),
+            };
+            all_well &= done.is_ok();
+            outcome.vaults.push((id, done));
+        }
+        if all_well && let Err(error) = self.gossip(&room).await {
+            if !matches!(error, Error::Quarantined(_)) {
+                return Err(error);
+            }
+            all_well = false;
+        }
+        // Only once everything it told of was seen to: whoever is cut off asks again.
+        if all_well {
+            let (kept, state) = (room.clone(), polled.state);
+            let keep = move || {
+                kept.change_shared(|shared| {
+                    shared.poll = Some(state);
+                    shared.incarnation = Some(polled.incarnation);
+                })
+            };
+            context.edges.apart(keep).await??;
+        }
+        Ok(outcome)
+    }
+
+    async fn sync_one(
+        &self,
+        vault: &Vault,
+        is_here: bool,
+        incarnation: selkie_protocol::id::Incarnation,
+        news: Option<&BTreeMap<VaultId, PolledVault>>,
+    ) -> Result<Option<SyncReport>> {
+        if !is_here {
+            self.join(vault).await?;
+        }
+        let glance = vault.glance().await?;
+        let polled = news.and_then(|news| news.get(&vault.id()));
+        let same_life = vault.room.shared().incarnation == Some(incarnation);
+        let nothing_new =
+            same_life && news.is_none() || polled.is_some_and(|polled| polled.n == glance.head.n && same_life);
+        let id = vault.id();
+        let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
+        let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key;
+        if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
+            return Ok(None);
+        }
+        vault.sync_known(nothing_new && settled, polled.map_or(0, |polled| polled.n)).await.map(Some)
+    }
+
+    /// Begins to keep a vault that the server says we are in: its first entry, which names it.
+    async fn join(&self, vault: &Vault) -> Result<()> {
+        let (context, id, room) = (self.context(), vault.id(), &vault.room);
+        let first = crate::api::PageSize { entries: 1, bytes: 1, live_only: true };
+        let page = self.call(|bearer| async move { context.api.vault_log(&bearer, &id, 0, first).await }).await?;
+        let strange = || Error::misbehaved(crate::Misbehaviour::ForgedEntry);
+        let frame: Bytes = page.frames.into_iter().next().ok_or_else(strange)?;
+        for _ in 0..2 {
+            let (bytes, kept, now_ms) = (frame.clone(), room.clone(), context.now_ms());
+            let begin = move || begin(&kept, id, &bytes, now_ms);
+            match context.edges.apart(begin).await?? {
+                Ok(()) => return Ok(()),
+                Err(Refusal::AccountLogNeeded { user, .. }) => {
+                    learn_person(self, room, self.user_id(), user).await?;
+                }
+                Err(refusal) => {
+                    tracing::warn!(%refusal, "the first entry of a vault may not stand");
+                    return Err(strange());
+                }
+            }
+        }
+        Err(strange())
+    }
+
+    pub(crate) async fn room(&self) -> Result<Arc<Room>> {
+        let mut place = self.0.room.lock().await;
+        if let Some(room) = place.as_ref() {
+            return Ok(room.clone());
+        }
+        let (context, folder) = (self.0.context.clone(), self.0.folder.clone());
+        let room = Arc::new(self.context().edges.apart(move || Room::open(&context, &folder)).await??);
+        *place = Some(room.clone());
+        Ok(room)
+    }
+}
+
+fn begin(room: &Room, id: VaultId, frame: &[u8], now_ms: u64) -> Result<Result<(), Refusal>> {
+    let parsed = match Frame::parse(frame) {
+        Ok(parsed) => parsed,
+        Err(malformed) => return Ok(Err(malformed.into())),
+    };
+    let log = match VaultLog::create(&parsed.entry, &room.crowd().logs) {
+        Ok((log, _)) => log,
+        Err(refusal) => return Ok(Err(refusal)),
+    };
+    if log.core().vault() != id {
+        return Ok(Err(Refusal::OtherVault));
+    }
+    let replica = Replica::new(log, State::new(true));
+    let mut begun = replica.begun(&room.at_rest);
+    begun.frames = vec![KeptFrame { n: 1, received_ms: now_ms, frame: frame.to_vec() }];
+    room.store.begin(&id, &begun)?;
+    Ok(Ok(()))
+}

@@ -1,0 +1,283 @@
+//! What this device keeps of vaults: their logs as far as they were verified, their records, and what is to be sent.
+//!
+//! Owns the contract and its types. Every method is one transaction: it happened or it did not. Knows nothing of keys,
+//! of the network, nor of what may follow what: contents come sealed, states come as bytes, and whoever calls has
+//! verified what is written here. [`MemoryVaults`] forgets; `SqliteVaults` keeps one file an account.
+//!
+//! Two programs may have one store open. Whoever advances a vault names the revision they started from, and is told if
+//! somebody else was faster; then nothing was written.
+
+#[cfg(test)]
+mod conformance;
+mod memory;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+pub use memory::MemoryVaults;
+#[cfg(feature = "sqlite")]
+pub use sqlite::SqliteVaults;
+
+use super::{Folder, StoreError};
+use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::{Arc, Mutex, PoisonError};
+
+type Result<T> = std::result::Result<T, StoreError>;
+
+/// The vaults of one account. Every call may block on the disk for a moment.
+pub trait VaultStore: Send + Sync + Debug {
+    /// What is kept for all vaults together, as it was last kept.
+    fn account(&self) -> Result<Option<Vec<u8>>>;
+
+    fn keep_account(&self, state: &[u8]) -> Result<()>;
+
+    /// Account logs of people, each in one piece.
+    fn people(&self) -> Result<Vec<(UserId, Vec<u8>)>>;
+
+    /// Replaces what is kept of one person.
+    fn keep_person(&self, user: &UserId, log: &[u8]) -> Result<()>;
+
+    /// The vaults that are kept here, ascending.
+    fn vaults(&self) -> Result<Vec<VaultId>>;
+
+    /// Everything of a vault that is needed to go on with it. Records stay where they are.
+    fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>>;
+
+    /// Begins to keep a vault. If it is kept already, nothing happens.
+    fn begin(&self, vault: &VaultId, begun: &Begun) -> Result<()>;
+
+    /// Moves a vault on: all of it, or nothing. Returns the new revision, or `None` if the vault is not at this
+    /// revision any more.
+    fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Result<Option<u64>>;
+
+    /// Puts records beside, for [`VaultStore::replace`] to take in. What was put beside before stays, unless this
+    /// begins anew.
+    fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()>;
+
+    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay; what
+    /// was being sent is forgotten. Returns the new revision, or `None` as [`VaultStore::advance`] does.
+    fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>>;
+
+    /// Forgets a vault on this device.
+    fn forget(&self, vault: &VaultId) -> Result<()>;
+
+    /// Takes down a write of this device, to be sent. It is made on top of what is current of the record here, or of
+    /// the device's own last write that is not in the log yet. Returns its number; numbers ascend.
+    fn write_down(&self, vault: &VaultId, write: &NewWrite) -> Result<u64>;
+
+    /// What is to be sent, in the order it was written down, at most so many.
+    fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>>;
+
+    /// What is to be sent of one record.
+    fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Pending>>;
+
+    /// Every version of a record that is kept, oldest first.
+    fn versions(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Version>>;
+
+    /// Current versions: of one collection, by its tag, or all.
+    fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Result<Vec<Version>>;
+
+    /// Changes that are in the log and cannot be read here, for now.
+    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>>;
+
+    /// Conflicts that were settled on this device, oldest first.
+    fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>>;
+
+    /// Raw frames that are still kept of these positions, ascending.
+    fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>>;
+
+    fn counts(&self, vault: &VaultId) -> Result<Counts>;
+}
+
+/// The tag of a collection: says nothing of its name to whoever has no key.
+pub type Shelf = [u8; 16];
+
+/// What is needed to go on with a vault.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptVault {
+    pub revision: u64,
+    pub state: Vec<u8>,
+    /// Chain values, ascending, without gaps.
+    pub trail: Vec<(u64, [u8; 32])>,
+    /// Ascending.
+    pub live: Vec<(RecordId, Vec<u8>)>,
+    /// Sealed keys by epoch.
+    pub keys: Vec<(u32, Vec<u8>)>,
+    pub in_flight: Option<Vec<u8>>,
+}
+
+/// A vault when it is first kept.
+#[derive(Clone, Debug, Default)]
+pub struct Begun {
+    pub state: Vec<u8>,
+    pub trail: Vec<(u64, [u8; 32])>,
+    pub keys: Vec<(u32, Vec<u8>)>,
+    pub in_flight: Option<Vec<u8>>,
+    pub frames: Vec<KeptFrame>,
+}
+
+/// One step of a vault. What is left empty stays as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Advance {
+    pub state: Option<Vec<u8>>,
+    /// The one signed frame that is being sent; `Some(None)` when it is no longer.
+    pub in_flight: Option<Option<Vec<u8>>>,
+    /// New chain values, and the position below which none is needed any more.
+    pub trail: Vec<(u64, [u8; 32])>,
+    pub trail_from: u64,
+    /// What is live of the records that were touched; `None` for one that is forgotten.
+    pub live: Vec<(RecordId, Option<Vec<u8>>)>,
+    /// Frames as they came, and the time before which received ones are dropped.
+    pub frames: Vec<KeptFrame>,
+    pub frames_before_ms: u64,
+    pub versions: Vec<Version>,
+    /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so.
+    pub heads: Vec<(RecordId, Vec<ChangeId>)>,
+    pub aside: Vec<Aside>,
+    /// No longer set aside: opened, or superseded.
+    pub no_longer_aside: Vec<ChangeId>,
+    /// Writes that are in the log now, ascending, and as which change; or that are not to be sent any more. The next
+    /// write of the same record is on top of that change from now on.
+    pub sent: Vec<(u64, Option<ChangeId>)>,
+    pub settlements: Vec<Settlement>,
+    /// Sealed keys by epoch; each replaces what was there.
+    pub keys: Vec<(u32, Vec<u8>)>,
+}
+
+/// The log of a vault, all of it other than before.
+#[derive(Clone, Debug, Default)]
+pub struct Fresh {
+    pub state: Vec<u8>,
+    pub trail: Vec<(u64, [u8; 32])>,
+    pub live: Vec<(RecordId, Vec<u8>)>,
+    /// Which of the staged versions are current.
+    pub heads: Vec<(RecordId, Vec<ChangeId>)>,
+    pub keys: Vec<(u32, Vec<u8>)>,
+    /// Writes that were lost with the old log and are to be sent again, before all others.
+    pub again: Vec<NewWrite>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptFrame {
+    pub n: u64,
+    pub received_ms: u64,
+    pub frame: Vec<u8>,
+}
+
+/// One version of a record, as the log has it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version {
+    pub record: RecordId,
+    pub change: ChangeId,
+    /// Where its entry stands; where it is not known, the position of the checkpoint it came with.
+    pub n: u64,
+    pub index: u16,
+    pub shelf: Shelf,
+    pub user: UserId,
+    pub device: DeviceId,
+    /// The author's clock; 0 where it is not known.
+    pub unix_ms: u64,
+    pub current: bool,
+    pub sealed: Vec<u8>,
+}
+
+/// A change that cannot be read here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Aside {
+    pub record: RecordId,
+    pub change: ChangeId,
+    pub n: u64,
+    pub epoch: u32,
+    pub unix_ms: u64,
+    /// Why, as a word.
+    pub reason: String,
+    /// `selkie_protocol::log::PageItem`, and the payload.
+    pub item: Vec<u8>,
+    pub payload: Vec<u8>,
+}
+
+/// A write of this device that is to be taken down.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewWrite {
+    pub record: RecordId,
+    pub shelf: Shelf,
+    pub sealed: Vec<u8>,
+}
+
+/// A write that is not in the log yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    pub seq: u64,
+    pub record: RecordId,
+    pub shelf: Shelf,
+    /// The changes it was made on top of; `None`: on top of the device's own write before.
+    pub base: Option<Vec<ChangeId>>,
+    pub sealed: Vec<u8>,
+}
+
+/// A conflict, and how it went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settlement {
+    pub record: RecordId,
+    /// The version that is no longer current and was not made in knowledge of the other.
+    pub lost: ChangeId,
+    pub won: ChangeId,
+    pub at_ms: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Records with a current version, deletions among them.
+    pub records: u64,
+    pub pending: u64,
+    pub aside: u64,
+}
+
+/// Opens the store of an account. An app may bring its own; the default is a SQLite file beside the account, or memory
+/// where the account is in memory too.
+pub trait VaultStores: Send + Sync + Debug {
+    fn open(&self, account: &Folder) -> Result<Arc<dyn VaultStore>>;
+
+    /// Forgets everything of an account. To forget what is not there is no error.
+    fn remove(&self, account: &Folder) -> Result<()>;
+}
+
+/// A vault that was forgotten under whoever still held it.
+fn gone(doing: &str) -> StoreError {
+    let source = std::io::Error::new(std::io::ErrorKind::NotFound, "the vault is not kept on this device any more");
+    StoreError { doing: doing.to_owned(), source }
+}
+
+/// Vaults lie where their account lies.
+pub(crate) fn beside_accounts(accounts: Arc<dyn super::AccountStore>) -> Arc<dyn VaultStores> {
+    Arc::new(BesideAccounts { accounts, memory: Mutex::default() })
+}
+
+#[derive(Debug)]
+struct BesideAccounts {
+    accounts: Arc<dyn super::AccountStore>,
+    memory: Mutex<BTreeMap<Folder, Arc<MemoryVaults>>>,
+}
+
+impl VaultStores for BesideAccounts {
+    fn open(&self, account: &Folder) -> Result<Arc<dyn VaultStore>> {
+        #[cfg(feature = "sqlite")]
+        if let Some(folder) = self.accounts.location(account) {
+            return Ok(Arc::new(SqliteVaults::open(&folder)?));
+        }
+        #[cfg(not(feature = "sqlite"))]
+        if self.accounts.location(account).is_some() {
+            let source = std::io::Error::other("this app was built without a store for vaults");
+            return Err(StoreError { doing: "opening the vaults".into(), source });
+        }
+        let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(memory.entry(account.clone()).or_default().clone())
+    }
+
+    fn remove(&self, account: &Folder) -> Result<()> {
+        // A file goes with the account's folder.
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
+        Ok(())
+    }
+}

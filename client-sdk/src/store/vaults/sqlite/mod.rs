@@ -1,0 +1,194 @@
+//! Vaults in one SQLite file an account, beside the account's own state.
+//!
+//! Owns the file: write-ahead log, every commit on the disk before it is answered, foreign keys. Contents come sealed,
+//! so the file says which vaults there are, who is in them and when something was written, but nothing of what. Two
+//! programs may have it open: the file's own lock makes them wait for each other.
+
+mod read;
+mod schema;
+mod write;
+
+use super::{
+    Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Pending, Result, Settlement, Shelf, VaultStore, Version,
+};
+use crate::store::StoreError;
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
+use selkie_protocol::id::{RecordId, UserId, VaultId};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+const FILE: &str = "vaults.sqlite";
+/// How long one program waits for another that is writing.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The vaults of one account, in a file.
+pub struct SqliteVaults(Mutex<Connection>);
+
+impl SqliteVaults {
+    /// Opens the file in the account's folder, or makes it.
+    pub fn open(folder: &Path) -> Result<Self> {
+        let open = || -> rusqlite::Result<Connection> {
+            let connection = Connection::open(folder.join(FILE))?;
+            connection.busy_timeout(PATIENCE)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            Ok(connection)
+        };
+        let mut connection = open().map_err(while_doing("opening the vaults on this device"))?;
+        schema::bring_up_to_date(&mut connection)?;
+        Ok(SqliteVaults(Mutex::new(connection)))
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        // A transaction that was cut off by a panic was rolled back when it was dropped.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reading<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        read(&self.connection()).map_err(while_doing("reading a vault on this device"))
+    }
+
+    fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        let mut connection = self.connection();
+        let all = || {
+            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let done = write(&transaction)?;
+            transaction.commit()?;
+            Ok(done)
+        };
+        all().map_err(while_doing("keeping a vault on this device"))
+    }
+}
+
+/// The row of a vault that is at a revision.
+fn row_at(transaction: &Transaction<'_>, vault: &VaultId, revision: u64) -> rusqlite::Result<Option<i64>> {
+    let find = "SELECT id FROM vaults WHERE vault = ?1 AND revision = ?2";
+    transaction.query_row(find, params![vault.as_bytes(), int(revision)], |row| row.get(0)).optional()
+}
+
+fn row_of(connection: &Connection, vault: &VaultId) -> rusqlite::Result<Option<i64>> {
+    connection.query_row("SELECT id FROM vaults WHERE vault = ?1", [vault.as_bytes()], |row| row.get(0)).optional()
+}
+
+impl VaultStore for SqliteVaults {
+    fn account(&self) -> Result<Option<Vec<u8>>> {
+        self.reading(|db| db.query_row("SELECT state FROM account", [], |row| row.get(0)).optional())
+    }
+
+    fn keep_account(&self, state: &[u8]) -> Result<()> {
+        self.writing(|db| db.execute("INSERT OR REPLACE INTO account (id, state) VALUES (1, ?1)", [state]).map(drop))
+    }
+
+    fn people(&self) -> Result<Vec<(UserId, Vec<u8>)>> {
+        self.reading(|db| {
+            read::all(db, "SELECT user, log FROM people ORDER BY user", [], |row| {
+                Ok((read::user(row, 0)?, row.get(1)?))
+            })
+        })
+    }
+
+    fn keep_person(&self, user: &UserId, log: &[u8]) -> Result<()> {
+        let keep = "INSERT OR REPLACE INTO people (user, log) VALUES (?1, ?2)";
+        self.writing(|db| db.execute(keep, params![user.as_bytes(), log]).map(drop))
+    }
+
+    fn vaults(&self) -> Result<Vec<VaultId>> {
+        self.reading(|db| read::all(db, "SELECT vault FROM vaults ORDER BY vault", [], |row| read::vault(row, 0)))
+    }
+
+    fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {
+        // One snapshot: another program may be writing.
+        let mut connection = self.connection();
+        let mut load = || {
+            let snapshot = connection.transaction()?;
+            read::load(&snapshot, vault)
+        };
+        load().map_err(while_doing("reading a vault on this device"))
+    }
+
+    fn begin(&self, vault: &VaultId, begun: &Begun) -> Result<()> {
+        self.writing(|db| write::begin(db, vault, begun))
+    }
+
+    fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Result<Option<u64>> {
+        self.writing(|db| match row_at(db, vault, revision)? {
+            Some(row) => write::advance(db, row, advance).map(|()| Some(revision + 1)),
+            None => Ok(None),
+        })
+    }
+
+    fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()> {
+        self.writing(|db| match row_of(db, vault)? {
+            Some(row) => write::stage(db, row, anew, versions, aside),
+            None => Ok(()),
+        })
+    }
+
+    fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>> {
+        self.writing(|db| match row_at(db, vault, revision)? {
+            Some(row) => write::replace(db, row, fresh).map(|()| Some(revision + 1)),
+            None => Ok(None),
+        })
+    }
+
+    fn forget(&self, vault: &VaultId) -> Result<()> {
+        self.writing(|db| db.execute("DELETE FROM vaults WHERE vault = ?1", [vault.as_bytes()]).map(drop))
+    }
+
+    fn write_down(&self, vault: &VaultId, new: &NewWrite) -> Result<u64> {
+        let written = self.writing(|db| match row_of(db, vault)? {
+            Some(row) => write::write_down(db, row, new).map(Some),
+            None => Ok(None),
+        })?;
+        written.ok_or_else(|| super::gone("writing a record"))
+    }
+
+    fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>> {
+        self.reading(|db| read::outbox(db, vault, limit))
+    }
+
+    fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Pending>> {
+        self.reading(|db| read::pending_of(db, vault, record))
+    }
+
+    fn versions(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Version>> {
+        self.reading(|db| read::versions(db, vault, record))
+    }
+
+    fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Result<Vec<Version>> {
+        self.reading(|db| read::current(db, vault, shelf))
+    }
+
+    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>> {
+        self.reading(|db| read::aside(db, vault))
+    }
+
+    fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {
+        self.reading(|db| read::settlements(db, vault))
+    }
+
+    fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+        self.reading(|db| read::frames(db, vault, from, to))
+    }
+
+    fn counts(&self, vault: &VaultId) -> Result<Counts> {
+        self.reading(|db| read::counts(db, vault))
+    }
+}
+
+/// SQLite's integers are signed. Ours are counts, positions and times, which never come near the end.
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn while_doing(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
+    move |source| StoreError { doing: doing.to_owned(), source: std::io::Error::other(source) }
+}
+
+impl std::fmt::Debug for SqliteVaults {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("SqliteVaults")
+    }
+}

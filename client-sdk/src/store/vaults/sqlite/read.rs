@@ -1,0 +1,175 @@
+//! What is read from the file.
+//!
+//! Owns the queries and the making of values out of rows. A row that is not what it should be is an error.
+
+use super::super::{Aside, Counts, KeptVault, Pending, Settlement, Shelf, Version};
+use super::int;
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
+use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
+
+type Read<T> = rusqlite::Result<T>;
+
+pub(super) fn all<T>(
+    db: &Connection,
+    query: &str,
+    given: impl Params,
+    read: impl FnMut(&Row<'_>) -> Read<T>,
+) -> Read<Vec<T>> {
+    db.prepare(query)?.query_map(given, read)?.collect()
+}
+
+fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> Read<[u8; N]> {
+    let wrong = |_| rusqlite::Error::InvalidColumnType(column, "of another length".into(), Type::Blob);
+    row.get_ref(column)?.as_blob().map_err(rusqlite::Error::from)?.try_into().map_err(wrong)
+}
+
+fn number(row: &Row<'_>, column: usize) -> Read<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+pub(super) fn user(row: &Row<'_>, column: usize) -> Read<UserId> {
+    bytes(row, column).map(UserId)
+}
+
+pub(super) fn vault(row: &Row<'_>, column: usize) -> Read<VaultId> {
+    bytes(row, column).map(VaultId)
+}
+
+pub(super) fn change_ids(blob: &[u8]) -> Option<Vec<ChangeId>> {
+    let (ids, rest) = blob.as_chunks::<32>();
+    rest.is_empty().then(|| ids.iter().map(|id| ChangeId(*id)).collect())
+}
+
+pub(super) fn load(db: &Connection, vault: &VaultId) -> Read<Option<KeptVault>> {
+    let find = "SELECT id, revision, state, in_flight FROM vaults WHERE vault = ?1";
+    let head = db
+        .query_row(find, [vault.as_bytes()], |row| {
+            Ok((row.get::<_, i64>(0)?, number(row, 1)?, row.get(2)?, row.get(3)?))
+        })
+        .optional()?;
+    let Some((of, revision, state, in_flight)) = head else { return Ok(None) };
+    Ok(Some(KeptVault {
+        revision,
+        state,
+        trail: all(db, "SELECT n, h FROM trail WHERE of = ?1 ORDER BY n", [of], |row| {
+            Ok((number(row, 0)?, bytes(row, 1)?))
+        })?,
+        live: all(db, "SELECT record, changes FROM live WHERE of = ?1 ORDER BY record", [of], |row| {
+            Ok((RecordId(bytes(row, 0)?), row.get(1)?))
+        })?,
+        keys: all(db, "SELECT epoch, sealed FROM keys WHERE of = ?1 ORDER BY epoch", [of], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?,
+        in_flight,
+    }))
+}
+
+const PENDING: &str = "SELECT seq, record, shelf, base, sealed FROM outbox JOIN vaults ON vaults.id = outbox.of
+    WHERE vault = ?1";
+
+fn pending(row: &Row<'_>) -> Read<Pending> {
+    let wrong = || rusqlite::Error::InvalidColumnType(3, "not changes".into(), Type::Blob);
+    let base: Option<Vec<u8>> = row.get(3)?;
+    let base = base.map(|blob| change_ids(&blob).ok_or_else(wrong)).transpose()?;
+    Ok(Pending {
+        seq: number(row, 0)?,
+        record: RecordId(bytes(row, 1)?),
+        shelf: bytes(row, 2)?,
+        base,
+        sealed: row.get(4)?,
+    })
+}
+
+pub(super) fn outbox(db: &Connection, vault: &VaultId, limit: usize) -> Read<Vec<Pending>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    all(db, &format!("{PENDING} ORDER BY seq LIMIT ?2"), params![vault.as_bytes(), limit], pending)
+}
+
+pub(super) fn pending_of(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<Vec<Pending>> {
+    let given = params![vault.as_bytes(), record.as_bytes()];
+    all(db, &format!("{PENDING} AND record = ?2 ORDER BY seq"), given, pending)
+}
+
+const VERSIONS: &str = "SELECT record, change, n, idx, shelf, user, device, unix_ms, current, sealed
+    FROM versions JOIN vaults ON vaults.id = versions.of WHERE vault = ?1";
+
+fn version(row: &Row<'_>) -> Read<Version> {
+    Ok(Version {
+        record: RecordId(bytes(row, 0)?),
+        change: ChangeId(bytes(row, 1)?),
+        n: number(row, 2)?,
+        index: row.get(3)?,
+        shelf: bytes(row, 4)?,
+        user: UserId(bytes(row, 5)?),
+        device: DeviceId(bytes(row, 6)?),
+        unix_ms: number(row, 7)?,
+        current: row.get(8)?,
+        sealed: row.get(9)?,
+    })
+}
+
+pub(super) fn versions(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<Vec<Version>> {
+    let given = params![vault.as_bytes(), record.as_bytes()];
+    all(db, &format!("{VERSIONS} AND record = ?2 ORDER BY n, idx"), given, version)
+}
+
+pub(super) fn current(db: &Connection, vault: &VaultId, shelf: Option<&Shelf>) -> Read<Vec<Version>> {
+    let query = format!("{VERSIONS} AND current = 1");
+    match shelf {
+        Some(shelf) => {
+            let given = params![vault.as_bytes(), shelf.as_slice()];
+            all(db, &format!("{query} AND shelf = ?2 ORDER BY record, n, idx"), given, version)
+        }
+        None => all(db, &format!("{query} ORDER BY record, n, idx"), [vault.as_bytes()], version),
+    }
+}
+
+pub(super) fn aside(db: &Connection, vault: &VaultId) -> Read<Vec<Aside>> {
+    let query = "SELECT record, change, n, epoch, unix_ms, reason, item, payload
+        FROM aside JOIN vaults ON vaults.id = aside.of WHERE vault = ?1 ORDER BY change";
+    all(db, query, [vault.as_bytes()], |row| {
+        Ok(Aside {
+            record: RecordId(bytes(row, 0)?),
+            change: ChangeId(bytes(row, 1)?),
+            n: number(row, 2)?,
+            epoch: row.get(3)?,
+            unix_ms: number(row, 4)?,
+            reason: row.get(5)?,
+            item: row.get(6)?,
+            payload: row.get(7)?,
+        })
+    })
+}
+
+pub(super) fn settlements(db: &Connection, vault: &VaultId) -> Read<Vec<Settlement>> {
+    let query = "SELECT record, lost, won, at_ms FROM settlements JOIN vaults ON vaults.id = settlements.of
+        WHERE vault = ?1 ORDER BY settlements.id";
+    all(db, query, [vault.as_bytes()], |row| {
+        Ok(Settlement {
+            record: RecordId(bytes(row, 0)?),
+            lost: ChangeId(bytes(row, 1)?),
+            won: ChangeId(bytes(row, 2)?),
+            at_ms: number(row, 3)?,
+        })
+    })
+}
+
+pub(super) fn frames(db: &Connection, vault: &VaultId, from: u64, to: u64) -> Read<Vec<(u64, Vec<u8>)>> {
+    let query = "SELECT n, frame FROM frames JOIN vaults ON vaults.id = frames.of
+        WHERE vault = ?1 AND n BETWEEN ?2 AND ?3 ORDER BY n";
+    all(db, query, params![vault.as_bytes(), int(from), int(to)], |row| Ok((number(row, 0)?, row.get(1)?)))
+}
+
+pub(super) fn counts(db: &Connection, vault: &VaultId) -> Read<Counts> {
+    let count = |query: &str| db.query_row(query, [vault.as_bytes()], |row| number(row, 0));
+    Ok(Counts {
+        records: count(
+            "SELECT count(DISTINCT record) FROM versions JOIN vaults ON vaults.id = versions.of
+             WHERE vault = ?1 AND current = 1",
+        )?,
+        pending: count("SELECT count(*) FROM outbox JOIN vaults ON vaults.id = outbox.of WHERE vault = ?1")?,
+        aside: count("SELECT count(*) FROM aside JOIN vaults ON vaults.id = aside.of WHERE vault = ?1")?,
+    })
+}

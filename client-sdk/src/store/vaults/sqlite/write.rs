@@ -1,0 +1,251 @@
+//! What is written to the file, inside the transaction it is given.
+//!
+//! Owns the statements. That a vault is at the right revision was seen before.
+
+use super::super::{Advance, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Version};
+use super::{int, read};
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use selkie_protocol::id::{ChangeId, RecordId, VaultId};
+use std::collections::BTreeSet;
+
+type Done<T = ()> = rusqlite::Result<T>;
+
+pub(super) fn begin(db: &Transaction<'_>, vault: &VaultId, begun: &Begun) -> Done {
+    let insert = "INSERT OR IGNORE INTO vaults (vault, revision, next_seq, state, in_flight) VALUES (?1, 1, 0, ?2, ?3)";
+    if db.execute(insert, params![vault.as_bytes(), begun.state, begun.in_flight])? == 0 {
+        return Ok(());
+    }
+    let of = db.last_insert_rowid();
+    trail(db, of, &begun.trail)?;
+    keys(db, of, &begun.keys)?;
+    frames(db, of, &begun.frames)
+}
+
+pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
+    db.execute("UPDATE vaults SET revision = revision + 1 WHERE id = ?1", [of])?;
+    if let Some(state) = &step.state {
+        db.execute("UPDATE vaults SET state = ?2 WHERE id = ?1", params![of, state])?;
+    }
+    if let Some(in_flight) = &step.in_flight {
+        db.execute("UPDATE vaults SET in_flight = ?2 WHERE id = ?1", params![of, in_flight])?;
+    }
+    if !step.trail.is_empty() {
+        trail(db, of, &step.trail)?;
+        db.execute("DELETE FROM trail WHERE of = ?1 AND n < ?2", params![of, int(step.trail_from)])?;
+    }
+    live(db, of, &step.live)?;
+    frames(db, of, &step.frames)?;
+    if step.frames_before_ms > 0 {
+        let old = "DELETE FROM frames WHERE of = ?1 AND received_ms < ?2";
+        db.execute(old, params![of, int(step.frames_before_ms)])?;
+    }
+    versions(db, of, "versions", &step.versions)?;
+    heads(db, of, &step.heads)?;
+    aside(db, of, "aside", &step.aside)?;
+    let mut no_longer = db.prepare("DELETE FROM aside WHERE of = ?1 AND change = ?2")?;
+    for change in &step.no_longer_aside {
+        no_longer.execute(params![of, change.as_bytes()])?;
+    }
+    for (seq, change) in &step.sent {
+        sent(db, of, *seq, change.as_ref())?;
+    }
+    settlements(db, of, &step.settlements)?;
+    keys(db, of, &step.keys)
+}
+
+pub(super) fn stage(db: &Transaction<'_>, of: i64, anew: bool, new: &[Version], unread: &[Aside]) -> Done {
+    if anew {
+        forget_staged(db, of)?;
+    }
+    versions(db, of, "staged_versions", new)?;
+    aside(db, of, "staged_aside", unread)
+}
+
+fn forget_staged(db: &Transaction<'_>, of: i64) -> Done {
+    db.execute("DELETE FROM staged_versions WHERE of = ?1", [of])?;
+    db.execute("DELETE FROM staged_aside WHERE of = ?1", [of])?;
+    Ok(())
+}
+
+pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
+    let state = "UPDATE vaults SET revision = revision + 1, state = ?2, in_flight = NULL WHERE id = ?1";
+    db.execute(state, params![of, fresh.state])?;
+    for table in ["trail", "live", "frames", "versions", "aside"] {
+        db.execute(&format!("DELETE FROM {table} WHERE of = ?1"), [of])?;
+    }
+    db.execute("INSERT INTO versions SELECT * FROM staged_versions WHERE of = ?1", [of])?;
+    db.execute("INSERT INTO aside SELECT * FROM staged_aside WHERE of = ?1", [of])?;
+    forget_staged(db, of)?;
+    trail(db, of, &fresh.trail)?;
+    let mut insert = db.prepare("INSERT INTO live (of, record, changes) VALUES (?1, ?2, ?3)")?;
+    for (record, changes) in &fresh.live {
+        insert.execute(params![of, record.as_bytes(), changes])?;
+    }
+    heads(db, of, &fresh.heads)?;
+    keys(db, of, &fresh.keys)?;
+    // What was lost comes before what was written later.
+    let later = read::all(db, "SELECT seq FROM outbox WHERE of = ?1 ORDER BY seq", [of], |row| row.get::<_, i64>(0))?;
+    let mut again = BTreeSet::new();
+    for write in &fresh.again {
+        put_into_outbox(db, of, write, !again.insert(write.record))?;
+    }
+    if !again.is_empty() {
+        for seq in later {
+            let next = next_seq(db, of)?;
+            db.execute("UPDATE outbox SET seq = ?3 WHERE of = ?1 AND seq = ?2", params![of, seq, next])?;
+        }
+    }
+    Ok(())
+}
+
+fn next_seq(db: &Transaction<'_>, of: i64) -> Done<i64> {
+    let next = "UPDATE vaults SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq";
+    db.query_row(next, [of], |row| row.get(0))
+}
+
+pub(super) fn write_down(db: &Transaction<'_>, of: i64, new: &NewWrite) -> Done<u64> {
+    let own = "SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2 LIMIT 1";
+    let own = db.query_row(own, params![of, new.record.as_bytes()], |_| Ok(())).optional()?;
+    put_into_outbox(db, of, new, own.is_some())
+}
+
+fn put_into_outbox(db: &Transaction<'_>, of: i64, new: &NewWrite, on_own: bool) -> Done<u64> {
+    let record = new.record.as_bytes();
+    let current = "SELECT change FROM versions WHERE of = ?1 AND record = ?2 AND current = 1 ORDER BY change";
+    let base = match on_own {
+        true => None,
+        false => Some(read::all(db, current, params![of, record], |row| row.get::<_, Vec<u8>>(0))?.concat()),
+    };
+    let seq = next_seq(db, of)?;
+    let insert = "INSERT INTO outbox (of, seq, record, shelf, base, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
+    db.execute(insert, params![of, seq, record, new.shelf.as_slice(), base, new.sealed])?;
+    Ok(u64::try_from(seq).unwrap_or_default())
+}
+
+fn sent(db: &Transaction<'_>, of: i64, seq: u64, change: Option<&ChangeId>) -> Done {
+    let gone = "DELETE FROM outbox WHERE of = ?1 AND seq = ?2 RETURNING record";
+    let record: Option<Vec<u8>> = db.query_row(gone, params![of, int(seq)], |row| row.get(0)).optional()?;
+    if let (Some(record), Some(change)) = (record, change) {
+        let rebase = "UPDATE outbox SET base = ?3 WHERE of = ?1 AND seq =
+            (SELECT min(seq) FROM outbox WHERE of = ?1 AND record = ?2 AND seq > ?4)";
+        db.execute(rebase, params![of, record, change.as_bytes(), int(seq)])?;
+    }
+    Ok(())
+}
+
+fn trail(db: &Transaction<'_>, of: i64, values: &[(u64, [u8; 32])]) -> Done {
+    let mut insert = db.prepare("INSERT OR REPLACE INTO trail (of, n, h) VALUES (?1, ?2, ?3)")?;
+    for (n, h) in values {
+        insert.execute(params![of, int(*n), h.as_slice()])?;
+    }
+    Ok(())
+}
+
+fn live(db: &Transaction<'_>, of: i64, touched: &[(RecordId, Option<Vec<u8>>)]) -> Done {
+    let mut insert = db.prepare("INSERT OR REPLACE INTO live (of, record, changes) VALUES (?1, ?2, ?3)")?;
+    for (record, changes) in touched {
+        match changes {
+            Some(changes) => {
+                insert.execute(params![of, record.as_bytes(), changes])?;
+            }
+            None => {
+                for table in ["live", "versions"] {
+                    let gone = format!("DELETE FROM {table} WHERE of = ?1 AND record = ?2");
+                    db.execute(&gone, params![of, record.as_bytes()])?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn keys(db: &Transaction<'_>, of: i64, keys: &[(u32, Vec<u8>)]) -> Done {
+    for (epoch, sealed) in keys {
+        let insert = "INSERT OR REPLACE INTO keys (of, epoch, sealed) VALUES (?1, ?2, ?3)";
+        db.execute(insert, params![of, epoch, sealed])?;
+    }
+    Ok(())
+}
+
+fn frames(db: &Transaction<'_>, of: i64, frames: &[KeptFrame]) -> Done {
+    let mut insert = db.prepare("INSERT OR REPLACE INTO frames (of, n, received_ms, frame) VALUES (?1, ?2, ?3, ?4)")?;
+    for frame in frames {
+        insert.execute(params![of, int(frame.n), int(frame.received_ms), frame.frame])?;
+    }
+    Ok(())
+}
+
+fn versions(db: &Transaction<'_>, of: i64, table: &str, versions: &[Version]) -> Done {
+    let mut insert = db.prepare(&format!(
+        "INSERT OR REPLACE INTO {table} (of, record, change, n, idx, shelf, user, device, unix_ms, current, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+    ))?;
+    for version in versions {
+        insert.execute(params![
+            of,
+            version.record.as_bytes(),
+            version.change.as_bytes(),
+            int(version.n),
+            version.index,
+            version.shelf.as_slice(),
+            version.user.as_bytes(),
+            version.device.as_bytes(),
+            int(version.unix_ms),
+            version.current,
+            version.sealed,
+        ])?;
+    }
+    Ok(())
+}
+
+/// Where no head of a record is kept, what was current stays so.
+fn heads(db: &Transaction<'_>, of: i64, heads: &[(RecordId, Vec<ChangeId>)]) -> Done {
+    let mut known = db.prepare("SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND change = ?3")?;
+    let mut clear = db.prepare("UPDATE versions SET current = 0 WHERE of = ?1 AND record = ?2 AND current = 1")?;
+    let mut set = db.prepare("UPDATE versions SET current = 1 WHERE of = ?1 AND record = ?2 AND change = ?3")?;
+    for (record, changes) in heads {
+        let mut cleared = false;
+        for change in changes {
+            let one = params![of, record.as_bytes(), change.as_bytes()];
+            if !known.exists(one)? {
+                continue;
+            }
+            if !cleared {
+                clear.execute(params![of, record.as_bytes()])?;
+                cleared = true;
+            }
+            set.execute(one)?;
+        }
+    }
+    Ok(())
+}
+
+fn aside(db: &Transaction<'_>, of: i64, table: &str, unread: &[Aside]) -> Done {
+    let mut insert = db.prepare(&format!(
+        "INSERT OR REPLACE INTO {table} (of, change, record, n, epoch, unix_ms, reason, item, payload)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)"
+    ))?;
+    for aside in unread {
+        insert.execute(params![
+            of,
+            aside.change.as_bytes(),
+            aside.record.as_bytes(),
+            int(aside.n),
+            aside.epoch,
+            int(aside.unix_ms),
+            aside.reason,
+            aside.item,
+            aside.payload,
+        ])?;
+    }
+    Ok(())
+}
+
+fn settlements(db: &Transaction<'_>, of: i64, settled: &[Settlement]) -> Done {
+    let insert = "INSERT INTO settlements (of, record, lost, won, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    for one in settled {
+        let (lost, won) = (one.lost.as_bytes(), one.won.as_bytes());
+        db.execute(insert, params![of, one.record.as_bytes(), lost, won, int(one.at_ms)])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,217 @@
+//! Coming in new from a checkpoint, where one can be trusted.
+//!
+//! Owns the way in: members and keys from CONTROL entries, the checkpoint, its pages. Pages are verified as they come
+//! and put beside; nothing that is kept changes before the last of them has come, and then in one transaction.
+
+use super::driver::{Round, Step, Trouble};
+use super::replica::{KeptTrust, Replica, State};
+use super::room::Room;
+use super::take::{Place, open_item};
+use crate::error::{Error, Misbehaviour};
+use crate::keys::vault::{BackLinks, Keyring};
+use crate::store::vaults::{Fresh, NewWrite};
+use crate::trust::Alarm;
+use selkie_protocol::account_log::AccountLog;
+use selkie_protocol::id::{UserId, VaultId};
+use selkie_protocol::log::{
+    Arriving, Body, Bootstrap, Control, Entry, Head, PAGE_SIZE, PageItem, Refusal, Trust, VaultLog,
+};
+use selkie_protocol::vault::{Beginning, CheckpointItems, PlacedEntry};
+use selkie_protocol::{Bytes, ErrorCode};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+type People = BTreeMap<UserId, AccountLog>;
+
+/// A way in that is open.
+struct WayIn {
+    arriving: Arriving,
+    links: BackLinks,
+    keys: Keyring,
+}
+
+impl Round<'_> {
+    /// Begins with the newest checkpoint, if it is further than this device and can be trusted. Its author's word alone
+    /// does, and is shown, only where the server has nothing else.
+    pub(super) async fn begin_with_checkpoint(&mut self, nothing_else: bool) -> Step<bool> {
+        let (context, vault) = (self.account.context(), self.vault);
+        let answer = self.account.call(|bearer| async move { context.api.beginning(&bearer, &vault).await });
+        let beginning = match answer.await {
+            Ok(beginning) => Arc::new(beginning),
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        };
+        let head = self.signed(&beginning.head).await?;
+        if head.head.n < beginning.n || beginning.n <= self.replica()?.head().n + 1 {
+            return Ok(false);
+        }
+        let controls = self.controls_before(beginning.n).await?;
+        let way = self.open_way(controls, beginning.clone()).await?;
+        let trust = way.arriving.trust();
+        if trust == Trust::Unconfirmed && !nothing_else {
+            return Ok(false);
+        }
+        let (log, links, keys) = self.fetch_pages(way, &beginning).await?;
+        let mut state = State::new(true);
+        state.links = links;
+        state.trust = KeptTrust::from(trust);
+        state.incarnation = Some(head.incarnation);
+        self.replace_by(log, state, keys, Vec::new()).await?;
+        Ok(true)
+    }
+
+    async fn controls_before(&self, n: u64) -> Step<Vec<PlacedEntry>> {
+        let (context, vault) = (self.account.context(), self.vault);
+        let (mut controls, mut after): (Vec<PlacedEntry>, u64) = (Vec::new(), 0);
+        loop {
+            let answer = self.account.call(|bearer| async move { context.api.controls(&bearer, &vault, after).await });
+            let page = answer.await?;
+            let places: Vec<u64> = [after].into_iter().chain(page.entries.iter().map(|placed| placed.n)).collect();
+            if !places.is_sorted_by(|one, next| one < next) {
+                return Err(strange("control entries in their order").into());
+            }
+            controls.extend(page.entries.into_iter().filter(|placed| placed.n < n));
+            match places.last() {
+                Some(last) if page.more && *last > after && *last < n => after = *last,
+                _ => return Ok(controls),
+            }
+        }
+    }
+
+    /// Replays members and keys, and holds the checkpoint against them; fetches account logs on the way.
+    async fn open_way(&mut self, controls: Vec<PlacedEntry>, beginning: Arc<Beginning>) -> Step<WayIn> {
+        let (context, vault, me) = (self.account.context(), self.vault, self.me);
+        let wraps = self.account.call(|bearer| async move { context.api.wraps(&bearer, &vault).await }).await?.wraps;
+        let master = self.account.kept().secrets.master_key.clone();
+        let (controls, mut asked) = (Arc::new(controls), BTreeSet::new());
+        loop {
+            let (crowd, controls, checkpoint) = (self.room.crowd(), controls.clone(), beginning.clone());
+            let (wraps, master) = (wraps.clone(), master.clone());
+            let open = move || {
+                let (bootstrap, links) = replay(&vault, &controls, &crowd.logs)?;
+                let mut keys = Keyring::default();
+                if let Some(master) = master {
+                    keys.open_wraps(vault, &me.user, &master, &wraps, bootstrap.core().governance(), &links);
+                }
+                let arriving = arrive(bootstrap, &me.user, &checkpoint, &crowd.logs)?;
+                Ok(WayIn { arriving, links, keys })
+            };
+            match context.edges.apart(open).await? {
+                Ok(way) => return Ok(way),
+                Err(Refusal::AccountLogNeeded { user, index }) if asked.insert((user, index)) => {
+                    self.learn_person(user).await?;
+                }
+                Err(refusal) => return Err(Alarm::refused(beginning.n, &refusal).into()),
+            }
+        }
+    }
+
+    async fn fetch_pages(&mut self, mut way: WayIn, beginning: &Beginning) -> Step<(VaultLog, BackLinks, Keyring)> {
+        let (context, vault, n) = (self.account.context(), self.vault, beginning.n);
+        let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
+        let (hashes, rest) = beginning.page_hashes.as_chunks::<32>();
+        if !rest.is_empty() {
+            return Err(strange("hashes of pages").into());
+        }
+        way.arriving.page_hashes(hashes).map_err(refused)?;
+        let room = self.room.clone();
+        context.edges.apart(move || room.store.stage(&vault, true, &[], &[])).await??;
+        for page in 0..hashes.len() {
+            let mut whole = CheckpointItems { items: Vec::new(), payloads: Vec::new(), more: true };
+            while whole.more {
+                let from = whole.items.len();
+                let answer = self
+                    .account
+                    .call(|bearer| async move { context.api.checkpoint_page(&bearer, &vault, n, page, from).await });
+                let part = answer.await?;
+                let fits = part.items.len() == part.payloads.len() && from + part.items.len() <= PAGE_SIZE;
+                if !fits || (part.items.is_empty() && part.more) {
+                    return Err(strange("a page of at most 1024 changes, each with its payload").into());
+                }
+                whole.items.extend(part.items);
+                whole.payloads.extend(part.payloads);
+                whole.more = part.more;
+            }
+            let room = self.room.clone();
+            way = context.edges.apart(move || take_page(way, &room, &vault, n, &whole)).await??;
+        }
+        let WayIn { arriving, links, keys } = way;
+        let log = context.edges.apart(move || arriving.finish()).await?.map_err(refused)?;
+        Ok((log, links, keys))
+    }
+
+    /// Puts another log in the place of ours, with the records that were put beside.
+    pub(super) async fn replace_by(
+        &mut self,
+        log: VaultLog,
+        state: State,
+        keys: Keyring,
+        again: Vec<NewWrite>,
+    ) -> Step<()> {
+        let (room, vault, revision) = (self.room.clone(), self.vault, self.replica()?.revision);
+        self.replica = None;
+        let replace = move || {
+            let mut replica = Replica::new(log, state);
+            replica.keys = keys;
+            let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
+            room.store.replace(&vault, revision, &fresh)
+        };
+        match self.account.context().edges.apart(replace).await?? {
+            Some(_) => self.load().await,
+            None => Err(Trouble::Moved),
+        }
+    }
+}
+
+fn strange(expected: &str) -> Alarm {
+    Alarm::new(Misbehaviour::Contradiction, expected, "something else")
+}
+
+fn replay(vault: &VaultId, controls: &[PlacedEntry], people: &People) -> Result<(Bootstrap, BackLinks), Refusal> {
+    let (first, rest) = controls.split_first().ok_or(Refusal::NotCreate)?;
+    let (mut bootstrap, _) = Bootstrap::create(&Entry::parse(&first.entry)?, people)?;
+    if bootstrap.core().vault() != *vault {
+        return Err(Refusal::OtherVault);
+    }
+    let mut links = BackLinks::new();
+    for placed in rest {
+        let entry = Entry::parse(&placed.entry)?;
+        bootstrap.control(&entry, people)?;
+        if let Body::Control(Control::RemoveRotate(rotate)) = &entry.body {
+            links.insert(rotate.epoch, rotate.back.into());
+        }
+    }
+    Ok((bootstrap, links))
+}
+
+fn arrive(bootstrap: Bootstrap, me: &UserId, beginning: &Beginning, people: &People) -> Result<Arriving, Refusal> {
+    let entry = Entry::parse(&beginning.entry)?;
+    let evidence = beginning.evidence.iter().map(|entry| Entry::parse(entry)).collect::<Result<Vec<_>, _>>()?;
+    let (hashes, _) = beginning.entry_hashes.as_chunks::<32>();
+    let before = Head { n: beginning.before_n, h: *beginning.before_h };
+    bootstrap.checkpoint(&entry, me, &evidence, before, hashes, people)
+}
+
+/// Verifies a page, opens what is on it and puts it beside.
+fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, n: u64, page: &CheckpointItems) -> Step<WayIn> {
+    let refused = |refusal: Refusal| {
+        let served: Vec<Bytes> = page.items.clone();
+        Trouble::Alarm(Box::new((Alarm::refused(n, &refusal), served)))
+    };
+    let items = page.items.iter().map(|item| PageItem::parse(item)).collect::<Result<Vec<_>, _>>();
+    let items = items.map_err(|malformed| refused(malformed.into()))?;
+    way.arriving.page(&items).map_err(refused)?;
+    let (mut versions, mut aside) = (Vec::new(), Vec::new());
+    for (item, payload) in items.iter().zip(&page.payloads) {
+        let change = item.leaf(vault).change;
+        if !item.change.is_payload(payload) {
+            return Err(refused(Refusal::Withheld(vec![change])));
+        }
+        match open_item(vault, &way.keys, &room.at_rest, item, payload, Place { change, n: n - 1, unix_ms: 0 }) {
+            Ok((version, _)) => versions.push(version),
+            Err(unread) => aside.push(*unread),
+        }
+    }
+    room.store.stage(vault, false, &versions, &aside).map_err(Error::from)?;
+    Ok(way)
+}

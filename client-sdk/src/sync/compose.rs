@@ -1,0 +1,263 @@
+//! Makes the next signed frame: writes of the outbox, conflicts settled, sealed and signed.
+//!
+//! Owns the filling of a batch and what a write is put on top of. Pure but for keys; nothing is sent from here. A write
+//! that cannot go (what it collides with cannot be read here) stays where it is and holds up no other record.
+
+use super::replica::{InFlight, Me, Replica};
+use super::settle::{Settle, Settled};
+use crate::store::vaults::Pending;
+use selkie_protocol::cipher::{DeviceKey, RecordContext};
+use selkie_protocol::hash::Label;
+use selkie_protocol::id::{ChangeId, RecordId};
+use selkie_protocol::log::{Change, Data, Entry, Frame, Header, Kind, MAX_CHANGES, MAX_PAYLOADS, NewChange, signed};
+use selkie_protocol::record::RecordBody;
+use selkie_protocol::vault::Wrap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A write of the outbox, opened.
+#[derive(Clone, Debug)]
+pub(crate) struct Outgoing {
+    pub(crate) pending: Pending,
+    pub(crate) body: RecordBody,
+}
+
+/// A record as the log has it: what is current, and what a write was made from.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) versions: BTreeMap<ChangeId, RecordBody>,
+}
+
+/// Who signs, and when.
+pub(crate) struct Pen<'a> {
+    pub(crate) me: Me,
+    pub(crate) device: &'a DeviceKey,
+    pub(crate) now_ms: u64,
+}
+
+/// What became of the outbox.
+#[derive(Debug, Default)]
+pub(crate) struct Composed {
+    pub(crate) flight: Option<InFlight>,
+    /// Records whose writes wait until what they collide with can be read.
+    pub(crate) waiting: BTreeSet<RecordId>,
+}
+
+/// The epoch's key is not here, so nothing is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoKey {
+    pub(crate) epoch: u32,
+}
+
+impl Pen<'_> {
+    fn header(&self, replica: &Replica) -> Header {
+        let core = replica.log.core();
+        core.next_header(self.me.user, self.me.device, replica.state.checkpoint_ok, self.now_ms)
+    }
+
+    /// Signs an entry of any kind as the next one of this device.
+    pub(crate) fn sign(&self, header: &Header, kind: Kind, body: &[u8]) -> Vec<u8> {
+        sign(self.device, header, kind, body)
+    }
+
+    /// A frame that carries no writes.
+    pub(crate) fn frame(
+        &self,
+        replica: &Replica,
+        kind: Kind,
+        body: &[u8],
+        beside: &[u8],
+        wraps: Vec<Wrap>,
+    ) -> InFlight {
+        let entry = self.sign(&self.header(replica), kind, body);
+        in_flight(&entry, beside, wraps)
+    }
+
+    /// The next batch of the outbox. `known` has every version that a write may collide with.
+    pub(crate) fn batch(
+        &self,
+        replica: &Replica,
+        outbox: &[Outgoing],
+        known: &BTreeMap<RecordId, Known>,
+        settle: &dyn Settle,
+    ) -> Result<Composed, NoKey> {
+        let epoch = replica.log.core().governance().epoch();
+        let records = replica.keys.records(epoch).ok_or(NoKey { epoch })?;
+        let header = self.header(replica);
+        let mut batch = Batch {
+            replica,
+            header: &header,
+            records,
+            changes: Vec::new(),
+            payloads: 0,
+            tops: BTreeMap::new(),
+            finish: BTreeMap::new(),
+        };
+        let mut composed = Composed::default();
+        let (mut writes, mut settles) = (Vec::new(), Vec::new());
+        for outgoing in outbox {
+            let record = outgoing.pending.record;
+            if composed.waiting.contains(&record) {
+                continue;
+            }
+            let plan = match batch.plan(outgoing, outbox, known, settle) {
+                Some(plan) => plan,
+                None => {
+                    composed.waiting.insert(record);
+                    continue;
+                }
+            };
+            let Some(ids) = batch.add(record, &plan.bodies) else { break };
+            writes.push((outgoing.pending.seq, ids[0]));
+            if let Some(theirs) = plan.against {
+                let (lost, won) = if plan.mine_wins { (theirs, ids[0]) } else { (ids[0], theirs) };
+                settles.push((record, lost, won));
+            }
+        }
+        if writes.is_empty() {
+            return Ok(composed);
+        }
+        let changes: Vec<NewChange<'_>> = batch.changes.iter().map(Sealed::as_new).collect();
+        let body = Data::write(&changes).expect("the batch was kept within the limits");
+        let payloads: Vec<u8> = batch.changes.iter().flat_map(|change| change.payload.iter().copied()).collect();
+        let entry = self.sign(&header, Kind::Data, &body);
+        composed.flight = Some(InFlight { writes, settles, ..in_flight(&entry, &payloads, Vec::new()) });
+        Ok(composed)
+    }
+}
+
+pub(crate) fn sign(device: &DeviceKey, header: &Header, kind: Kind, body: &[u8]) -> Vec<u8> {
+    let unsigned = header.with_body(kind, body);
+    let signature = device.sign(Label::VAULT_ENTRY_SIG, &[&unsigned]);
+    signed(unsigned, &signature)
+}
+
+pub(crate) fn in_flight(entry: &[u8], beside: &[u8], wraps: Vec<Wrap>) -> InFlight {
+    let hash = Entry::parse(entry).expect("we have just made it").hash();
+    InFlight {
+        frame: Frame::write(entry, beside).into(),
+        hash: hash.into(),
+        wraps,
+        writes: Vec::new(),
+        settles: Vec::new(),
+        acknowledged: None,
+    }
+}
+
+/// What is written for one write of the outbox: the write itself, and what comes on top of it.
+struct Plan {
+    bodies: Vec<Vec<u8>>,
+    against: Option<ChangeId>,
+    mine_wins: bool,
+}
+
+struct Batch<'a> {
+    replica: &'a Replica,
+    header: &'a Header,
+    records: &'a selkie_protocol::cipher::RecordKey,
+    changes: Vec<Sealed>,
+    payloads: usize,
+    /// What a record's last change in this batch is called.
+    tops: BTreeMap<RecordId, ChangeId>,
+    /// What comes on top of a write, by its number: the outcome of a conflict that an earlier write has met.
+    finish: BTreeMap<u64, Vec<u8>>,
+}
+
+struct Sealed {
+    record: RecordId,
+    deps: Vec<ChangeId>,
+    payload: Vec<u8>,
+}
+
+impl Sealed {
+    fn as_new(&self) -> NewChange<'_> {
+        NewChange { record: self.record, full: true, deps: &self.deps, payload: &self.payload }
+    }
+}
+
+impl Batch<'_> {
+    /// What to write, or `None` if it collides with something that cannot be read.
+    fn plan(
+        &mut self,
+        outgoing: &Outgoing,
+        outbox: &[Outgoing],
+        known: &BTreeMap<RecordId, Known>,
+        settle: &dyn Settle,
+    ) -> Option<Plan> {
+        let record = outgoing.pending.record;
+        let body = || outgoing.body.to_bytes();
+        let alone = || Plan { bodies: vec![body()], against: None, mine_wins: true };
+        if self.tops.contains_key(&record) {
+            // On top of our own write before. What that collided with was settled with the last of them in mind, and
+            // what has to come on top of the last comes now.
+            let finish = self.finish.remove(&outgoing.pending.seq);
+            return Some(Plan { bodies: [Some(body()), finish].into_iter().flatten().collect(), ..alone() });
+        }
+        let heads = self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
+        if heads.is_empty() || outgoing.pending.base.as_ref() == Some(&heads) {
+            return Some(alone());
+        }
+        let versions = known.get(&record).map(|known| &known.versions);
+        let theirs = heads.iter().map(|head| Some((*head, versions?.get(head)?))).collect::<Option<Vec<_>>>()?;
+        let (their_id, theirs) = theirs.into_iter().max_by_key(|(id, body)| (body.hlc, *id))?;
+        let base = outgoing.pending.base.iter().flatten().find_map(|base| versions?.get(base));
+        let last = outbox.iter().rfind(|other| other.pending.record == record).unwrap_or(outgoing);
+        let (mine_wins, finish) = match settle.settle(base, &last.body, theirs) {
+            Settled::Mine => (true, None),
+            Settled::Theirs => (false, Some(theirs.to_bytes())),
+            Settled::Merged(merged) => (true, Some(merged.to_bytes())),
+        };
+        let mut plan = Plan { against: Some(their_id), mine_wins, ..alone() };
+        if last.pending.seq == outgoing.pending.seq {
+            plan.bodies.extend(finish);
+        } else if let Some(finish) = finish {
+            self.finish.insert(last.pending.seq, finish);
+        }
+        Some(plan)
+    }
+
+    /// Seals bodies one on top of the other; `None`, and nothing added, if they do not fit.
+    fn add(&mut self, record: RecordId, bodies: &[Vec<u8>]) -> Option<Vec<ChangeId>> {
+        let (changes_before, payloads_before) = (self.changes.len(), self.payloads);
+        let top_before = self.tops.get(&record).copied();
+        let mut ids = Vec::with_capacity(bodies.len());
+        for body in bodies {
+            match self.add_one(record, body) {
+                Some(id) => ids.push(id),
+                None => {
+                    self.changes.truncate(changes_before);
+                    self.payloads = payloads_before;
+                    match top_before {
+                        Some(top) => self.tops.insert(record, top),
+                        None => self.tops.remove(&record),
+                    };
+                    return None;
+                }
+            }
+        }
+        Some(ids)
+    }
+
+    fn add_one(&mut self, record: RecordId, body: &[u8]) -> Option<ChangeId> {
+        if self.changes.len() == MAX_CHANGES {
+            return None;
+        }
+        let index = u16::try_from(self.changes.len()).ok()?;
+        let deps = match self.tops.get(&record) {
+            Some(top) => vec![*top],
+            None => self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default(),
+        };
+        let Header { user, device, dev_seq, vault, .. } = *self.header;
+        let context = RecordContext { user, device, dev_seq, index, record, full: true, deps: deps.clone() };
+        let payload = self.records.seal(&context, body).ok()?;
+        if self.payloads + payload.len() > MAX_PAYLOADS {
+            return None;
+        }
+        self.payloads += payload.len();
+        let sealed = Sealed { record, deps, payload };
+        let alone = Data::write(&[sealed.as_new()]).ok()?;
+        let id = Change::parse(&alone[2..], index).ok()?.id(&vault, &device, dev_seq);
+        self.tops.insert(record, id);
+        self.changes.push(sealed);
+        Some(id)
+    }
+}

@@ -1,0 +1,531 @@
+//! Does what the engine says, over the transport and the store.
+//!
+//! Owns one round of one vault. What is verified, opened or sealed happens away from the threads that drive futures,
+//! and what it yields is kept in one transaction before anything goes on. A round that is dropped anywhere, or a
+//! process that ends, leaves what was kept; the next round goes on from there.
+
+use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
+use super::engine::{Action, Engine, Event, Facts};
+use super::heads::{check_the_end, note_head};
+use super::replica::{InFlight, Me, Replica};
+use super::room::{Recollection, Room, Slot};
+use super::take::{Reading, Refused, Taken, stands};
+use crate::account::Account;
+use crate::api::PageSize;
+use crate::error::{Error, Misbehaviour, Quarantine, Result};
+use crate::store::vaults::{Advance, Pending};
+use crate::trust::Alarm;
+use selkie_protocol::cipher::DeviceKey;
+use selkie_protocol::id::{RecordId, UserId, VaultId};
+use selkie_protocol::log::{Refusal, SignedHead};
+use selkie_protocol::record::RecordBody;
+use selkie_protocol::vault::{CreateVault, Push, SignedHeadBytes};
+use selkie_protocol::{Bytes, ErrorCode};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is asked for at a time.
+const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
+/// How much of the outbox is looked at for one frame.
+const LOOK_AHEAD: usize = 512;
+
+/// What a round has done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SyncReport {
+    /// Changes of this device that are in the log now.
+    pub pushed: usize,
+    /// Changes of other devices that were taken.
+    pub pulled: usize,
+    /// Conflicts that were settled.
+    pub conflicts: usize,
+    /// Changes that came and cannot be read here, for now.
+    pub set_aside: usize,
+    /// Records whose writes wait, because what they collide with cannot be read here.
+    pub waiting: usize,
+    /// Writes that are not in the log yet.
+    pub pending: u64,
+    /// The server was restored from a backup, and this device put back what it had lost.
+    pub restored: u64,
+    /// Why the vault is set apart, if it is.
+    pub quarantined: Option<Quarantine>,
+}
+
+/// Why a step did not work out.
+#[derive(Debug)]
+pub(crate) enum Trouble {
+    Error(Error),
+    Alarm(Box<(Alarm, Vec<Bytes>)>),
+    /// Another program on this device was faster: begin again from what it kept.
+    Moved,
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Error(error)
+    }
+}
+
+impl From<crate::store::StoreError> for Trouble {
+    fn from(error: crate::store::StoreError) -> Self {
+        Trouble::Error(error.into())
+    }
+}
+
+impl From<crate::edges::Abandoned> for Trouble {
+    fn from(error: crate::edges::Abandoned) -> Self {
+        Trouble::Error(error.into())
+    }
+}
+
+impl From<Alarm> for Trouble {
+    fn from(alarm: Alarm) -> Self {
+        Trouble::Alarm(Box::new((alarm, Vec::new())))
+    }
+}
+
+pub(crate) type Step<T> = std::result::Result<T, Trouble>;
+
+/// One round with one vault, which it alone works with.
+pub(crate) struct Round<'a> {
+    pub(crate) account: &'a Account,
+    pub(crate) room: &'a Arc<Room>,
+    pub(crate) vault: VaultId,
+    pub(crate) me: Me,
+    pub(crate) device: Arc<DeviceKey>,
+    /// Empty while a job has it, and after anything went wrong with it.
+    pub(crate) replica: Option<Replica>,
+    pub(crate) report: SyncReport,
+    /// Something that must be said, though the round could go on.
+    pub(crate) complaint: Option<Error>,
+    /// Somebody has asked for a checkpoint.
+    pub(crate) checkpoint_wanted: bool,
+    /// Where a poll has just said that the log ends.
+    pub(crate) server_at: u64,
+}
+
+impl<'a> Round<'a> {
+    pub(crate) fn new(account: &'a Account, room: &'a Arc<Room>, vault: VaultId) -> Self {
+        let kept = account.kept();
+        let device = kept.secrets.device.clone();
+        let me = Me { user: kept.user(), device: device.id() };
+        room.meet(&kept.log, &kept.entries);
+        Round {
+            account,
+            room,
+            vault,
+            me,
+            device,
+            replica: None,
+            report: SyncReport::default(),
+            complaint: None,
+            checkpoint_wanted: false,
+            server_at: 0,
+        }
+    }
+
+    /// Comes into step. `known_current`: a poll has just said that nothing is new.
+    pub(crate) async fn run(mut self, slot: &Slot, known_current: bool) -> Result<SyncReport> {
+        self.work(slot, async |round: &mut Round<'_>| round.come_into_step(known_current).await).await?;
+        if let Some(complaint) = self.complaint {
+            return Err(complaint);
+        }
+        self.report.pending = self.counts().await?.pending;
+        Ok(self.report)
+    }
+
+    /// Does something with the vault that is no round of its own.
+    pub(crate) async fn alone<T>(
+        mut self,
+        slot: &Slot,
+        work: impl AsyncFnOnce(&mut Round<'_>) -> Step<T>,
+    ) -> Result<T> {
+        self.work(slot, work).await
+    }
+
+    /// Holds the vault's place while it is worked with, and sets the vault apart if the server is caught.
+    async fn work<T>(&mut self, slot: &Slot, work: impl AsyncFnOnce(&mut Round<'_>) -> Step<T>) -> Result<T> {
+        let mut place = slot.replica.lock().await;
+        self.replica = place.take();
+        let outcome = match work(self).await {
+            Ok(done) => Ok(done),
+            // What another program has kept is read when the vault is next used.
+            Err(Trouble::Moved) => Err(Error::RetryLater { after: None, why: "another program uses the vault".into() }),
+            Err(Trouble::Error(error)) => Err(error),
+            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(alarm.0, &alarm.1).await),
+        };
+        if let Some(replica) = self.replica.take() {
+            slot.show(&replica);
+            *place = Some(replica);
+        }
+        outcome
+    }
+
+    pub(crate) async fn come_into_step(&mut self, known_current: bool) -> Step<()> {
+        self.load().await?;
+        let replica = self.replica()?;
+        if let Some(quarantine) = &replica.state.quarantine {
+            return Err(Error::Quarantined(Box::new(quarantine.clone())).into());
+        }
+        self.try_again_what_was_aside().await?;
+        let replica = self.replica()?;
+        let newcomer = replica.state.born && replica.head().n == 1 && replica.in_flight.is_none();
+        if newcomer && self.server_at >= self.account.context().sync.begin_with_checkpoint_from {
+            self.begin_with_checkpoint(false).await?;
+        }
+        let replica = self.replica()?;
+        let mut engine = Engine::new(Facts {
+            born: replica.state.born,
+            head: replica.head().n,
+            in_flight: replica.in_flight.is_some(),
+            keys_missing: self.keys_missing(replica),
+            known_current: known_current && replica.state.behind.is_none(),
+            quarantined: false,
+        });
+        loop {
+            let action = engine.next();
+            tracing::trace!(?action, "next");
+            let event = match action {
+                Action::Create => self.create().await?,
+                Action::Pull => self.pull().await?,
+                Action::LearnPerson { user, index } => {
+                    if engine.asked_before(user, index) {
+                        let refusal = Refusal::AccountLogNeeded { user, index };
+                        return Err(Alarm::refused(self.replica()?.head().n + 1, &refusal).into());
+                    }
+                    self.learn_person(user).await?;
+                    Event::PersonLearned
+                }
+                Action::Compare => self.compare().await?,
+                Action::Restore { from } => self.restore(from).await?,
+                Action::LearnKeys => self.learn_keys().await?,
+                Action::Judge => self.judge().await?,
+                Action::Send => self.send().await?,
+                Action::Compose => self.compose().await?,
+                Action::Rest => return Ok(()),
+            };
+            tracing::trace!(?event, "then");
+            engine.tell(event);
+        }
+    }
+
+    pub(crate) fn replica(&self) -> Step<&Replica> {
+        let lost = || Error::ApiMisuse("a vault was used after something went wrong with it".into());
+        Ok(self.replica.as_ref().ok_or_else(lost)?)
+    }
+
+    pub(super) fn keys_missing(&self, replica: &Replica) -> bool {
+        let governance = replica.log.core().governance();
+        governance.member(&self.me.user).is_some() && !replica.keys.has(governance.epoch())
+    }
+
+    pub(crate) async fn load(&mut self) -> Step<()> {
+        if self.replica.is_some() {
+            return Ok(());
+        }
+        let (room, vault) = (self.room.clone(), self.vault);
+        let load = move || match room.store.load(&vault)? {
+            Some(kept) => Replica::open(&vault, &kept, &room.at_rest).map(Some),
+            None => Ok(None),
+        };
+        let replica = self.account.context().edges.apart(load).await??;
+        let replica = replica.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
+        self.replica = Some(replica);
+        Ok(())
+    }
+
+    async fn counts(&self) -> Result<crate::store::vaults::Counts> {
+        let (room, vault) = (self.room.clone(), self.vault);
+        Ok(self.account.context().edges.apart(move || room.store.counts(&vault)).await??)
+    }
+
+    /// Runs a job with the replica, which comes back unless the job fails.
+    pub(crate) async fn with_replica<T: Send + 'static>(
+        &mut self,
+        job: impl FnOnce(&mut Replica, &Room) -> Step<T> + Send + 'static,
+    ) -> Step<T> {
+        self.replica()?;
+        let (Some(mut replica), room) = (self.replica.take(), self.room.clone()) else { return Err(Trouble::Moved) };
+        let work = move || job(&mut replica, &room).map(|done| (replica, done));
+        let (replica, done) = self.account.context().edges.apart(work).await??;
+        self.replica = Some(replica);
+        Ok(done)
+    }
+
+    async fn create(&mut self) -> Step<Event> {
+        let context = self.account.context();
+        let flight =
+            self.replica()?.in_flight.clone().ok_or_else(|| Error::Corrupt("a vault without a start".into()))?;
+        let body = CreateVault { frame: flight.frame, wraps: flight.wraps };
+        let answer = self.account.call(|bearer| {
+            let body = &body;
+            async move { context.api.create_vault(&bearer, body).await }
+        });
+        let head = match answer.await {
+            Ok(pushed) => pushed.head,
+            // An earlier answer got lost, and the server says so in its own way.
+            Err(error) if error.code() == Some(ErrorCode::Conflict) => self.head_of_server().await?,
+            Err(error) => return Err(error.into()),
+        };
+        let head = self.signed(&head).await?;
+        self.with_replica(move |replica, room| {
+            replica.state.born = true;
+            replica.in_flight = None;
+            replica.state.incarnation = Some(head.incarnation);
+            note_head(replica, &head)?;
+            let step = Advance { state: Some(replica.state_bytes()), in_flight: Some(None), ..Advance::default() };
+            keep(replica, room, &step)
+        })
+        .await?;
+        Ok(Event::Created)
+    }
+
+    pub(crate) async fn head_of_server(&self) -> Step<SignedHeadBytes> {
+        let (context, vault) = (self.account.context(), self.vault);
+        let answer = self.account.call(|bearer| async move { context.api.vault_head(&bearer, &vault).await }).await?;
+        Ok(answer.head)
+    }
+
+    async fn pull(&mut self) -> Step<Event> {
+        let (context, vault, after) = (self.account.context(), self.vault, self.replica()?.head().n);
+        let answer =
+            self.account.call(|bearer| async move { context.api.vault_log(&bearer, &vault, after, PAGE).await });
+        let page = match answer.await {
+            Ok(page) => page,
+            // Too far behind for what the server still has: what was not sent stays, the rest is fetched anew.
+            Err(error) if error.code() == Some(ErrorCode::ResyncFromCheckpoint) => {
+                if !self.begin_with_checkpoint(true).await? {
+                    return Err(error.into());
+                }
+                return self.pulled(u64::MAX);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let head = self.signed(&page.head).await?;
+        if self.replica()?.state.incarnation.is_some_and(|known| known != head.incarnation) {
+            return Ok(Event::Reborn(head.incarnation));
+        }
+        let server = head.head.n;
+        if page.frames.is_empty() && server > after {
+            let refusal = Refusal::Rollback { known: server, offered: after };
+            return Err(Alarm::refused(after + 1, &refusal).with_heads([head]).into());
+        }
+        self.take(page.frames, Some(head)).await
+    }
+
+    /// Takes frames that stand right after our head, and what the server says of its own.
+    async fn take(&mut self, frames: Vec<Bytes>, head: Option<SignedHead>) -> Step<Event> {
+        let (me, crowd, vault) = (self.me, self.room.crowd(), self.vault);
+        let now_ms = self.account.context().now_ms();
+        let (taken, end) = self
+            .with_replica(move |replica, room| {
+                let news = match &head {
+                    Some(head) => note_head(replica, head)?,
+                    None => false,
+                };
+                let recall = Recollection { room, vault };
+                let reading = Reading { me, people: &crowd.logs, at_rest: &room.at_rest, recall: &recall, now_ms };
+                let taken = reading.take(replica, &frames).map_err(|Refused { n, refusal }| {
+                    let heads = head.iter().cloned().chain(replica.state.reached_head());
+                    Trouble::Alarm(Box::new((Alarm::refused(n, &refusal).with_heads(heads), frames.clone())))
+                })?;
+                let end = head.as_ref().map_or(replica.head().n, |head| head.head.n);
+                if replica.head().n >= end && taken.needs.is_none() {
+                    check_the_end(replica)?;
+                }
+                if news || !frames.is_empty() {
+                    keep(replica, room, &taken.step)?;
+                }
+                Ok((taken, end))
+            })
+            .await?;
+        self.count(&taken);
+        if let Some((user, index)) = taken.needs {
+            return Ok(Event::PersonNeeded { user, index });
+        }
+        self.pulled(end)
+    }
+
+    fn pulled(&self, server: u64) -> Step<Event> {
+        let replica = self.replica()?;
+        let keys_missing = self.keys_missing(replica);
+        Ok(Event::Pulled { head: replica.head().n, server, keys_missing, in_flight: replica.in_flight.is_some() })
+    }
+
+    fn count(&mut self, taken: &Taken) {
+        self.report.pulled += taken.pulled;
+        self.report.pushed += taken.landed;
+        self.report.conflicts += taken.settled;
+        self.report.set_aside += taken.aside;
+        if taken.forgotten_own {
+            tracing::info!("the log has an entry of this device that it does not remember");
+        }
+    }
+
+    /// Fetches what is missing of somebody's account log and takes it, if it continues what is known.
+    pub(crate) async fn learn_person(&self, user: UserId) -> Step<()> {
+        super::learn::learn_person(self.account, self.room, self.me.user, user).await.map_err(Trouble::Error)
+    }
+
+    async fn judge(&mut self) -> Step<Event> {
+        let crowd = self.room.crowd();
+        self.with_replica(move |replica, room| {
+            let Some(flight) = &replica.in_flight else { return Ok(Event::Dead) };
+            match stands(replica, &flight.frame, &crowd.logs) {
+                Ok(()) => Ok(Event::Good),
+                Err(Refusal::AccountLogNeeded { user, index }) => Ok(Event::PersonNeeded { user, index }),
+                Err(refusal) => {
+                    tracing::debug!(%refusal, "what was being sent is made again");
+                    replica.in_flight = None;
+                    keep(replica, room, &Advance { in_flight: Some(None), ..Advance::default() })?;
+                    Ok(Event::Dead)
+                }
+            }
+        })
+        .await
+    }
+
+    async fn send(&mut self) -> Step<Event> {
+        let (context, vault) = (self.account.context(), self.vault);
+        let Some(flight) = self.replica()?.in_flight.clone() else { return Ok(Event::Dead) };
+        let body = Push { frame: flight.frame.clone(), wraps: flight.wraps };
+        let answer = self.account.call(|bearer| {
+            let body = &body;
+            async move { context.api.push(&bearer, &vault, body).await }
+        });
+        let pushed = match answer.await {
+            Ok(pushed) => pushed,
+            Err(error) if error.code().is_some_and(made_anew) => return Ok(Event::Stale),
+            Err(error) => return Err(error.into()),
+        };
+        let head = self.signed(&pushed.head).await?;
+        let (ours, n) = (self.replica()?.head().n, pushed.n);
+        if self.replica()?.state.incarnation.is_some_and(|known| known != head.incarnation) {
+            return Ok(Event::Reborn(head.incarnation));
+        }
+        if n == 0 || head.head.n < n {
+            let (expected, found) = (format!("a head at {n} or after"), format!("a head at {}", head.head.n));
+            return Err(Alarm::new(Misbehaviour::Contradiction, expected, found).with_heads([head]).into());
+        }
+        let hash = flight.hash;
+        if n != ours + 1 {
+            self.with_replica(move |replica, room| {
+                note_head(replica, &head)?;
+                let log = &replica.log;
+                replica.state.promises.acknowledged(n, *hash, log).map_err(|refusal| Alarm::refused(n, &refusal))?;
+                if let Some(flight) = &mut replica.in_flight {
+                    flight.acknowledged = Some(n);
+                }
+                keep_all(replica, room)
+            })
+            .await?;
+            return Ok(Event::Acknowledged);
+        }
+        match self.take(vec![flight.frame], Some(head)).await? {
+            Event::Pulled { head, server, keys_missing: false, .. } if head >= server => Ok(Event::Landed { head }),
+            other => Ok(other),
+        }
+    }
+
+    async fn compose(&mut self) -> Step<Event> {
+        if let Some(event) = self.compose_duties().await? {
+            return Ok(event);
+        }
+        let (me, device) = (self.me, self.device.clone());
+        let context = self.account.context();
+        let (now_ms, settings) = (context.now_ms(), context.sync.clone());
+        let composed = self
+            .with_replica(move |replica, room| {
+                let may_write = replica.role(&me.user).is_some_and(|role| role.may_write());
+                if !may_write {
+                    return Ok(Composed::default());
+                }
+                let pending = room.store.outbox(&replica.vault(), LOOK_AHEAD)?;
+                let outbox = open_outbox(replica, room, pending)?;
+                let known = versions_in_question(replica, room, &outbox)?;
+                let pen = Pen { me, device: &device, now_ms };
+                let composed = match pen.batch(replica, &outbox, &known, settings.settle.as_ref()) {
+                    Ok(composed) => composed,
+                    // It is shown in the vault's status; the key may come with the next round.
+                    Err(NoKey { epoch }) => {
+                        tracing::debug!(epoch, "nothing is written without the key");
+                        return Ok(Composed::default());
+                    }
+                };
+                if let Some(flight) = &composed.flight {
+                    keep_flight(replica, room, flight.clone(), Vec::new())?;
+                }
+                Ok(composed)
+            })
+            .await?;
+        self.report.waiting = composed.waiting.len();
+        Ok(Event::Composed { in_flight: composed.flight.is_some() })
+    }
+}
+
+/// Codes after which a frame is made anew: it was made without something that stands by now.
+fn made_anew(code: ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::RecordConflict
+            | ErrorCode::StaleControl
+            | ErrorCode::StaleEpoch
+            | ErrorCode::DeviceSequence
+            | ErrorCode::BadSeen
+    )
+}
+
+/// Writes a step down and takes the new revision.
+pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<()> {
+    match room.store.advance(&replica.vault(), replica.revision, step)? {
+        Some(revision) => {
+            replica.revision = revision;
+            Ok(())
+        }
+        None => Err(Trouble::Moved),
+    }
+}
+
+/// Writes down the state beside the log and what is in flight.
+pub(crate) fn keep_all(replica: &mut Replica, room: &Room) -> Step<()> {
+    let in_flight = Some(replica.in_flight.as_ref().map(InFlight::to_bytes));
+    let step = Advance { state: Some(replica.state_bytes()), in_flight, ..Advance::default() };
+    keep(replica, room, &step)
+}
+
+/// Puts a frame in flight, on the disk first.
+pub(crate) fn keep_flight(replica: &mut Replica, room: &Room, flight: InFlight, keys: Vec<(u32, Vec<u8>)>) -> Step<()> {
+    keep(replica, room, &Advance { in_flight: Some(Some(flight.to_bytes())), keys, ..Advance::default() })?;
+    replica.in_flight = Some(flight);
+    Ok(())
+}
+
+pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>) -> Result<Vec<Outgoing>> {
+    let vault = replica.vault();
+    let open = |pending: Pending| {
+        let damaged = || Error::Corrupt("a write that is to be sent".into());
+        let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed).map_err(|_| damaged())?;
+        Ok(Outgoing { body: RecordBody::from_bytes(&plain).map_err(|_| damaged())?, pending })
+    };
+    pending.into_iter().map(open).collect()
+}
+
+/// What is known of the records that were written by somebody else since our write was made.
+fn versions_in_question(replica: &Replica, room: &Room, outbox: &[Outgoing]) -> Result<BTreeMap<RecordId, Known>> {
+    let vault = replica.vault();
+    let mut known: BTreeMap<RecordId, Known> = BTreeMap::new();
+    for outgoing in outbox {
+        let record = outgoing.pending.record;
+        let heads = replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
+        if heads.is_empty() || outgoing.pending.base.as_ref() == Some(&heads) || known.contains_key(&record) {
+            continue;
+        }
+        let entry = known.entry(record).or_default();
+        for version in room.store.versions(&vault, &record)? {
+            let Ok(plain) = room.at_rest.open_record(&vault, &record, &version.sealed) else { continue };
+            if let Ok(body) = RecordBody::from_bytes(&plain) {
+                entry.versions.insert(version.change, body);
+            }
+        }
+    }
+    Ok(known)
+}

@@ -1,0 +1,176 @@
+//! The server's word: heads it signed, and what it is held to by them.
+//!
+//! Owns the pinning of its key, the comparison with everything it said before, and what happens when it is caught: the
+//! vault is set apart and what was seen is kept.
+
+use super::driver::{Round, Step, Trouble, keep_all};
+use super::replica::Replica;
+use crate::error::{Error, Misbehaviour, Quarantine};
+use crate::trust::{Alarm, VaultEvidence};
+use selkie_protocol::id::Incarnation;
+use selkie_protocol::log::{Head, Refusal, SignedHead};
+use selkie_protocol::vault::SignedHeadBytes;
+use selkie_protocol::{Bytes, Fixed};
+
+/// Frames of our own log that are put into evidence.
+const SHOWN_FRAMES: u64 = 8;
+
+impl Round<'_> {
+    /// The server's word, if it is the server's.
+    pub(crate) async fn signed(&self, bytes: &SignedHeadBytes) -> Step<SignedHead> {
+        let forged = |found: &str| {
+            Alarm::new(Misbehaviour::ForgedHead, "a head of this vault that the server has signed", found)
+        };
+        let head = SignedHead::parse(bytes.as_ref()).map_err(|_| forged("something else"))?;
+        if head.vault != self.vault {
+            return Err(forged("a head of another vault").into());
+        }
+        let key = match self.room.head_key() {
+            Some(key) => key,
+            None => self.pin_head_key().await?,
+        };
+        if !head.is_signed_by(&key) {
+            return Err(forged("a head that is not signed with the key this account has known").into());
+        }
+        Ok(head)
+    }
+
+    pub(super) async fn pin_head_key(&self) -> Step<selkie_protocol::sign::PublicKey> {
+        let key = self.account.context().capabilities().await?.head_key;
+        let room = self.room.clone();
+        let pin = move || room.change_shared(|shared| shared.head_key = Some(key));
+        self.account.context().edges.apart(pin).await??;
+        Ok(selkie_protocol::sign::PublicKey(*key))
+    }
+
+    /// Another device of this person has seen this head: the server must show it here too.
+    pub(crate) async fn heard(&mut self, head: Head, in_life: Incarnation) -> Step<()> {
+        self.load().await?;
+        self.with_replica(move |replica, room| {
+            // What was seen before an honest restore may be lost: that is dealt with where the heads are compared.
+            if replica.state.incarnation != Some(in_life) {
+                return Ok(());
+            }
+            let before = replica.state.promises.clone();
+            let seen = replica.state.promises.seen(head, &replica.log);
+            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(replica.state.reached_head()))?;
+            if replica.state.promises != before {
+                keep_all(replica, room)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Sets the vault apart and says why. What is kept stays as it was before the lie.
+    pub(super) async fn set_apart(&mut self, alarm: Alarm, served: &[Bytes]) -> Error {
+        tracing::warn!(kind = %alarm.kind, "a vault is set apart");
+        let reload = self.load().await;
+        let saved = self.save_evidence(&alarm, served).await;
+        let Alarm { kind, expected, found, .. } = alarm;
+        let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };
+        let kept = match reload {
+            Ok(()) => {
+                let quarantine = quarantine.clone();
+                self.with_replica(move |replica, room| {
+                    replica.state.quarantine = Some(quarantine);
+                    replica.state.evidence.push(saved.name);
+                    keep_all(replica, room)
+                })
+                .await
+            }
+            Err(trouble) => Err(trouble),
+        };
+        if let Err(trouble) = kept {
+            tracing::error!(?trouble, "that a vault is set apart could not be written down");
+        }
+        Error::Quarantined(Box::new(quarantine))
+    }
+
+    /// When, where a person finds it, and under which name it is kept.
+    pub(super) async fn save_evidence(&self, alarm: &Alarm, served: &[Bytes]) -> Saved {
+        let (context, kept) = (self.account.context(), self.account.kept());
+        let head = self.replica.as_ref().map(Replica::head);
+        let our_n = head.map_or(0, |head| head.n);
+        let (room, vault) = (self.room.clone(), self.vault);
+        let ours = move || room.store.frames(&vault, our_n.saturating_sub(SHOWN_FRAMES), our_n);
+        let ours = context.edges.apart(ours).await.ok().and_then(Result::ok).unwrap_or_default();
+        let known = self.replica.iter().flat_map(|replica| [replica.state.reached, replica.state.claimed]).flatten();
+        let heads = alarm.heads.iter().map(|head| Fixed::<160>::try_from_slice(&head.to_bytes()));
+        let mut heads: Vec<SignedHeadBytes> = known.chain(heads.flatten()).collect();
+        heads.dedup();
+        let at_ms = context.now_ms();
+        let evidence = VaultEvidence {
+            kind: alarm.kind,
+            seen_at_ms: at_ms,
+            server_name: &kept.server_name,
+            vid: self.vault,
+            expected: &alarm.expected,
+            found: &alarm.found,
+            our_n,
+            our_h: head.map_or([0; 32], |head| head.h).into(),
+            head_key: self.room.shared().head_key,
+            heads,
+            ours: ours.into_iter().map(|(_, frame)| frame.into()).collect(),
+            served,
+        };
+        let (name, bytes) = (evidence.file_name(), evidence.to_bytes());
+        let path = context.save_evidence(kept.folder(), name.clone(), bytes).await;
+        Saved { at_ms, path, name }
+    }
+}
+
+/// Evidence that was saved.
+pub(super) struct Saved {
+    at_ms: u64,
+    pub(super) path: Option<std::path::PathBuf>,
+    pub(super) name: String,
+}
+
+/// Holds what the server says of its head against everything it has said before. Whether there is anything to keep.
+pub(crate) fn note_head(replica: &mut Replica, head: &SignedHead) -> Step<bool> {
+    let bytes: SignedHeadBytes = Fixed::try_from_slice(&head.to_bytes()).ok_or(Trouble::Moved)?;
+    let before: Vec<SignedHead> =
+        replica.state.reached_head().into_iter().chain(replica.state.claimed_head()).collect();
+    let twice = |known: &&SignedHead| {
+        known.incarnation == head.incarnation && known.head.n == head.head.n && known.head.h != head.head.h
+    };
+    if let Some(known) = before.iter().find(twice) {
+        let expected = format!("the head it has signed before at {}", head.head.n);
+        let alarm = Alarm::new(Misbehaviour::TwoHeads, expected, "another one, signed too");
+        return Err(alarm.with_heads([known.clone(), head.clone()]).into());
+    }
+    let ours = replica.head();
+    let refused = |refusal: Refusal| {
+        Alarm::refused(head.head.n, &refusal).with_heads(before.clone().into_iter().chain([head.clone()]))
+    };
+    if head.head.n < ours.n {
+        return Err(refused(Refusal::Rollback { known: ours.n, offered: head.head.n }).into());
+    }
+    replica.state.promises.seen(head.head, &replica.log).map_err(refused)?;
+    replica.state.incarnation = Some(head.incarnation);
+    replica.state.behind = None;
+    let known = replica.state.reached_head();
+    if head.head.n > ours.n {
+        replica.state.claimed = Some(bytes);
+        return Ok(true);
+    }
+    let news = known.is_none_or(|known| known.head != head.head || known.incarnation != head.incarnation);
+    if news {
+        replica.state.reached = Some(bytes);
+    }
+    Ok(news)
+}
+
+/// At the end of what the server has: every promise was kept, and nothing was held back.
+pub(super) fn check_the_end(replica: &Replica) -> Step<()> {
+    let n = replica.head().n;
+    let heads = || replica.state.reached_head().into_iter().chain(replica.state.claimed_head());
+    let refused = |refusal: Refusal| Alarm::refused(n, &refusal).with_heads(heads());
+    replica.state.promises.all_kept(&replica.log).map_err(refused)?;
+    if !replica.state.missing.is_empty() {
+        let missing = replica.state.missing.iter().map(|(_, change)| *change).collect();
+        return Err(refused(Refusal::Withheld(missing)).into());
+    }
+    Ok(())
+}

@@ -1,0 +1,127 @@
+//! What is missing and can be fetched: keys of the vault, account logs of its people; and what they make readable.
+//!
+//! Owns the fetching. Which key counts is decided in `keys`, which log in `trust`.
+
+use super::driver::{Round, Step, keep, keep_all};
+use super::engine::Event;
+use super::replica::Replica;
+use super::room::Room;
+use super::take::{Place, open_item};
+use crate::account::Account;
+use crate::error::{Error, Misbehaviour, Result};
+use crate::keys::vault::Found;
+use crate::store::vaults::Advance;
+use crate::trust::Alarm;
+use selkie_protocol::id::UserId;
+use selkie_protocol::log::PageItem;
+use std::sync::Arc;
+
+impl Round<'_> {
+    pub(super) async fn learn_keys(&mut self) -> Step<Event> {
+        let kept = self.account.kept();
+        let Some(master) = kept.secrets.master_key.clone() else { return Ok(Event::KeysLearned { missing: true }) };
+        let (context, vault, me) = (self.account.context(), self.vault, self.me);
+        let answer = self.account.call(|bearer| async move { context.api.wraps(&bearer, &vault).await });
+        let wraps = answer.await?.wraps;
+        let found = self
+            .with_replica(move |replica, room| {
+                let governance = replica.log.core().governance();
+                let links = &replica.state.links;
+                let found = replica.keys.open_wraps(vault, &me.user, &master, &wraps, governance, links);
+                if matches!(found, Found::New(_)) {
+                    let epoch = replica.log.core().governance().epoch();
+                    if replica.keys.has(epoch) {
+                        replica.state.sealed_to = Some((epoch, master.generation()));
+                    }
+                    let opened = open_what_was_aside(replica, room)?;
+                    keep(replica, room, &Advance { state: Some(replica.state_bytes()), ..opened })?;
+                }
+                Ok(found)
+            })
+            .await?;
+        if let Found::Wrong { epoch } = found {
+            let expected = format!("the key of epoch {epoch} that the vault's log commits to");
+            let alarm = Alarm::new(Misbehaviour::WrongVaultKey, expected, "another key, or none at all");
+            // The log is right, so it is followed; without the key nothing is read or written.
+            let saved = self.save_evidence(&alarm, &[]).await;
+            self.with_replica(move |replica, room| {
+                replica.state.evidence.push(saved.name);
+                keep_all(replica, room)
+            })
+            .await?;
+            self.complaint = Some(Error::ServerMisbehaved { kind: alarm.kind, evidence: saved.path });
+        }
+        let missing = self.keys_missing(self.replica()?);
+        Ok(Event::KeysLearned { missing })
+    }
+
+    /// What could not be read when the program was last started may be readable now.
+    pub(super) async fn try_again_what_was_aside(&mut self) -> Step<()> {
+        if self.replica()?.tried_aside {
+            return Ok(());
+        }
+        self.with_replica(|replica, room| {
+            replica.tried_aside = true;
+            let step = open_what_was_aside(replica, room)?;
+            if !step.versions.is_empty() {
+                keep(replica, room, &step)?;
+            }
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// Tries again what could not be read before.
+pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room) -> Result<Advance> {
+    let mut step =
+        Advance { keys: replica.keys.epochs().map(|key| room.at_rest.seal_key(key)).collect(), ..Advance::default() };
+    for aside in room.store.aside(&replica.vault())? {
+        let Ok(item) = PageItem::parse(&aside.item) else { continue };
+        let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
+        if let Ok((version, _)) =
+            open_item(&replica.vault(), &replica.keys, &room.at_rest, &item, &aside.payload, place)
+        {
+            if let Some(live) = replica.log.live().record(&aside.record) {
+                step.heads.push((aside.record, live.heads()));
+            }
+            step.versions.push(version);
+            step.no_longer_aside.push(aside.change);
+        }
+    }
+    Ok(step)
+}
+
+/// Fetches what is missing of somebody's account log and takes it, if it continues what is known.
+pub(crate) async fn learn_person(account: &Account, room: &Arc<Room>, me: UserId, user: UserId) -> Result<()> {
+    if user == me {
+        let kept = account.sync_log().await?;
+        room.meet(&kept.log, &kept.entries);
+        return Ok(());
+    }
+    let crowd = room.crowd();
+    let known = crowd.logs.get(&user);
+    let from = known.map_or(0, |log| log.head().index);
+    let context = account.context();
+    let served = account.call(|bearer| async move { context.fetch_log_of(&bearer, Some(&user), from).await }).await?;
+    match crate::trust::person(&user, known, crowd.entries.get(&user), &served) {
+        Ok((log, entries)) => {
+            let (room, log_bytes) = (room.clone(), selkie_protocol::Face::Cbor.encode(&entries));
+            let keep = move || {
+                room.store.keep_person(&user, &log_bytes)?;
+                room.meet(&log, &entries);
+                Ok(())
+            };
+            context.edges.apart(keep).await?
+        }
+        Err(kind) => {
+            let kept = account.kept();
+            let ours = crowd.entries.get(&user).map(Vec::as_slice).unwrap_or_default();
+            let mut evidence = crate::trust::Evidence::new(kind, context.now_ms(), &kept.server_name)
+                .ours(known, ours)
+                .served(from, &served);
+            evidence.uid = Some(me);
+            Err(context.caught(kind, evidence).await)
+        }
+    }
+}

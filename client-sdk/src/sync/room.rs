@@ -1,0 +1,215 @@
+//! The vaults of one account on this device: where they are kept, who is known, and who is working with which.
+//!
+//! Owns what vaults share: the store, the people, the server's key. One round at a time works with a vault; reading and
+//! writing records waits for nobody. Knows nothing of what a round does.
+
+use super::replica::Replica;
+use super::settle::{NewestFirst, Settle};
+use crate::context::Context;
+use crate::error::{Error, Quarantine, Result};
+use crate::keys::at_rest::local_key;
+use crate::keys::vault::AtRest;
+use crate::store::Folder;
+use crate::store::vaults::VaultStore;
+use selkie_protocol::account_log::AccountLog;
+use selkie_protocol::id::{Incarnation, UserId, VaultId};
+use selkie_protocol::log::{Head, Role};
+use selkie_protocol::sign::PublicKey;
+use selkie_protocol::vault::PollState;
+use selkie_protocol::{Bytes, Face, Fixed};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How a client keeps vaults in step.
+#[derive(Clone)]
+pub(crate) struct SyncSettings {
+    pub(crate) settle: Arc<dyn Settle>,
+    pub(crate) checkpoint_entries: u64,
+    pub(crate) checkpoint_times_live: u64,
+    pub(crate) begin_with_checkpoint_from: u64,
+}
+
+impl Default for SyncSettings {
+    fn default() -> Self {
+        SyncSettings {
+            settle: Arc::new(NewestFirst),
+            checkpoint_entries: 5_000,
+            checkpoint_times_live: 4,
+            begin_with_checkpoint_from: 2_000,
+        }
+    }
+}
+
+/// Opened once an account.
+pub(crate) struct Room {
+    pub(crate) store: Arc<dyn VaultStore>,
+    pub(crate) at_rest: Arc<AtRest>,
+    slots: Mutex<HashMap<VaultId, Arc<Slot>>>,
+    crowd: Mutex<Arc<Crowd>>,
+    shared: Mutex<Shared>,
+    /// One poll at a time, and one making of the account's own vault.
+    pub(crate) polling: futures_util::lock::Mutex<()>,
+}
+
+/// One vault's place.
+#[derive(Default)]
+pub(crate) struct Slot {
+    /// Held by the round that works with the vault. Empty: to be read from the store.
+    pub(crate) replica: futures_util::lock::Mutex<Option<Replica>>,
+    glance: Mutex<Option<Glance>>,
+}
+
+/// What can be told of a vault while somebody works with it.
+#[derive(Clone, Debug)]
+pub(crate) struct Glance {
+    pub(crate) head: Head,
+    pub(crate) app: String,
+    pub(crate) members: Vec<(UserId, Role)>,
+    pub(crate) epoch: u32,
+    pub(crate) has_key: bool,
+    pub(crate) born: bool,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) in_flight: bool,
+    pub(crate) quarantine: Option<Quarantine>,
+    pub(crate) behind: Option<u64>,
+    pub(crate) reset_offered: Option<u64>,
+    pub(crate) trust: super::replica::KeptTrust,
+    pub(crate) last_checkpoint: u64,
+}
+
+impl Glance {
+    pub(crate) fn of(replica: &Replica) -> Glance {
+        let core = replica.log.core();
+        let governance = core.governance();
+        Glance {
+            head: core.head(),
+            app: core.app().as_str().to_owned(),
+            members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
+            epoch: governance.epoch(),
+            has_key: replica.keys.has(governance.epoch()),
+            born: replica.state.born,
+            incarnation: replica.state.incarnation,
+            in_flight: replica.in_flight.is_some(),
+            quarantine: replica.state.quarantine.clone(),
+            behind: replica.state.behind,
+            reset_offered: replica.state.reset_offered,
+            trust: replica.state.trust,
+            last_checkpoint: replica.state.last_checkpoint,
+        }
+    }
+
+    pub(crate) fn role(&self, user: &UserId) -> Option<Role> {
+        self.members.iter().find(|(member, _)| member == user).map(|(_, role)| *role)
+    }
+}
+
+impl Slot {
+    pub(crate) fn glance(&self) -> Option<Glance> {
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn show(&self, replica: &Replica) {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glance::of(replica));
+    }
+}
+
+/// People whose account logs were verified here.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Crowd {
+    pub(crate) logs: BTreeMap<UserId, AccountLog>,
+    pub(crate) entries: BTreeMap<UserId, Vec<Bytes>>,
+}
+
+/// What is kept for all vaults together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Shared {
+    /// The key the server signs heads with, as it was when this account first saw it.
+    pub(crate) head_key: Option<Fixed<32>>,
+    pub(crate) incarnation: Option<Incarnation>,
+    pub(crate) poll: Option<PollState>,
+    /// When heads were last written down in the account's own vault.
+    pub(crate) gossiped_ms: u64,
+}
+
+impl Room {
+    /// Blocks on the disk.
+    pub(crate) fn open(context: &Context, folder: &Folder) -> Result<Room> {
+        let store = context.vault_stores.open(folder)?;
+        let at_rest = AtRest::new(local_key(context.keeper.keychain.as_ref(), folder)?);
+        let mut crowd = Crowd::default();
+        for (user, log) in store.people()? {
+            let damaged = || Error::Corrupt("an account log of somebody".into());
+            let entries: Vec<Bytes> = Face::Cbor.decode(&log).map_err(|_| damaged())?;
+            let log = AccountLog::replay(entries.iter().map(|entry| &**entry)).map_err(|_| damaged())?;
+            crowd.logs.insert(user, log);
+            crowd.entries.insert(user, entries);
+        }
+        let shared = match store.account()? {
+            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?,
+            None => Shared::default(),
+        };
+        Ok(Room {
+            store,
+            at_rest: Arc::new(at_rest),
+            slots: Mutex::default(),
+            crowd: Mutex::new(Arc::new(crowd)),
+            shared: Mutex::new(shared),
+            polling: futures_util::lock::Mutex::new(()),
+        })
+    }
+
+    pub(crate) fn slot(&self, vault: &VaultId) -> Arc<Slot> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
+    }
+
+    pub(crate) fn crowd(&self) -> Arc<Crowd> {
+        self.crowd.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Takes a longer log of somebody; a shorter one is not taken.
+    pub(crate) fn meet(&self, log: &AccountLog, entries: &[Bytes]) {
+        let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = crowd.logs.get(&log.user()).map_or(0, AccountLog::next_index);
+        if log.next_index() > known {
+            let crowd = Arc::make_mut(&mut crowd);
+            crowd.logs.insert(log.user(), log.clone());
+            crowd.entries.insert(log.user(), entries.to_vec());
+        }
+    }
+
+    pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn head_key(&self) -> Option<PublicKey> {
+        self.shared().head_key.map(|key| PublicKey(*key))
+    }
+
+    /// Changes what is kept for all vaults, on the disk first. Blocks.
+    pub(crate) fn change_shared(&self, change: impl FnOnce(&mut Shared)) -> Result<()> {
+        let mut changed = self.shared().clone();
+        change(&mut changed);
+        if changed != *self.shared() {
+            self.store.keep_account(&Face::Cbor.encode(&changed))?;
+            *self.shared() = changed;
+        }
+        Ok(())
+    }
+}
+
+impl super::take::Recall for Recollection<'_> {
+    fn is_deleted(&self, record: &selkie_protocol::id::RecordId) -> Option<bool> {
+        let versions = self.room.store.versions(&self.vault, record).ok()?;
+        let current = versions.iter().rfind(|version| version.current)?;
+        let plain = self.room.at_rest.open_record(&self.vault, record, &current.sealed).ok()?;
+        selkie_protocol::record::RecordBody::from_bytes(&plain).ok().map(|body| body.deleted)
+    }
+}
+
+/// What the store remembers of a vault's records.
+pub(crate) struct Recollection<'a> {
+    pub(crate) room: &'a Room,
+    pub(crate) vault: VaultId,
+}

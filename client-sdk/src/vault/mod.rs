@@ -1,0 +1,224 @@
+//! A vault as an app holds it.
+//!
+//! Owns the handle: reading and writing work without a server and wait for nobody; [`Vault::sync`] comes into step with
+//! it. What a person may do with a vault has its own module beside this one. Decides nothing about logs: that
+//! is `sync`.
+
+mod inspect;
+mod members;
+mod records;
+
+pub use inspect::{LogEntry, Verified};
+pub use members::{Member, Role};
+pub use records::{Conflict, Record, RecordVersion};
+
+use crate::account::Account;
+use crate::error::{Error, Quarantine, Result};
+use crate::sync::driver::{Round, SyncReport, Trouble};
+use crate::sync::replica::KeptTrust;
+use crate::sync::room::{Glance, Room, Slot};
+use selkie_protocol::bytes::to_base64url;
+use selkie_protocol::id::VaultId;
+use std::sync::Arc;
+
+/// One vault. Cheap to clone; all clones are one.
+#[derive(Clone)]
+pub struct Vault {
+    pub(crate) account: Account,
+    pub(crate) room: Arc<Room>,
+    pub(crate) slot: Arc<Slot>,
+    id: VaultId,
+}
+
+/// What a list of vaults shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultSummary {
+    pub id: VaultId,
+    /// Missing while this device cannot read it.
+    pub name: Option<String>,
+    pub app: String,
+    /// Missing if this person is no member any more.
+    pub role: Option<Role>,
+    pub members: usize,
+    pub records: u64,
+    /// Writes that are not in the log yet.
+    pub pending: u64,
+    pub state: VaultState,
+}
+
+/// How a vault is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum VaultState {
+    /// Made here; the server has not heard of it yet.
+    New,
+    Ready,
+    /// The vault's present key is not here: what was written with it cannot be read, and nothing is written. It comes
+    /// when another device that has it has been online.
+    NoKey,
+    /// This person was removed. What is here stays readable.
+    NotAMember,
+    /// The server was caught: nothing is pushed or applied.
+    Quarantined(Quarantine),
+    /// The server was restored and has lost our last entries.
+    ServerBehind {
+        missing: u64,
+    },
+    /// An owner goes on without our last entries: see [`Vault::accept_reset`].
+    TailReset {
+        lost: u64,
+    },
+}
+
+/// How a vault is, in numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VaultStatus {
+    pub state: VaultState,
+    pub digest: Digest,
+    pub epoch: u32,
+    pub records: u64,
+    pub pending: u64,
+    /// Changes that cannot be read here, for now, and why.
+    pub set_aside: Vec<String>,
+    /// Something signed is on its way, or its answer was lost.
+    pub in_flight: bool,
+    /// Whose word stands for what is older than this device's first look.
+    pub trust: KeptTrust,
+    pub last_checkpoint: u64,
+}
+
+/// What two devices compare: the same digest means the same history, change for change.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Digest {
+    /// How many entries the log has.
+    pub n: u64,
+    pub h: [u8; 32],
+}
+
+impl std::fmt::Display for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.n, &to_base64url(&self.h)[..12])
+    }
+}
+
+impl std::fmt::Debug for Digest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Digest({self})")
+    }
+}
+
+impl Vault {
+    pub(crate) fn new(account: Account, room: Arc<Room>, id: VaultId) -> Self {
+        let slot = room.slot(&id);
+        Vault { account, room, slot, id }
+    }
+
+    /// The vault's name for life: a hash that nobody could choose.
+    pub fn id(&self) -> VaultId {
+        self.id
+    }
+
+    /// Comes into step with the server: sends what was written here, takes what others wrote. Call it when the app
+    /// starts, when something was written, and now and then. If the server is caught lying, this says so and the vault
+    /// is set apart.
+    pub async fn sync(&self) -> Result<SyncReport> {
+        self.round().run(&self.slot, false).await
+    }
+
+    /// The same when a poll has just said that nothing is new.
+    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64) -> Result<SyncReport> {
+        let round = Round { server_at, ..self.round() };
+        round.run(&self.slot, known_current).await
+    }
+
+    pub(crate) fn round(&self) -> Round<'_> {
+        Round::new(&self.account, &self.room, self.id)
+    }
+
+    /// Does something with the vault while nobody else does.
+    pub(crate) async fn alone<T>(&self, work: impl AsyncFnOnce(&mut Round<'_>) -> Result<T, Trouble>) -> Result<T> {
+        self.round().alone(&self.slot, work).await
+    }
+
+    /// How many entries the log has and the hash over all of them, to be compared with other devices.
+    pub async fn digest(&self) -> Result<Digest> {
+        let head = self.glance().await?.head;
+        Ok(Digest { n: head.n, h: head.h })
+    }
+
+    /// How the vault is. No request is made.
+    pub async fn status(&self) -> Result<VaultStatus> {
+        let glance = self.glance().await?;
+        let (counts, aside) =
+            self.read(|room, vault| Ok((room.store.counts(vault)?, room.store.aside(vault)?))).await?;
+        Ok(VaultStatus {
+            state: self.state_of(&glance),
+            digest: Digest { n: glance.head.n, h: glance.head.h },
+            epoch: glance.epoch,
+            records: counts.records,
+            pending: counts.pending,
+            set_aside: aside.into_iter().map(|aside| aside.reason).collect(),
+            in_flight: glance.in_flight,
+            trust: glance.trust,
+            last_checkpoint: glance.last_checkpoint,
+        })
+    }
+
+    /// What a list shows of it. No request is made.
+    pub async fn summary(&self) -> Result<VaultSummary> {
+        let glance = self.glance().await?;
+        let counts = self.read(|room, vault| Ok(room.store.counts(vault)?)).await?;
+        Ok(VaultSummary {
+            id: self.id,
+            name: self.name().await?,
+            app: glance.app.clone(),
+            role: glance.role(&self.account.user_id()).map(Role::from),
+            members: glance.members.len(),
+            records: counts.records,
+            pending: counts.pending,
+            state: self.state_of(&glance),
+        })
+    }
+
+    fn state_of(&self, glance: &Glance) -> VaultState {
+        match glance {
+            Glance { quarantine: Some(quarantine), .. } => VaultState::Quarantined(quarantine.clone()),
+            Glance { reset_offered: Some(lost), .. } => VaultState::TailReset { lost: *lost },
+            Glance { behind: Some(missing), .. } => VaultState::ServerBehind { missing: *missing },
+            glance if glance.role(&self.account.user_id()).is_none() => VaultState::NotAMember,
+            Glance { has_key: false, .. } => VaultState::NoKey,
+            Glance { born: false, .. } => VaultState::New,
+            _ => VaultState::Ready,
+        }
+    }
+
+    /// Forgets the vault on this device, with whatever was not sent. On the server it stays.
+    pub async fn forget(&self) -> Result<()> {
+        let mut place = self.slot.replica.lock().await;
+        *place = None;
+        self.read(|room, vault| Ok(room.store.forget(vault)?)).await
+    }
+
+    pub(crate) async fn glance(&self) -> Result<Glance> {
+        if let Some(glance) = self.slot.glance() {
+            return Ok(glance);
+        }
+        self.alone(async |round| round.load().await).await?;
+        self.slot.glance().ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))
+    }
+
+    /// Reads the store, away from the threads that drive futures.
+    pub(crate) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Room, &VaultId) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (room, id) = (self.room.clone(), self.id);
+        self.account.context().edges.apart(move || read(&room, &id)).await?
+    }
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Vault({})", self.id)
+    }
+}

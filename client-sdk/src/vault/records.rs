@@ -1,0 +1,256 @@
+//! Records of a vault: written at once, on this device first; read as this device knows them.
+//!
+//! Owns what an app sees of a record: its own last write if that is not in the log yet, else what the log has. Nothing
+//! here talks to a server.
+
+use super::Vault;
+use crate::error::{Error, Result};
+use crate::store::vaults::{NewWrite, Pending, Version};
+use crate::sync::room::Room;
+use selkie_protocol::cipher::{RecordKey, random_id};
+use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
+use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
+use selkie_protocol::{Bytes, Face};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Where a vault says what it is called. Every vault has this one record under this one name.
+pub(crate) const INFO_RECORD: RecordId = RecordId([0; 16]);
+pub(crate) const INFO_COLLECTION: &str = "selkie.vault";
+
+/// What a vault says of itself to its members.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct VaultInfo {
+    pub(crate) name: String,
+}
+
+/// A record, as this device has it now.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Record {
+    pub id: RecordId,
+    pub collection: String,
+    pub data: Vec<u8>,
+    pub written: Hlc,
+    /// Not in the log yet.
+    pub pending: bool,
+}
+
+/// One version of a record.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecordVersion {
+    /// Missing while it is not in the log.
+    pub change: Option<ChangeId>,
+    /// Where it stands in the log.
+    pub n: Option<u64>,
+    pub collection: String,
+    pub deleted: bool,
+    pub data: Vec<u8>,
+    pub written: Hlc,
+    pub author: UserId,
+    pub device: DeviceId,
+    /// What the record says now.
+    pub current: bool,
+    /// It lost a conflict that was settled on this device.
+    pub lost_conflict: bool,
+}
+
+/// A conflict that was settled on this device. Both versions are in the record's history.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    pub record: RecordId,
+    pub lost: ChangeId,
+    pub won: ChangeId,
+    pub at_ms: u64,
+}
+
+impl Vault {
+    /// A name for a new record.
+    pub fn new_record_id(&self) -> RecordId {
+        RecordId(random_id())
+    }
+
+    /// Writes a record whole. It is on this device's disk when this returns, and is sent with the next
+    /// [`Vault::sync`].
+    pub async fn put(&self, collection: &str, id: RecordId, data: &[u8]) -> Result<()> {
+        let (collection, data) = (collection.to_owned(), data.to_vec());
+        self.write(id, move |hlc| RecordBody::new(collection, hlc, data)).await
+    }
+
+    /// Marks a record as deleted. What it said stays in its history for a while.
+    pub async fn delete(&self, collection: &str, id: RecordId) -> Result<()> {
+        let collection = collection.to_owned();
+        self.write(id, move |hlc| RecordBody::deletion(collection, hlc)).await
+    }
+
+    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
+        let glance = self.glance().await?;
+        let role = glance.role(&self.account.user_id());
+        if !role.is_some_and(|role| role.may_write()) {
+            return Err(Error::NotPossible("this person may only read in that vault".into()));
+        }
+        let now_ms = self.account.context().now_ms();
+        self.read(move |room, vault| {
+            let seen = newest_stamp(room, vault, &id)?;
+            let body = body(Hlc::after(seen, now_ms));
+            if body.collection.is_empty() || body.collection.len() > MAX_COLLECTION_LENGTH {
+                return Err(Error::ApiMisuse("a collection's name has 1 to 128 bytes".into()));
+            }
+            let plain = body.to_bytes();
+            if !RecordKey::fits(plain.len()) {
+                return Err(Error::NotPossible("a record has at most 256 KiB: this belongs into a file".into()));
+            }
+            let shelf = room.at_rest.shelf(vault, &body.collection);
+            let sealed = room.at_rest.seal_record(vault, &id, &plain);
+            room.store.write_down(vault, &NewWrite { record: id, shelf, sealed })?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// A record as it is now; nothing if there is none, or if it was deleted.
+    pub async fn get(&self, id: RecordId) -> Result<Option<Record>> {
+        self.read(move |room, vault| {
+            if let Some(pending) = room.store.pending_of(vault, &id)?.pop() {
+                return Ok(shown(open_pending(room, vault, &pending)?, id, true));
+            }
+            let current = room.store.versions(vault, &id)?.into_iter().filter(|version| version.current);
+            let bodies = current.map(|version| Ok((open(room, vault, &version)?, version.change)));
+            let bodies = bodies.collect::<Result<Vec<_>>>()?;
+            let newest = bodies.into_iter().max_by_key(|(body, change)| (body.hlc, *change));
+            Ok(newest.and_then(|(body, _)| shown(body, id, false)))
+        })
+        .await
+    }
+
+    /// All records of a collection, by id.
+    pub async fn records(&self, collection: &str) -> Result<Vec<Record>> {
+        let collection = collection.to_owned();
+        self.read(move |room, vault| {
+            let shelf = room.at_rest.shelf(vault, &collection);
+            let mut newest: BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)> = BTreeMap::new();
+            for version in room.store.current(vault, Some(&shelf))? {
+                let body = open(room, vault, &version)?;
+                let change = Some(version.change);
+                let older = newest.get(&version.record);
+                if older.is_none_or(|(_, older, id)| (older.hlc, *id) < (body.hlc, change)) {
+                    newest.insert(version.record, (false, body, change));
+                }
+            }
+            for pending in room.store.outbox(vault, usize::MAX)? {
+                newest.insert(pending.record, (true, open_pending(room, vault, &pending)?, None));
+            }
+            let here = newest.into_iter().filter(|(_, (_, body, _))| body.collection == collection);
+            Ok(here.filter_map(|(id, (pending, body, _))| shown(body, id, pending)).collect())
+        })
+        .await
+    }
+
+    /// Every version of a record that this device keeps, oldest first; what is not in the log yet comes last.
+    pub async fn history(&self, id: RecordId) -> Result<Vec<RecordVersion>> {
+        let (user, device) = (self.account.user_id(), self.account.device_id());
+        self.read(move |room, vault| {
+            let lost: Vec<ChangeId> =
+                room.store.settlements(vault)?.iter().filter(|one| one.record == id).map(|one| one.lost).collect();
+            let mut history = Vec::new();
+            for version in room.store.versions(vault, &id)? {
+                let RecordBody { collection, deleted, hlc, data, .. } = open(room, vault, &version)?;
+                history.push(RecordVersion {
+                    change: Some(version.change),
+                    n: Some(version.n),
+                    collection,
+                    deleted,
+                    data: data.0,
+                    written: hlc,
+                    author: version.user,
+                    device: version.device,
+                    current: version.current,
+                    lost_conflict: lost.contains(&version.change),
+                });
+            }
+            for pending in room.store.pending_of(vault, &id)? {
+                history.iter_mut().for_each(|version| version.current = false);
+                let RecordBody { collection, deleted, hlc, data, .. } = open_pending(room, vault, &pending)?;
+                history.push(RecordVersion {
+                    change: None,
+                    n: None,
+                    collection,
+                    deleted,
+                    data: data.0,
+                    written: hlc,
+                    author: user,
+                    device,
+                    current: true,
+                    lost_conflict: false,
+                });
+            }
+            Ok(history)
+        })
+        .await
+    }
+
+    /// Conflicts that were settled on this device, oldest first.
+    pub async fn conflicts(&self) -> Result<Vec<Conflict>> {
+        self.read(|room, vault| {
+            let all = room.store.settlements(vault)?.into_iter();
+            Ok(all.map(|one| Conflict { record: one.record, lost: one.lost, won: one.won, at_ms: one.at_ms }).collect())
+        })
+        .await
+    }
+
+    /// What the vault is called, if this device can read it.
+    pub async fn name(&self) -> Result<Option<String>> {
+        let info = self.get(INFO_RECORD).await?.filter(|record| record.collection == INFO_COLLECTION);
+        let info = info.and_then(|record| Face::Cbor.decode::<VaultInfo>(&record.data).ok());
+        Ok(info.map(|info| crate::untrusted::clean(&info.name)))
+    }
+
+    /// Calls the vault something else, for all its members.
+    pub async fn rename(&self, name: &str) -> Result<()> {
+        self.put(INFO_COLLECTION, INFO_RECORD, &Face::Cbor.encode(&VaultInfo { name: name.to_owned() })).await
+    }
+}
+
+fn open_bytes(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {
+    let damaged = || Error::Corrupt("a record".into());
+    let plain = room.at_rest.open_record(vault, record, sealed).map_err(|_| damaged())?;
+    RecordBody::from_bytes(&plain).map_err(|_| damaged())
+}
+
+fn open(room: &Room, vault: &VaultId, version: &Version) -> Result<RecordBody> {
+    open_bytes(room, vault, &version.record, &version.sealed)
+}
+
+fn open_pending(room: &Room, vault: &VaultId, pending: &Pending) -> Result<RecordBody> {
+    open_bytes(room, vault, &pending.record, &pending.sealed)
+}
+
+/// The stamp of the newest version that is current or pending here.
+fn newest_stamp(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Hlc> {
+    let mut newest = Hlc::default();
+    for version in room.store.versions(vault, record)?.iter().filter(|version| version.current) {
+        newest = newest.max(open(room, vault, version)?.hlc);
+    }
+    if let Some(pending) = room.store.pending_of(vault, record)?.last() {
+        newest = newest.max(open_pending(room, vault, pending)?.hlc);
+    }
+    Ok(newest)
+}
+
+fn shown(body: RecordBody, id: RecordId, pending: bool) -> Option<Record> {
+    let RecordBody { collection, deleted, hlc, data: Bytes(data), .. } = body;
+    (!deleted).then_some(Record { id, collection, data, written: hlc, pending })
+}
+
+/// What a record says is for the app alone.
+impl std::fmt::Debug for Record {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Record").field("id", &self.id).field("length", &self.data.len()).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RecordVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RecordVersion").field("n", &self.n).field("current", &self.current).finish_non_exhaustive()
+    }
+}

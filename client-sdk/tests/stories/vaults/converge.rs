@@ -1,0 +1,147 @@
+//! Several devices, several people, one log.
+
+use super::{APP, another_device, id, person, same, text};
+use crate::fake::Fake;
+use selkie_client::{Role, VaultState};
+
+#[tokio::test]
+async fn two_devices_of_one_person_share_a_vault() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.put("notes", id(1), b"hello").await.unwrap();
+    assert_eq!(text(&laptop, 1).await.as_deref(), Some("hello"), "readable at once, without a server");
+    assert_eq!(laptop.summary().await.unwrap().state, VaultState::New);
+    let report = laptop.sync().await.unwrap();
+    assert_eq!((report.pushed, report.pending), (2, 0), "the name and the note");
+
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    let outcome = phone.sync().await.unwrap();
+    assert!(outcome.first_error().is_none(), "{outcome:?}");
+    let on_phone = phone.vault("Journal").await.unwrap().expect("it was found by the poll");
+    assert_eq!(text(&on_phone, 1).await.as_deref(), Some("hello"));
+    on_phone.put("notes", id(2), b"from the phone").await.unwrap();
+    on_phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    assert_eq!(text(&laptop, 2).await.as_deref(), Some("from the phone"));
+    same(&[&laptop, &on_phone]).await;
+}
+
+#[tokio::test]
+async fn two_people_share_a_vault() {
+    let server = Fake::start();
+    let (ana, bob) = (person(&server, "ana@example.org").await, person(&server, "bob").await);
+    let hers = ana.account.create_vault("Household", APP).await.unwrap();
+    hers.put("notes", id(1), b"hers").await.unwrap();
+    hers.add_member(bob.account.user_id(), Role::Editor).await.unwrap();
+    hers.sync().await.unwrap();
+
+    bob.account.sync().await.unwrap();
+    let his = bob.account.vault("Household").await.unwrap().unwrap();
+    assert_eq!(text(&his, 1).await.as_deref(), Some("hers"));
+    his.put("notes", id(2), b"his").await.unwrap();
+    his.sync().await.unwrap();
+    hers.sync().await.unwrap();
+    assert_eq!(text(&hers, 2).await.as_deref(), Some("his"));
+    assert_eq!(hers.members().await.unwrap().len(), 2);
+    same(&[&hers, &his]).await;
+    let verified = his.verify().await.unwrap();
+    assert_eq!(verified.digest, hers.digest().await.unwrap());
+}
+
+#[tokio::test]
+async fn what_one_device_has_seen_the_server_cannot_hide_from_another() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    ana.account.sync().await.unwrap();
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    phone.sync().await.unwrap();
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+    assert_eq!(server.with(|world| world.vaults.all.len()), 2, "the journal, and one vault of the account's own");
+
+    laptop.put("notes", id(1), b"hello").await.unwrap();
+    laptop.sync().await.unwrap();
+    server.later(2 * 3600 * 1000);
+    ana.account.sync().await.unwrap();
+    // The note with the laptop's heads goes out with its next round.
+    ana.account.sync().await.unwrap();
+    // From the phone, the server hides the entry; the account's own vault it shows.
+    let n = laptop.digest().await.unwrap().n;
+    server.with(|world| {
+        let people = world.people();
+        let journal = world.vaults.all.get_mut(&laptop.id()).unwrap();
+        *journal = journal.back_to(n - 1, &people);
+    });
+    phone.sync().await.unwrap();
+    let error = on_phone.sync().await.unwrap_err();
+    assert_eq!(error.word(), "quarantined", "{error:?}");
+}
+
+#[tokio::test]
+async fn a_new_device_begins_with_a_checkpoint() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    for round in 0..30_u8 {
+        laptop.put("notes", id(round % 5 + 1), &[round]).await.unwrap();
+        laptop.sync().await.unwrap();
+    }
+    laptop.write_checkpoint().await.unwrap();
+    laptop.put("notes", id(9), b"after it").await.unwrap();
+    laptop.sync().await.unwrap();
+    server.asked();
+    let client = server.builder().in_memory().begin_with_checkpoint_from(20).build().unwrap();
+    let options = selkie_client::SignIn::default();
+    let key = ana.sheet.secret_key();
+    let phone = client.sign_in("ana@example.org", super::PASSWORD, key, options).await.unwrap().account;
+    assert!(phone.sync().await.unwrap().first_error().is_none());
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+    assert!(server.asked().iter().any(|path| path.contains("/pages/0")), "by its pages");
+    assert_eq!(on_phone.status().await.unwrap().trust, selkie_client::KeptTrust::OwnCheckpoint);
+    assert_eq!(text(&on_phone, 9).await.as_deref(), Some("after it"));
+    assert_eq!(on_phone.records("notes").await.unwrap().len(), 6);
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &on_phone]).await;
+    on_phone.put("notes", id(1), b"from the phone").await.unwrap();
+    on_phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &on_phone]).await;
+}
+
+#[tokio::test]
+async fn what_lies_on_the_disk_says_nothing() {
+    let server = Fake::start();
+    let data = tempfile::tempdir().unwrap();
+    let open = || server.builder().store(data.path()).build().unwrap();
+    let ana = open().sign_up("ana@example.org", super::PASSWORD, selkie_client::SignUp::default()).await.unwrap();
+    let vault = ana.account.create_vault("Canary vault", APP).await.unwrap();
+    vault.put("canary-collection", id(1), b"canary content").await.unwrap();
+    vault.sync().await.unwrap();
+    vault.put("canary-collection", id(2), b"canary pending").await.unwrap();
+    let digest = vault.digest().await.unwrap();
+    drop((vault, ana));
+    let again = open().account("ana@example.org").await.unwrap().unwrap();
+    let vault = again.vault("Canary vault").await.unwrap().unwrap();
+    assert_eq!(vault.digest().await.unwrap(), digest);
+    assert_eq!(text(&vault, 1).await.as_deref(), Some("canary content"));
+    assert_eq!(vault.records("canary-collection").await.unwrap().len(), 2);
+    assert_eq!(vault.sync().await.unwrap().pushed, 1);
+    let mut files = vec![data.path().to_owned()];
+    let mut looked_at = 0;
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        looked_at += bytes.len();
+        for trace in [b"anary vault".as_slice(), b"canary-collection", b"canary content", b"canary pending"] {
+            let found = bytes.windows(trace.len()).any(|window| window == trace);
+            assert!(!found, "{} says {}", path.display(), String::from_utf8_lossy(trace));
+        }
+    }
+    assert!(looked_at > 10_000);
+    let sent = server.all_bodies();
+    assert!(!sent.iter().any(|body| body.windows(6).any(|window| window == b"canary")));
+}

@@ -1,0 +1,14 @@
+DROP TABLE departed_from;
+DROP TABLE departed_logs;
+DROP TABLE vault_checkpoints;
+DROP TABLE vault_wraps;
+DROP TABLE vault_members;
+DROP TABLE vault_changes;
+DROP TABLE vault_entries;
+DROP TABLE vault_states;
+DROP TABLE vault_upkeep;
+DROP TABLE vaults;
+ALTER TABLE tenants DROP COLUMN last_vault;
+ALTER TABLE plans DROP COLUMN max_bytes;
+ALTER TABLE plans DROP COLUMN max_vaults;
+ALTER TABLE plans DROP COLUMN history_days;

@@ -1,0 +1,58 @@
+//! Hints between the servers of one database.
+//!
+//! Owns when they are sent: a few milliseconds after a push, many at once, and never on its way. They may be lost: what
+//! is correct without them is only faster with them.
+
+use super::hub::Hub;
+use crate::store::{Announcement, Place, Vaults};
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::mpsc;
+
+/// How long is waited for more to say.
+const PAUSE: Duration = Duration::from_millis(5);
+
+pub(super) struct Announcer(mpsc::UnboundedSender<(Place, u64)>);
+
+impl Announcer {
+    /// Begins to speak to the others, and to listen to them, until it is dropped.
+    pub(super) fn open(vaults: Arc<dyn Vaults>, hub: &Arc<Hub>) -> Self {
+        let (announcer, moved) = mpsc::unbounded_channel();
+        tokio::spawn(listen(vaults.announcements(), Arc::downgrade(hub)));
+        tokio::spawn(speak(vaults, moved));
+        Announcer(announcer)
+    }
+
+    pub(super) fn say(&self, at: Place, n: u64) {
+        // Nobody there means that the server is stopping.
+        let _stopping = self.0.send((at, n));
+    }
+}
+
+async fn speak(vaults: Arc<dyn Vaults>, mut moved: mpsc::UnboundedReceiver<(Place, u64)>) {
+    while let Some((at, n)) = moved.recv().await {
+        let mut newest = HashMap::from([(at, n)]);
+        tokio::time::sleep(PAUSE).await;
+        while let Ok((at, n)) = moved.try_recv() {
+            let position = newest.entry(at).or_default();
+            *position = n.max(*position);
+        }
+        if vaults.announce(newest.into_iter().collect()).await.is_err() {
+            metrics::counter!("selkie_announcements_lost_total").increment(1);
+        }
+    }
+}
+
+async fn listen(mut announcements: tokio::sync::broadcast::Receiver<Announcement>, hub: Weak<Hub>) {
+    loop {
+        let heard = announcements.recv().await;
+        let Some(hub) = hub.upgrade() else { return };
+        match heard {
+            Ok(Announcement::Moved(at, n)) => hub.tell_of(at, n),
+            Ok(Announcement::Missed) | Err(RecvError::Lagged(_)) => hub.tell_all_to_look(),
+            Err(RecvError::Closed) => return,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Reading a log: its entries as they are kept, its head, its CONTROL entries.
+//!
+//! Owns who may read (members, whatever their role, and nobody else) and how much at a time. What is sent is what was
+//! pushed: frames are not taken apart on the way, unless somebody wants only what is live.
+
+use super::author::Reader;
+use super::known::Known;
+use super::refusal::{Refusal, Result};
+use super::{Logs, Room, member};
+use crate::auth::Caller;
+use crate::limits::{Action, Key};
+use crate::store::{PageLimits, Place, Question, StoredFrame};
+use selkie_protocol::Bytes;
+use selkie_protocol::id::{ChangeId, VaultId};
+use selkie_protocol::log::{self, Body, Frame, Head};
+use selkie_protocol::vault::{Controls, LogFrames, PlacedEntry, VaultHead};
+use std::collections::{BTreeSet, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What is wanted of a log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wanted {
+    pub after: u64,
+    pub max_entries: Option<u32>,
+    pub max_bytes: Option<u64>,
+    /// Leave out payloads that are superseded.
+    pub live_only: bool,
+}
+
+impl Logs {
+    /// `GET /v1/vaults/{vid}/log?after=n&max_entries=&max_bytes=&payloads=live`
+    pub async fn pull(&self, caller: &Caller, from: IpAddr, vid: VaultId, wanted: Wanted) -> Result<LogFrames> {
+        self.count(caller, Action::Pull, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
+        let reader = Reader::of(caller)?;
+        let room = &self.room;
+        let at = room.place(reader.tenant, vid).await?;
+        // Strangers are turned away before anything is read for them.
+        if room.office.cores.get(&at).is_none_or(|known| member(&known, reader).is_err()) {
+            member(&*room.office.look_up(at).await?, reader)?;
+        }
+        let limits = room.page(wanted.max_entries, wanted.max_bytes);
+        let (frames, mut head) = room.office.vaults.entries_after(at, wanted.after, limits).await?;
+        let known = room.known_since(at, head).await?;
+        member(&known, reader)?;
+        metrics::counter!("selkie_pulled_entries_total").increment(frames.len() as u64);
+        let mut frames: Vec<Bytes> = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
+        if wanted.live_only && !frames.is_empty() {
+            head = room.leave_out_superseded(at, &mut frames).await?;
+        }
+        Ok(LogFrames { frames, head: room.office.sign(vid, head) })
+    }
+
+    /// `GET /v1/vaults/{vid}/head`
+    pub async fn head(&self, caller: &Caller, vid: VaultId) -> Result<VaultHead> {
+        let (_, _, known) = self.room.for_member(caller, vid).await?;
+        Ok(VaultHead { head: self.room.office.sign(vid, known.head()) })
+    }
+
+    /// `GET /v1/vaults/{vid}/controls?after=n`
+    pub async fn controls(&self, caller: &Caller, vid: VaultId, after: u64) -> Result<Controls> {
+        self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
+        let (_, at, _) = self.room.for_member(caller, vid).await?;
+        let limits = self.room.page(None, None);
+        // One more than is shown tells whether there is more.
+        let asked = PageLimits { entries: limits.entries + 1, ..limits };
+        let mut found = self.room.office.vaults.controls_after(at, after, asked).await?;
+        let mut more = found.len() > limits.entries as usize;
+        found.truncate(limits.entries as usize);
+        let bytes: u64 = found.iter().map(|stored| stored.frame.len() as u64).sum();
+        // A page that is full of bytes may have ended early.
+        more |= bytes >= limits.bytes.saturating_sub(selkie_protocol::log::MAX_ENTRY_LENGTH as u64);
+        let entries = found.iter().map(|stored| Ok(PlacedEntry { n: stored.n, entry: entry_of(stored)? }));
+        Ok(Controls { entries: entries.collect::<Result<_>>()?, more })
+    }
+}
+
+impl Room {
+    /// As much as was asked for, and no more than a page.
+    pub(super) fn page(&self, entries: Option<u32>, bytes: Option<u64>) -> PageLimits {
+        let (most, most_bytes) = (self.policy.page_entries, self.policy.page_bytes);
+        PageLimits {
+            entries: entries.unwrap_or(most).clamp(1, most),
+            bytes: bytes.unwrap_or(most_bytes).clamp(1, most_bytes),
+        }
+    }
+
+    /// A state that is at least as new as a head that was just read: who was removed there is no member any more.
+    async fn known_since(&self, at: Place, head: Head) -> Result<Arc<Known>> {
+        match self.office.cores.get(&at) {
+            Some(known) if known.head() == head => Ok(known),
+            _ => self.office.look_up(at).await,
+        }
+    }
+
+    /// Drops payloads that are superseded at the head that is returned, which may be newer than the page: a reader who
+    /// gets to that head misses nothing that is live there.
+    async fn leave_out_superseded(&self, at: Place, frames: &mut [Bytes]) -> Result<Head> {
+        let mut records = BTreeSet::new();
+        for bytes in frames.iter() {
+            let frame = stored_frame(bytes)?;
+            if let Body::Data(data) = &frame.entry.body {
+                records.extend(data.changes().map(|change| change.record));
+            }
+        }
+        let known = self.office.cores.get(&at).map(|known| known.head().n);
+        let question = Question { at, known, records: records.into_iter().collect(), chain: Vec::new() };
+        let answer = self.office.vaults.bearings(vec![question]).await?.pop().flatten();
+        let bearings = answer.ok_or(Refusal::NotFound("vault"))?;
+        let live: HashSet<ChangeId> = bearings.live.iter().map(|row| row.change).collect();
+        for bytes in frames.iter_mut() {
+            let frame = stored_frame(bytes)?;
+            let Body::Data(data) = &frame.entry.body else { continue };
+            let header = &frame.entry.header;
+            let is_live =
+                |change: log::Change<'_>| live.contains(&change.id(&header.vault, &header.device, header.dev_seq));
+            let kept: Vec<bool> = data.changes().map(is_live).collect();
+            if kept.contains(&false) {
+                let thinner = frame.keeping(|index| kept.get(usize::from(index)) == Some(&true));
+                bytes.0 = thinner;
+            }
+        }
+        Ok(bearings.head)
+    }
+}
+
+/// What was parsed before it was kept.
+pub(super) fn stored_frame(bytes: &[u8]) -> Result<Frame<'_>> {
+    Frame::parse(bytes).map_err(|malformed| Refusal::Broken(Arc::new(malformed)))
+}
+
+fn entry_of(stored: &StoredFrame) -> Result<Bytes> {
+    let entry = Frame::entry_bytes(&stored.frame).map_err(|malformed| Refusal::Broken(Arc::new(malformed)))?;
+    Ok(Bytes::from(entry))
+}

@@ -1,0 +1,98 @@
+//! Many at once: no number is lost, none is given twice, and nobody who asks is told less than was true.
+
+use super::rule;
+use crate::testing::writer::{Writer, record};
+use crate::testing::{House, SOMEWHERE};
+use futures_util::future::join_all;
+use selkie_protocol::log;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+on_both! {
+    sixty_four_devices_write_in_one_vault_and_no_number_is_missing,
+    a_poll_that_begins_after_a_push_was_answered_knows_of_it,
+    a_checkpoint_finds_its_place_among_those_who_write,
+}
+
+const DEVICES: usize = 64;
+const PUSHES: usize = 6;
+
+async fn sixty_four_devices_write_in_one_vault_and_no_number_is_missing(house: House) {
+    let mut ana = house.person("ana@example.org").await;
+    let mut reader = Writer::create(&house, &ana).await;
+    let devices = reader.devices(&house, &mut ana, DEVICES).await;
+    let before = reader.log.head().n;
+    let writing = devices.into_iter().enumerate().map(|(number, mut device)| {
+        let logs = house.app.logs.clone();
+        tokio::spawn(async move {
+            let mut places = Vec::new();
+            for _ in 0..PUSHES {
+                let own = record(u16::try_from(number).unwrap());
+                places.push(device.publish(&logs, device.write(&[(own, "mine")])).await);
+            }
+            places
+        })
+    });
+    let places: Vec<u64> = join_all(writing).await.into_iter().flat_map(Result::unwrap).collect();
+    let all = (DEVICES * PUSHES) as u64;
+    let distinct: BTreeSet<u64> = places.into_iter().collect();
+    assert_eq!(distinct, (before + 1..=before + all).collect());
+    reader.pull(&house.app.logs).await;
+    assert_eq!(reader.log.head().n, before + all);
+}
+
+async fn a_poll_that_begins_after_a_push_was_answered_knows_of_it(house: House) {
+    let mut ana = house.person("ana@example.org").await;
+    let mut first = Writer::create(&house, &ana).await;
+    let devices = first.devices(&house, &mut ana, 4).await;
+    let writing = devices.into_iter().enumerate().map(|(number, mut device)| {
+        let logs: Arc<_> = house.app.logs.clone();
+        tokio::spawn(async move {
+            let mut known = None;
+            for _ in 0..25 {
+                let n = device.publish(&logs, device.write(&[(record(number as u16), "mine")])).await;
+                let polled = logs.poll(&device.caller, SOMEWHERE, known).await.unwrap();
+                let vaults = polled.vaults.expect("this device's own push is new to it");
+                assert!(vaults[0].n >= n);
+                known = Some(polled.state);
+            }
+        })
+    });
+    join_all(writing).await.into_iter().for_each(|done| done.unwrap());
+    let logs = &house.app.logs;
+    let quiet = logs.poll(&first.caller, SOMEWHERE, None).await.unwrap().state;
+    assert_eq!(logs.poll(&first.caller, SOMEWHERE, Some(quiet)).await.unwrap().vaults, None);
+}
+
+async fn a_checkpoint_finds_its_place_among_those_who_write(house: House) {
+    let mut ana = house.person("ana@example.org").await;
+    let mut first = Writer::create(&house, &ana).await;
+    let devices = first.devices(&house, &mut ana, 4).await;
+    let writing = devices.into_iter().enumerate().map(|(number, mut device)| {
+        let logs = house.app.logs.clone();
+        tokio::spawn(async move {
+            for _ in 0..10 {
+                device.publish(&logs, device.write(&[(record(number as u16), "mine")])).await;
+            }
+        })
+    });
+    let writing = join_all(writing);
+    let logs = &house.app.logs;
+    let checkpointing = async {
+        // Whoever comes right after a pull is let through; the others wait meanwhile.
+        for _ in 0..200 {
+            first.pull(logs).await;
+            match first.push(logs, first.checkpoint(&[])).await {
+                Ok(pushed) => return pushed.n,
+                Err(refused) => {
+                    assert!(matches!(rule(refused), log::Refusal::BadSeen { .. } | log::Refusal::Fork { .. }))
+                }
+            }
+        }
+        panic!("never let through")
+    };
+    let (n, done) = tokio::join!(checkpointing, writing);
+    done.into_iter().for_each(|done| done.unwrap());
+    first.pull(logs).await;
+    assert!(first.log.core().checkpoints().iter().any(|known| known.n == n));
+}

@@ -1,0 +1,108 @@
+//! What does not come in, and that it leaves no trace.
+
+use super::rule;
+use crate::sync::Refusal;
+use crate::sync::pull::Wanted;
+use crate::testing::writer::{Writer, push, record, wrap};
+use crate::testing::{House, SOMEWHERE};
+use selkie_protocol::log::{self, Frame, Kind, Role};
+
+on_both! {
+    a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands,
+    who_missed_a_change_of_members_or_keys_signs_again,
+    a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault,
+    an_entry_is_whole_and_comes_from_its_author,
+}
+
+async fn a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands(house: House) {
+    let logs = &house.app.logs;
+    let mut ana = house.person("ana@example.org").await;
+    let mut first = Writer::create(&house, &ana).await;
+    let mut second = first.devices(&house, &mut ana, 1).await.pop().unwrap();
+    first.publish(logs, first.write(&[(record(1), "first")])).await;
+    let refused = second.push(logs, second.write(&[(record(2), "new"), (record(1), "second")])).await.unwrap_err();
+    let log::Refusal::Conflict(conflicts) = rule(refused) else { panic!("a conflict") };
+    let heads = first.log.live().record(&record(1)).unwrap().heads();
+    assert_eq!(conflicts, [log::Conflict { record: record(1), heads }]);
+    second.pull(logs).await;
+    assert_eq!(second.log.live().record(&record(2)), None);
+    second.publish(logs, second.write(&[(record(2), "new"), (record(1), "merged")])).await;
+}
+
+async fn who_missed_a_change_of_members_or_keys_signs_again(house: House) {
+    let logs = &house.app.logs;
+    let mut ana = house.person("ana@example.org").await;
+    let bob = house.person("bob@example.org").await;
+    let mut first = Writer::create(&house, &ana).await;
+    let mut second = first.devices(&house, &mut ana, 1).await.pop().unwrap();
+    first.people.insert(bob.user(), bob.log.clone());
+    second.people.clone_from(&first.people);
+    let early = second.write(&[(record(1), "early")]);
+    first.publish(logs, first.add(&bob, Role::Viewer)).await;
+    assert_eq!(rule(second.push(logs, early).await.unwrap_err()), log::Refusal::StaleControl);
+    second.pull(logs).await;
+    let mut header = second.header();
+    first.publish(logs, first.remove(&[])).await;
+    // Somebody who learned of the change, but not of the key.
+    header.control = first.log.core().control();
+    let stale = crate::testing::writer::sign(&second.device, &header, Kind::Heartbeat, &[]);
+    let refused = second.push(logs, push(Frame::write(&stale, &[]))).await.unwrap_err();
+    assert_eq!(rule(refused), log::Refusal::StaleEpoch { current: 2, found: 1 });
+}
+
+async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault(house: House) {
+    let logs = &house.app.logs;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    let vid = at_ana.vault();
+    let stranger = house.caller(&bob).await;
+    let not_found = |refusal: Refusal| matches!(refusal, Refusal::NotFound("vault"));
+    assert!(not_found(logs.pull(&stranger, SOMEWHERE, vid, Wanted::default()).await.unwrap_err()));
+    assert!(not_found(logs.head(&stranger, vid).await.unwrap_err()));
+    assert!(not_found(logs.wraps(&stranger, vid).await.unwrap_err()));
+    assert!(not_found(logs.controls(&stranger, vid, 0).await.unwrap_err()));
+    assert!(not_found(logs.beginning(&stranger, vid).await.unwrap_err()));
+    assert!(not_found(logs.checkpoint_page(&stranger, vid, 1, 0, 0).await.unwrap_err()));
+    let mut intruder = Writer { caller: stranger.clone(), user: bob.user(), ..Writer::create(&house, &ana).await };
+    intruder.device = selkie_protocol::cipher::DeviceKey::from_seed(&bob.device.seed());
+    let refused = intruder.push(logs, intruder.write(&[(record(1), "x")])).await.unwrap_err();
+    assert_eq!(rule(refused), log::Refusal::NotAMember);
+
+    let add = at_ana.add(&bob, Role::Viewer);
+    let with_key = selkie_protocol::vault::Push { wraps: vec![wrap(bob.user(), 1)], ..add };
+    at_ana.publish(logs, with_key).await;
+    let mut at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
+    assert_eq!(logs.wraps(&at_bob.caller, vid).await.unwrap().wraps, [wrap(bob.user(), 1)]);
+    let refused = at_bob.push(logs, at_bob.write(&[(record(1), "x")])).await.unwrap_err();
+    assert_eq!(rule(refused), log::Refusal::NotAllowed(log::Denied::Role));
+
+    at_ana.publish(logs, at_ana.remove(&[bob.user()])).await;
+    assert!(not_found(logs.pull(&at_bob.caller, SOMEWHERE, vid, Wanted::default()).await.unwrap_err()));
+    at_bob.people.clear();
+    let polled = logs.poll(&at_bob.caller, SOMEWHERE, None).await.unwrap();
+    assert_eq!(polled.vaults.unwrap(), []);
+}
+
+async fn an_entry_is_whole_and_comes_from_its_author(house: House) {
+    let logs = &house.app.logs;
+    let mut ana = house.person("ana@example.org").await;
+    let mut writer = Writer::create(&house, &ana).await;
+    let other = writer.devices(&house, &mut ana, 1).await.pop().unwrap();
+    let whole = writer.write(&[(record(1), "one"), (record(2), "two")]);
+    let half = Frame::parse(&whole.frame).unwrap().keeping(|index| index == 0);
+    assert!(matches!(writer.push(logs, push(half)).await, Err(Refusal::Invalid { field: "frame", .. })));
+    let foreign = logs.push(&other.caller, SOMEWHERE, writer.vault(), whole.clone()).await;
+    assert!(matches!(foreign, Err(Refusal::Forbidden(_))));
+    let mut bent = whole.frame.clone();
+    *bent.0.last_mut().unwrap() ^= 1;
+    let refused = writer.push(logs, push(bent.0)).await.unwrap_err();
+    assert_eq!(rule(refused), log::Refusal::WrongPayload { index: 1 });
+    let mut forged = whole.frame.clone();
+    let end = 4 + Frame::entry_bytes(&forged).unwrap().len();
+    forged.0[end - 1] ^= 1;
+    assert_eq!(rule(writer.push(logs, push(forged.0)).await.unwrap_err()), log::Refusal::Forged);
+    let strangers_key = selkie_protocol::vault::Push { wraps: vec![wrap(ana.user(), 1)], ..whole.clone() };
+    assert!(matches!(writer.push(logs, strangers_key).await, Err(Refusal::Invalid { field: "wraps", .. })));
+    assert_eq!(writer.push(logs, whole).await.unwrap().n, 3);
+}

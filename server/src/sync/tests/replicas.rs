@@ -1,0 +1,146 @@
+//! Several servers on one database, and a server that was restored.
+
+use super::{house, quiet, rule};
+use crate::sync::{Hint, Listening, Refusal};
+use crate::testing::writer::{Writer, record};
+use crate::testing::{House, SOMEWHERE};
+use futures_util::future::join_all;
+use selkie_protocol::Bytes;
+use selkie_protocol::log::{Frame, Role, SignedHead};
+use selkie_protocol::vault::{RestoreTail, SignedHeadBytes, VaultMoved};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// Writers on two servers at once: every append names the head it was decided at, so whoever is second looks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_servers_write_in_one_vault_and_no_number_is_missing() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let mut ana = house.person("ana@example.org").await;
+    let mut reader = Writer::create(&house, &ana).await;
+    let devices = reader.devices(&house, &mut ana, 12).await;
+    let before = reader.log.head().n;
+    let writing = devices.into_iter().enumerate().map(|(number, mut device)| {
+        let logs = if number % 2 == 0 { house.app.logs.clone() } else { beside.app.logs.clone() };
+        let others = if number % 2 == 0 { beside.app.logs.clone() } else { house.app.logs.clone() };
+        tokio::spawn(async move {
+            let mut places = Vec::new();
+            for _ in 0..8 {
+                let own = record(u16::try_from(number).unwrap());
+                let n = device.publish(&logs, device.write(&[(own, "mine")])).await;
+                let polled = others.poll(&device.caller, SOMEWHERE, None).await.unwrap().vaults.unwrap();
+                assert!(polled[0].n >= n, "the other server knows of it, too");
+                places.push(n);
+            }
+            places
+        })
+    });
+    let places: BTreeSet<u64> = join_all(writing).await.into_iter().flat_map(Result::unwrap).collect();
+    assert_eq!(places, (before + 1..=before + 12 * 8).collect());
+    reader.pull(&house.app.logs).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_joins_or_leaves_at_one_server_is_known_at_the_other() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    let caller = beside.caller(&bob).await;
+    let there = &beside.app.logs;
+    assert!(matches!(there.head(&caller, at_ana.vault()).await, Err(Refusal::NotFound(_))));
+    at_ana.publish(&house.app.logs, at_ana.add(&bob, Role::Editor)).await;
+    assert_eq!(there.poll(&caller, SOMEWHERE, None).await.unwrap().vaults.unwrap().len(), 1);
+    let mut at_bob = at_ana.join(&beside, &bob, &[&ana, &bob]).await;
+    at_bob.publish(there, at_bob.write(&[(record(1), "x")])).await;
+    at_ana.pull(&house.app.logs).await;
+    at_ana.publish(&house.app.logs, at_ana.remove(&[bob.user()])).await;
+    let wanted = crate::sync::pull::Wanted::default();
+    let refused = there.pull(&caller, SOMEWHERE, at_ana.vault(), wanted).await.unwrap_err();
+    assert!(matches!(refused, Refusal::NotFound("vault")));
+    assert_eq!(there.poll(&caller, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_hears_of_a_vault_that_was_made_while_it_listens() {
+    let house = House::on_postgres(quiet).await;
+    let ana = house.person("ana@example.org").await;
+    let caller = house.caller(&ana).await;
+    let mut here = house.app.logs.listen(&caller, SOMEWHERE).await.unwrap();
+    let next = async |listening: &mut Listening| {
+        tokio::time::timeout(Duration::from_secs(20), listening.next()).await.expect("something is said")
+    };
+    assert_eq!(next(&mut here).await, Some(Hint::Resync));
+    let mut writer = Writer::create(&house, &ana).await;
+    let vid = writer.vault();
+    assert_eq!(next(&mut here).await, Some(Hint::Moved(VaultMoved { vid, n: 1 })));
+    writer.publish(&house.app.logs, writer.write(&[(record(1), "a")])).await;
+    assert_eq!(next(&mut here).await, Some(Hint::Moved(VaultMoved { vid, n: 2 })));
+}
+
+async fn frames(logs: &crate::sync::Logs, writer: &Writer, after: u64) -> (Vec<Bytes>, SignedHeadBytes) {
+    let wanted = crate::sync::pull::Wanted { after, ..Default::default() };
+    let page = logs.pull(&writer.caller, SOMEWHERE, writer.vault(), wanted).await.unwrap();
+    (page.frames, page.head)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restored_server_takes_back_what_it_acknowledged_and_nothing_else() {
+    let house = house().await;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    at_ana.publish(&house.app.logs, at_ana.write(&[(record(1), "before")])).await;
+    let restored = house.restored().await;
+    let there = &restored.app.logs;
+
+    let logs = &house.app.logs;
+    at_ana.publish(logs, at_ana.add(&bob, Role::Editor)).await;
+    let mut at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
+    at_bob.publish(logs, at_bob.write(&[(record(1), "by bob"), (record(2), "new")])).await;
+    at_ana.pull(logs).await;
+    at_ana.publish(logs, at_ana.write(&[(record(2), "newer")])).await;
+    let (tail, head) = frames(logs, &at_ana, 2).await;
+    assert_eq!(tail.len(), 3);
+
+    let (ahead, said) = frames(there, &at_ana, 5).await;
+    let said = SignedHead::parse(said.as_ref()).unwrap();
+    assert_eq!((ahead.len(), said.head.n), (0, 2), "it says that it is behind");
+    assert_ne!(said.incarnation, SignedHead::parse(head.as_ref()).unwrap().incarnation);
+
+    let vid = at_ana.vault();
+    let offer = |frames: &[Bytes], head| {
+        let request = RestoreTail { frames: frames.to_vec(), head };
+        there.restore_tail(&at_ana.caller, vid, request)
+    };
+    let refused = |outcome: Result<_, Refusal>| matches!(outcome, Err(Refusal::RestoreRefused(_)));
+    assert!(refused(offer(&tail[1..], head).await.map(drop)), "a gap");
+    assert!(refused(offer(&tail[..2], head).await.map(drop)), "not up to the head that was signed");
+    let mut bent = head;
+    bent.0[60] ^= 1;
+    assert!(refused(offer(&tail, bent).await.map(drop)), "not signed");
+    let mut other = tail.clone();
+    other[1] = Bytes(Frame::parse(&tail[1]).unwrap().keeping(|index| index == 1));
+    assert!(refused(offer(&other, head).await.map(drop)), "without the payload of a live change");
+    let own = at_ana.write(&[(record(9), "never acknowledged")]);
+    let mut longer = tail.clone();
+    longer.push(own.frame);
+    assert!(refused(offer(&longer, head).await.map(drop)), "more than was acknowledged");
+    let stranger = restored.person("eve@example.org").await;
+    let stranger = restored.caller(&stranger).await;
+    let request = RestoreTail { frames: tail.clone(), head };
+    assert!(matches!(there.restore_tail(&stranger, vid, request).await, Err(Refusal::NotFound("vault"))));
+
+    let (one, two) = tokio::join!(offer(&tail, head), offer(&tail, head));
+    for answer in [one, two] {
+        assert_eq!(SignedHead::parse(answer.unwrap().head.as_ref()).unwrap().head, at_ana.log.head());
+    }
+    offer(&tail, head).await.unwrap();
+    let (back, _) = frames(there, &at_ana, 2).await;
+    assert_eq!(back, tail, "byte for byte");
+    at_ana.publish(there, at_ana.write(&[(record(2), "life goes on")])).await;
+    let stale = at_bob.write(&[(record(2), "mine")]);
+    at_bob.caller = restored.caller(&bob).await;
+    assert!(matches!(rule(at_bob.push(there, stale).await.unwrap_err()), selkie_protocol::log::Refusal::Conflict(_)));
+}

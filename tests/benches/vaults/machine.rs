@@ -1,0 +1,133 @@
+//! The server and its database as the bench sees them: what they have used, what they take.
+//!
+//! Owns the starting of both backends with settings as in production. Knows nothing about vaults.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, SqliteConnection};
+use selkie_e2e::measured::{MeasuredServer, cpu_of_family};
+use selkie_e2e::premises::{Backend, Premises};
+use selkie_test_postgres::Cluster;
+
+use crate::raw::{Cost, Load, RawPostgres, RawSqlite};
+
+/// All connections come from one address, and streams from one account; nobody signs in anew during a bench.
+const VARIABLES: &[(&str, &str)] = &[
+    ("SELKIE_SERVER__MAX_CONNECTIONS_PER_ADDRESS", "9000"),
+    ("SELKIE_VAULTS__LISTENERS_PER_ADDRESS", "9000"),
+    ("SELKIE_VAULTS__LISTENERS_PER_ACCOUNT", "9000"),
+    ("SELKIE_SESSIONS__ACCESS_TOKEN", "1h"),
+];
+
+/// PostgreSQL's processes.
+pub(crate) struct Postgres {
+    process: u32,
+}
+
+/// A server, what it stands on, and the same without a server.
+pub(crate) struct Machine {
+    pub(crate) name: &'static str,
+    pub(crate) server: MeasuredServer,
+    premises: Premises,
+    postgres: Option<Arc<Postgres>>,
+    raw: Raw,
+}
+
+enum Raw {
+    Postgres(RawPostgres),
+    Sqlite(Box<RawSqlite>),
+}
+
+/// Seconds of processor time so far.
+#[derive(Clone, Copy)]
+pub(crate) struct Used {
+    pub(crate) server: f64,
+    pub(crate) database: f64,
+}
+
+impl Postgres {
+    pub(crate) fn cpu(&self) -> f64 {
+        cpu_of_family(self.process)
+    }
+}
+
+impl Machine {
+    pub(crate) async fn start(program: &Path, backend: Backend, cluster: &Cluster) -> Machine {
+        match backend {
+            Backend::SqliteAndFiles => {
+                let premises = Premises::embedded();
+                let server = MeasuredServer::start(program, &premises, VARIABLES);
+                let raw = Raw::Sqlite(Box::new(RawSqlite::new()));
+                Machine { name: "SQLite", server, premises, postgres: None, raw }
+            }
+            Backend::PostgresAndS3 => {
+                let premises = Premises::in_cluster(cluster).await;
+                let server = MeasuredServer::start(program, &premises, VARIABLES);
+                let process = cluster.process_id().expect("the cluster is ours");
+                let postgres = Arc::new(Postgres { process });
+                let raw = Raw::Postgres(RawPostgres::new(cluster, postgres.clone()).await);
+                Machine { name: "Postgres", server, premises, postgres: Some(postgres), raw }
+            }
+        }
+    }
+
+    pub(crate) fn used(&self) -> Used {
+        let database = self.postgres.as_ref().map_or(0.0, |postgres| postgres.cpu());
+        Used { server: self.server.cpu(), database }
+    }
+
+    /// The same bytes without a server.
+    pub(crate) async fn raw_push(&mut self, load: Load) -> Cost {
+        match &mut self.raw {
+            Raw::Postgres(raw) => raw.push(load).await,
+            Raw::Sqlite(raw) => tokio::task::block_in_place(|| raw.push(load)),
+        }
+    }
+
+    /// A log of so many records read without a server.
+    pub(crate) async fn raw_read(&mut self, records: usize, times: usize, row: usize) -> Cost {
+        match &mut self.raw {
+            Raw::Postgres(raw) => raw.read(records, times, row).await,
+            Raw::Sqlite(raw) => tokio::task::block_in_place(|| raw.read(records, times, row)),
+        }
+    }
+
+    /// What the database takes of the disk, as far as it can be told while it is in use.
+    pub(crate) async fn disk_bytes(&self) -> f64 {
+        match self.premises.database_url() {
+            Some(url) => {
+                let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+                let (client, connection) = connected.expect("the database is there");
+                let driver = tokio::spawn(connection);
+                let row = client.query_one("SELECT pg_database_size(current_database())", &[]).await;
+                let bytes: i64 = row.expect("it tells").get(0);
+                drop(client);
+                driver.await.expect("no panic").expect("the connection ends in peace");
+                bytes as f64
+            }
+            None => {
+                let file = self.premises.data_folder().join("selkie.db");
+                let path = file.to_str().expect("a path is text");
+                let mut connection = SqliteConnection::establish(path).expect("the database is there");
+                connection
+                    .batch_execute("PRAGMA busy_timeout = 5000; PRAGMA wal_checkpoint(TRUNCATE)")
+                    .expect("it obeys");
+                std::fs::metadata(file).expect("the database is there").len() as f64
+            }
+        }
+    }
+}
+
+impl Used {
+    /// Microseconds since then, for each of so many.
+    pub(crate) fn since(self, before: Used, each_of: f64) -> Used {
+        let each = |now: f64, before: f64| (now - before) * 1e6 / each_of;
+        Used { server: each(self.server, before.server), database: each(self.database, before.database) }
+    }
+
+    pub(crate) fn sum(self) -> f64 {
+        self.server + self.database
+    }
+}

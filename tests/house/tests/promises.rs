@@ -1,0 +1,93 @@
+//! What the documents say about the sources is true of them.
+
+use selkie_test_house::source;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Everything with tests in it.
+const ROOMS: &[&str] = &["protocol", "server/src", "client-sdk", "cli", "tests"];
+
+/// Up to here no row may be missing. What is aimed at media comes into the list together with media.
+const LAST_OF_THE_LOG: u32 = 62;
+
+#[test]
+fn every_test_that_the_list_of_attacks_names_exists() {
+    let named = named_in(&source::document("docs/attacks.md"));
+    assert!(named.len() > 26, "the list names {} tests", named.len());
+    let written: BTreeSet<String> = source::files(ROOMS)
+        .iter()
+        .flat_map(|(_, text)| {
+            text.split("fn mal_").skip(1).map(|rest| format!("mal_{}", word(rest))).collect::<Vec<_>>()
+        })
+        .collect();
+    let missing: Vec<&String> = named.difference(&written).collect();
+    assert!(missing.is_empty(), "docs/attacks.md names tests that nobody wrote: {missing:?}");
+}
+
+#[test]
+fn every_row_of_the_list_of_attacks_names_a_test_of_its_number() {
+    let mut next = 1;
+    for line in source::document("docs/attacks.md").lines() {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let Some(number) = cells.get(1).and_then(|cell| cell.parse::<u32>().ok()) else { continue };
+        assert!(number == next || number > next.max(LAST_OF_THE_LOG), "row {number} stands where {next} is missing");
+        let tests = named_in(cells[3]);
+        assert!(!tests.is_empty(), "row {number} names no test");
+        for test in tests {
+            assert!(test.contains(&format!("_{number:03}_")), "row {number} names {test}");
+        }
+        next = number + 1;
+    }
+    assert!(next > LAST_OF_THE_LOG, "the list ends before row {next}");
+}
+
+#[test]
+fn security_names_every_table_and_column_that_the_server_keeps() {
+    let security = source::document("SECURITY.md");
+    let mut told: BTreeMap<&str, String> = BTreeMap::new();
+    let mut table = "";
+    for cells in security.lines().map(|line| line.split('|').map(str::trim).collect::<Vec<_>>()) {
+        // A row that names no table goes on with the one before.
+        if let [_, first, columns, _, _] = cells[..] {
+            table = if first.is_empty() { table } else { first.trim_matches('`') };
+            told.entry(table).or_default().push_str(columns);
+        }
+    }
+    let mut untold = Vec::new();
+    for (table, columns) in tables(&source::document("server/src/store/schema.rs")) {
+        if SERVERS_OWN.contains(&table.as_str()) {
+            assert!(security.contains(&format!("`{table}`")), "SECURITY.md does not name {table}");
+            continue;
+        }
+        let told = told.get(table.as_str()).cloned().unwrap_or_default();
+        let known =
+            |column: &String| column == "tenant" || column == "account" || told.contains(&format!("`{column}`"));
+        untold.extend(columns.into_iter().filter(|column| !known(column)).map(|column| format!("{table}.{column}")));
+    }
+    assert!(untold.is_empty(), "SECURITY.md does not say what the server learns from {untold:?}");
+}
+
+/// Tables that hold nothing of a tenant or a person.
+const SERVERS_OWN: &[&str] = &["server_meta", "plans", "opaque_setup", "signing_keys"];
+
+/// The tables of Diesel's schema, each with its columns.
+fn tables(schema: &str) -> Vec<(String, Vec<String>)> {
+    let blocks = schema.split("diesel::table! {").skip(1);
+    let tables: Vec<(String, Vec<String>)> = blocks
+        .map(|block| {
+            let name = word(block.trim_start()).to_owned();
+            let columns = block.lines().filter_map(|line| line.split_once(" -> "));
+            (name, columns.map(|(column, _)| column.trim().to_owned()).collect())
+        })
+        .collect();
+    assert!(tables.len() > 15 && tables.iter().all(|(_, columns)| columns.len() > 2), "the schema is read wrongly");
+    tables
+}
+
+fn named_in(text: &str) -> BTreeSet<String> {
+    text.split("`mal_").skip(1).map(|rest| format!("mal_{}", word(rest))).filter(|name| name != "mal_").collect()
+}
+
+fn word(text: &str) -> &str {
+    let end = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(text.len());
+    &text[..end]
+}

@@ -1,0 +1,127 @@
+//! The server as it is delivered, in a process of its own, and what processes have used of the machine.
+//!
+//! Owns the building in the release profile, the starting and ending, and the asking of the kernel. Knows nothing about
+//! what is measured, nor what is a good figure.
+
+use std::io::{BufRead as _, BufReader};
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::premises::Premises;
+use crate::server::without_limits;
+
+/// Where the kernel counts processor time in hundredths of a second.
+const TICKS_A_SECOND: f64 = 100.0;
+
+/// A server in a process of its own, ended with it.
+#[derive(Debug)]
+pub struct MeasuredServer {
+    child: Child,
+    pub address: SocketAddr,
+    pub url: String,
+    /// From its start until it said that it is ready.
+    pub since_start: Duration,
+    /// Kept open: the server may go on talking.
+    _words: BufReader<ChildStdout>,
+}
+
+impl MeasuredServer {
+    /// Starts this program here, without limits; `variables` go to its environment.
+    pub fn start(program: &Path, premises: &Premises, variables: &[(&str, &str)]) -> Self {
+        let more = format!("[registration]\npolicy = \"open\"\n{}", without_limits());
+        // The server is known by its address, so the address must be known before.
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("there is a free port");
+        let url = format!("http://{free}");
+        let config = premises.write_config(&free.to_string(), &url, &more);
+        let started = Instant::now();
+        let mut child = Command::new(program)
+            .arg("--config")
+            .arg(config)
+            .envs(variables.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the server can be started");
+        let mut words = BufReader::new(child.stdout.take().expect("it was asked for"));
+        let mut line = String::new();
+        while !line.contains(&url) {
+            line.clear();
+            assert_ne!(words.read_line(&mut line).expect("the server writes text"), 0, "the server did not start");
+        }
+        MeasuredServer { child, address: free, url, since_start: started.elapsed(), _words: words }
+    }
+
+    pub fn process_id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Seconds of processor time so far.
+    pub fn cpu(&self) -> f64 {
+        cpu_of(self.child.id())
+    }
+
+    pub fn pss_mib(&self) -> f64 {
+        pss_mib_of(self.child.id())
+    }
+}
+
+impl Drop for MeasuredServer {
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+}
+
+/// The server's program, built for release.
+pub fn build_server() -> PathBuf {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let built = Command::new(cargo).args(["build", "--locked", "--release", "-p", "selkie-server"]).status();
+    assert!(built.expect("cargo runs").success(), "the server does not build");
+    let bench = std::env::current_exe().expect("a bench knows where it is");
+    // target/release/deps/vaults-0123
+    bench.ancestors().nth(3).expect("a bench is built three folders deep").join("release/selkie-server")
+}
+
+/// Seconds of user and system time of a process that is ours.
+pub fn cpu_of(process: u32) -> f64 {
+    let usage = usage(process).expect("it runs");
+    usage.own / TICKS_A_SECOND
+}
+
+/// Seconds of a process and of all its children, those that have ended included.
+pub fn cpu_of_family(parent: u32) -> f64 {
+    let of_parent = usage(parent).expect("it runs");
+    let all = std::fs::read_dir("/proc").expect("the kernel tells");
+    let processes = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    let children = processes.filter_map(usage).filter(|usage| usage.parent == parent);
+    (of_parent.own + of_parent.ended_children + children.map(|usage| usage.own).sum::<f64>()) / TICKS_A_SECOND
+}
+
+/// What a process takes of the memory, shared pages shared out.
+pub fn pss_mib_of(process: u32) -> f64 {
+    let rollup = format!("/proc/{process}/smaps_rollup");
+    let text = std::fs::read_to_string(rollup).expect("it runs");
+    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("the kernel tells");
+    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+}
+
+/// In ticks.
+struct Usage {
+    parent: u32,
+    own: f64,
+    ended_children: f64,
+}
+
+/// `None` for a process that has just gone.
+fn usage(process: u32) -> Option<Usage> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    let fields: Vec<&str> = text.rsplit(')').next()?.split_whitespace().collect();
+    let ticks = |field: usize| fields.get(field)?.parse::<f64>().ok();
+    Some(Usage {
+        parent: fields.get(1)?.parse().ok()?,
+        own: ticks(11)? + ticks(12)?,
+        ended_children: ticks(13)? + ticks(14)?,
+    })
+}
