@@ -1,4 +1,4 @@
-//! The people of the stories about vaults, what each of them knows when a lie begins, and what is left of it afterwards.
+//! The people of the stories about vaults, what each of them knows when a lie begins, and what is left of it.
 //!
 //! Ana has a laptop and a phone, Bo has a tablet; all three run the SDK. Cas runs something else and helps whoever runs
 //! the server. The server is honest when a story begins; then it shows one of them something, and is caught, or what

@@ -71,7 +71,7 @@ async fn mal_027_031_039_040_042_nobody_gains_a_right_that_was_not_given() {
         cast.phone_catches(&story, what, FORGED, move |frames| frames.push(frame.clone())).await;
     }
 
-    // An owner may raise what the vault demands, and not lower it again, nor may the server show an earlier demand again.
+    // An owner may raise what the vault demands and not lower it again, nor may the server show an earlier demand.
     let (story, mut volume) = cast.story_with_cas(Role::Owner).await;
     let scribe = cast.cas().first();
     let raised = volume.control(&scribe, &policy(Policy::STRICT, None));

@@ -4,6 +4,7 @@
 //! answers by itself, or leads to another world with the same past. An attack must end in the typed error that the row
 //! names, transmit nothing secret, and leave the client as it was.
 
+mod app;
 mod cast;
 mod identity;
 mod members;
