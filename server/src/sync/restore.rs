@@ -47,6 +47,7 @@ impl Logs {
             let frame = Frame::parse(bytes).map_err(log::Refusal::Malformed)?;
             let one = asks(&frame)?;
             all.records.extend(one.records);
+            all.differences.extend(one.differences);
             all.chain.extend(one.chain);
             all.authors.extend(one.authors);
             all.people.extend(one.people);
