@@ -72,7 +72,7 @@ pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use selkie_protocol::account::{AccountState, TenantRole};
-pub use selkie_protocol::bytes::to_base64url;
+pub use selkie_protocol::bytes::{from_base64url, to_base64url};
 pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, VaultId};
 pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
@@ -81,6 +81,7 @@ pub use server::Server;
 pub use sync::driver::SyncReport;
 pub use sync::replica::KeptTrust;
 pub use sync::settle::{NewestFirst, Settle, Settled};
+pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
     Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
     Verified,

@@ -2,7 +2,9 @@
 //!
 //! Owns the tables. What is offline (everything but `sync`, `verify` and `debug`) asks no server.
 
-use crate::args::{MemberAddArgs, MemberArgs, MemberRoleArgs, VaultCreateArgs, VaultLogArgs, VaultNameArgs};
+use crate::args::{
+    MemberAddArgs, MemberArgs, MemberRoleArgs, VaultCreateArgs, VaultEvidenceArgs, VaultLogArgs, VaultNameArgs,
+};
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
@@ -83,7 +85,42 @@ pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNa
 pub(super) async fn log(place: &Place<'_>, terminal: Terminal, args: &VaultLogArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let vault = find(&account, &args.vault).await?;
-    show(terminal, &vault.log(args.from).await?);
+    let Some(file) = &args.export else {
+        show(terminal, &vault.log(args.from).await?);
+        return Ok(());
+    };
+    export(terminal, file, &vault.export_log().await?)
+}
+
+/// `selkie vault evidence VAULT`
+pub(super) async fn evidence(place: &Place<'_>, terminal: Terminal, args: &VaultEvidenceArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let files = vault.export_evidence().await?;
+    if let Some(file) = &args.export {
+        let newest = files.last().ok_or_else(|| Usage("nothing was kept: the server was not caught at it".into()))?;
+        return export(terminal, file, newest);
+    }
+    let (mut text, mut objects) = (String::new(), Vec::new());
+    for file in &files {
+        let verdict = selkie_client::judge(file, None)?;
+        let claim = verdict.claim.clone().unwrap_or_default();
+        let standing = if verdict.holds() { "proven" } else { "not proven to others" };
+        text.push_str(&format!("{}  {standing}  {claim}\n", verdict.seen_at_ms.map(time).unwrap_or_default()));
+        objects.push(json!({ "seen_at_ms": verdict.seen_at_ms, "proven": verdict.holds(), "claim": claim }));
+    }
+    if files.is_empty() {
+        text.push_str("Nothing was kept: the server was not caught at this vault.\n");
+    }
+    terminal.answer(&text, &json!({ "evidence": objects }));
+    Ok(())
+}
+
+fn export(terminal: Terminal, file: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(file, bytes).with_context(|| format!("{} could not be written", file.display()))?;
+    let shown = file.display().to_string();
+    let text = format!("{shown} is written. Anybody can check it: selkie verify {shown}");
+    terminal.answer(&text, &json!({ "file": shown, "bytes": bytes.len() }));
     Ok(())
 }
 

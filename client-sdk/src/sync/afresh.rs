@@ -62,8 +62,9 @@ impl Round<'_> {
                 note_head(replica, &head)?;
                 let recall = Recollection { room: &room, vault };
                 let reading = Reading { me, people: &crowd.logs, at_rest: &room.at_rest, recall: &recall, now_ms };
+                let after = replica.head().n;
                 let taken = reading.take(replica, frames).map_err(|Refused { n, refusal }| {
-                    Trouble::Alarm(Box::new((Alarm::refused(n, &refusal).with_heads([head]), frames.to_vec())))
+                    Alarm::refused(n, &refusal).with_heads([head]).with_served(after, frames)
                 })?;
                 let own = taken.step.versions.iter().filter(|version| version.device == me.device);
                 anew.ours.extend(own.map(|version| version.change));

@@ -54,7 +54,7 @@ pub struct SyncReport {
 #[derive(Debug)]
 pub(crate) enum Trouble {
     Error(Error),
-    Alarm(Box<(Alarm, Vec<Bytes>)>),
+    Alarm(Box<Alarm>),
     /// Another program on this device was faster: begin again from what it kept.
     Moved,
 }
@@ -79,7 +79,7 @@ impl From<crate::edges::Abandoned> for Trouble {
 
 impl From<Alarm> for Trouble {
     fn from(alarm: Alarm) -> Self {
-        Trouble::Alarm(Box::new((alarm, Vec::new())))
+        Trouble::Alarm(Box::new(alarm))
     }
 }
 
@@ -151,7 +151,7 @@ impl<'a> Round<'a> {
             // What another program has kept is read when the vault is next used.
             Err(Trouble::Moved) => Err(Error::RetryLater { after: None, why: "another program uses the vault".into() }),
             Err(Trouble::Error(error)) => Err(error),
-            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(alarm.0, &alarm.1).await),
+            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(*alarm).await),
         };
         if let Some(replica) = self.replica.take() {
             slot.show(&replica);
@@ -324,9 +324,10 @@ impl<'a> Round<'a> {
                 };
                 let recall = Recollection { room, vault };
                 let reading = Reading { me, people: &crowd.logs, at_rest: &room.at_rest, recall: &recall, now_ms };
+                let after = replica.head().n;
                 let taken = reading.take(replica, &frames).map_err(|Refused { n, refusal }| {
                     let heads = head.iter().cloned().chain(replica.state.reached_head());
-                    Trouble::Alarm(Box::new((Alarm::refused(n, &refusal).with_heads(heads), frames.clone())))
+                    Alarm::refused(n, &refusal).with_heads(heads).with_served(after, &frames)
                 })?;
                 let end = head.as_ref().map_or(replica.head().n, |head| head.head.n);
                 if replica.head().n >= end && taken.needs.is_none() {

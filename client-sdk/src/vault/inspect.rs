@@ -62,7 +62,15 @@ impl Vault {
         Ok(Verified { entries, digest, records })
     }
 
-    /// What was seen when the server was caught at this vault: documents that others can check, oldest first.
+    /// The vault's log from its first entry on, without what is in the records, as a file in which anybody can check it
+    /// with [`judge`](crate::judge): who wrote when, and that the server vouches for it. It asks the server only for what
+    /// is no longer kept here.
+    pub async fn export_log(&self) -> Result<Vec<u8>> {
+        self.alone(async |round| round.export_log().await).await
+    }
+
+    /// What was seen when the server was caught at this vault, oldest first: files in which anybody can check with
+    /// [`judge`](crate::judge) what they prove.
     pub async fn export_evidence(&self) -> Result<Vec<Vec<u8>>> {
         let names = self
             .alone(async |round| {

@@ -117,6 +117,16 @@ impl One {
         Start { n: self.log.head().n + 1, items, page_hashes: pages.finish().0 }
     }
 
+    /// Puts a frame at the end that the rules may forbid, as a server that lies can.
+    pub(crate) fn append_unasked(&mut self, frame: &[u8]) -> Head {
+        let n = self.frames.len() as u64 + 1;
+        let entry = Frame::parse(frame).unwrap().entry.hash();
+        let h = selkie_protocol::log::chain(&self.chain[n as usize - 1], n, &entry);
+        self.frames.push(frame.to_vec());
+        self.chain.push(h);
+        Head { n, h }
+    }
+
     fn entry(&self, n: u64) -> &[u8] {
         Frame::entry_bytes(&self.frames[n as usize - 1]).unwrap()
     }

@@ -2,6 +2,7 @@
 
 mod converge;
 mod lies;
+mod proofs;
 mod restored;
 
 use crate::fake::Fake;
