@@ -83,9 +83,7 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  selkie audit")]
     Audit(AuditArgs),
     Vault(VaultArgs),
-    /// Come into step with the server in all vaults
-    #[command(after_help = "Example:\n  selkie sync --json")]
-    Sync,
+    Sync(SyncArgs),
     Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
@@ -103,6 +101,15 @@ pub(crate) enum Command {
     /// Show whose account this device has, and how its secrets are kept; asks no server
     #[command(after_help = "Example:\n  selkie whoami")]
     Whoami,
+}
+
+/// Come into step with the server in all vaults
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  selkie sync --json\n  selkie sync --follow")]
+pub(crate) struct SyncArgs {
+    /// Stay, and come into step whenever something moves; with --json, a line each time something was done
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 /// Where a password comes from, if not from a prompt.

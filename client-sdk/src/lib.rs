@@ -61,8 +61,9 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink,
-    Recover, Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Device, Devices, Follow, KnownDevice, LinkInitiator, LinkInvitation,
+    LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut,
+    SignedUp, Status, TotpSecret,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};

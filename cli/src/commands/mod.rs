@@ -71,7 +71,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
         },
         Command::Verify(args) => verify::run(terminal, args),
-        Command::Sync => vault::sync(&place, terminal).await,
+        Command::Sync(args) => vault::sync(&place, terminal, args).await,
         Command::Debug(args) => match &args.command {
             DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
             DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,

@@ -9,7 +9,7 @@ use super::room::Room;
 use super::take::{Place, open_item};
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::{BackLinks, Keyring};
-use crate::store::vaults::{Fresh, NewWrite};
+use crate::store::vaults::{Again, Fresh};
 use crate::trust::Alarm;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::account_log::AccountLog;
@@ -146,7 +146,7 @@ impl Round<'_> {
         log: VaultLog,
         state: State,
         keys: Keyring,
-        again: Vec<NewWrite>,
+        again: Vec<Again>,
     ) -> Step<()> {
         let (room, vault, revision) = (self.room.clone(), self.vault, self.replica()?.revision);
         self.replica = None;

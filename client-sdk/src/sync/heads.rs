@@ -46,8 +46,10 @@ impl Round<'_> {
     }
 
     /// Another device of this person has seen this head: the server must show it here too.
-    pub(crate) async fn heard(&mut self, head: Head, in_life: Incarnation) -> Step<()> {
+    pub(crate) async fn heard(&mut self, head: Head, in_life: Incarnation, proof: Option<SignedHead>) -> Step<()> {
         self.load().await?;
+        let key = self.room.head_key();
+        let proof = proof.filter(|proof| key.is_some_and(|key| proof.is_signed_by(&key)));
         self.with_replica(move |replica, room| {
             // What was seen before an honest restore may be lost: that is dealt with where the heads are compared.
             if replica.state.incarnation != Some(in_life) {
@@ -55,7 +57,8 @@ impl Round<'_> {
             }
             let before = replica.state.promises.clone();
             let seen = replica.state.promises.seen(head, &replica.log);
-            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(replica.state.reached_head()))?;
+            let heads = || replica.state.reached_head().into_iter().chain(proof.clone());
+            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(heads()))?;
             if replica.state.promises != before {
                 keep_all(replica, room)?;
             }

@@ -89,8 +89,8 @@ impl Vault {
         .await
     }
 
-    /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) and when no other device could
-    /// help: goes on without what the server has lost. Other people's devices show what is lost and ask once; what this
+    /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) on this device or on somebody
+    /// else's, and when no other device could help: goes on without what the server has lost. Other people's devices show what is lost and ask once; what this
     /// device wrote itself is written again.
     pub async fn reset_tail(&self) -> Result<()> {
         self.alone(async |round| round.reset_tail().await).await

@@ -30,6 +30,10 @@ pub(crate) struct Vaults {
     /// The most entries of one answer.
     pub(crate) page: usize,
     pub(crate) refuse_tails: bool,
+    /// Of what stands before, only the first entry is still there.
+    pub(crate) gone_before: u64,
+    /// The most entries that are put back in one request.
+    pub(crate) most_put_back: usize,
 }
 
 #[derive(Clone)]
@@ -59,6 +63,8 @@ impl Default for Vaults {
             all: BTreeMap::new(),
             page: 1_000,
             refuse_tails: false,
+            gone_before: 0,
+            most_put_back: 1_000,
         }
     }
 }
@@ -216,6 +222,9 @@ impl Vaults {
             }
             (Method::Get, ["log"]) => {
                 let after = asked("after").unwrap_or(0) as usize;
+                if after > 0 && after + 1 < self.gone_before as usize && !one.beginnings.is_empty() {
+                    return Err(ErrorCode::ResyncFromCheckpoint);
+                }
                 let most = self.page.min(asked("max_entries").unwrap_or(1000) as usize);
                 let frames = one.frames.iter().skip(after).take(most).map(|frame| Bytes(frame.clone())).collect();
                 write(&LogFrames { frames, head: self.head(&vault, now) })
@@ -260,11 +269,19 @@ impl Vaults {
                 if self.refuse_tails || !head.is_signed_by(&self.public_key()) {
                     return Err(ErrorCode::RestoreRefused);
                 }
-                let mut one = one.clone();
-                for frame in &message.frames {
-                    one.append(frame, people).map_err(|_| ErrorCode::RestoreRefused)?;
+                if message.frames.len() > self.most_put_back {
+                    return Err(ErrorCode::PayloadTooLarge);
                 }
-                if one.log.compare(&head.head) != selkie_protocol::log::Extends::Yes {
+                let mut one = one.clone();
+                let mut last = 0;
+                for frame in &message.frames {
+                    last = one.append(frame, people).map_err(|_| ErrorCode::RestoreRefused)?;
+                }
+                let rest = message.rest.unwrap_or_default();
+                let after = (last + 1..).zip(rest.as_chunks::<32>().0);
+                let value = one.log.trail().at(last).ok_or(ErrorCode::RestoreRefused)?;
+                let leads_to = after.fold(value, |h, (n, entry)| selkie_protocol::log::chain(&h, n, entry));
+                if leads_to != head.head.h {
                     return Err(ErrorCode::RestoreRefused);
                 }
                 self.all.insert(vault, one);

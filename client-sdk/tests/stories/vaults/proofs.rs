@@ -99,7 +99,7 @@ async fn another_log_is_proven_by_what_its_author_had_seen() {
         scene.on_phone.put("notes", id(number), b"in the other log").await.unwrap();
         scene.on_phone.sync().await.unwrap();
     }
-    let file = evidence(&scene, Misbehaviour::VaultFork).await;
+    let file = evidence(&scene, Misbehaviour::ForgedEntry).await;
     let found = verdict(&file);
     assert_eq!(found.proofs, [Proof::Fork { n }], "{found:?}");
     // Take away what the server signed of the other log, and it is one word against another.
