@@ -44,8 +44,8 @@ struct Line {
 }
 
 impl Account {
-    /// Tells when it is worth while to call [`Account::sync`], without asking all the time: use it in the loop of an app
-    /// that runs in the foreground, or of a program that keeps a folder in step.
+    /// Tells when it is worth while to call [`Account::sync`], without asking all the time: use it in the loop of an
+    /// app that runs in the foreground, or of a program that keeps a folder in step.
     ///
     /// ```no_run
     /// # async fn example(account: selkie_client::Account) -> selkie_client::Result<()> {
@@ -64,10 +64,10 @@ impl Account {
 }
 
 impl Follow {
-    /// Returns when something may have happened, at once when the line is opened. Where the transport has no streams, or
-    /// none can be had for now, it returns now and then, so that whoever looks each time misses nothing. It ends with an
-    /// error only when going on is of no use: when the person must sign in again. Dropping the future loses nothing but
-    /// hints; the next call opens the line again if need be.
+    /// Returns when something may have happened, at once when the line is opened. Where the transport has no streams,
+    /// or none can be had for now, it returns now and then, so that whoever looks each time misses nothing. It ends
+    /// with an error only when going on is of no use: when the person must sign in again. Dropping the future loses
+    /// nothing but hints; the next call opens the line again if need be.
     pub async fn next(&mut self) -> Result<News> {
         loop {
             let heard = match self.line.take() {

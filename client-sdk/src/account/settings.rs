@@ -85,8 +85,8 @@ impl Settings {
         vault.put(SETTINGS, record, &Face::Cbor.encode(&setting)).await
     }
 
-    /// The setting that counts, and where it lies. Two devices can make one each, even in two vaults: the newest counts,
-    /// and of equally new ones every device finds the same.
+    /// The setting that counts, and where it lies. Two devices can make one each, even in two vaults: the newest
+    /// counts, and of equally new ones every device finds the same.
     async fn newest(&self, room: &Arc<Room>, key: &str) -> Result<Option<(Vault, RecordId, Setting)>> {
         let mut newest: Option<(Vault, RecordId, Setting)> = None;
         for vault in self.0.own_vaults(room).await? {

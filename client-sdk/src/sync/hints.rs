@@ -1,7 +1,7 @@
 //! Reads server-sent events.
 //!
-//! Owns the text of the stream: lines into hints. Pure: bytes in, hints out. Nothing in it is believed: a hint says where
-//! looking may be worth while, and whoever looks checks what they find.
+//! Owns the text of the stream: lines into hints. Pure: bytes in, hints out. Nothing in it is believed: a hint says
+//! where looking may be worth while, and whoever looks checks what they find.
 
 use selkie_protocol::Face;
 use selkie_protocol::vault::VaultMoved;

@@ -233,8 +233,8 @@ fn behind(missing: u64) -> Trouble {
 }
 
 /// How many of our entries are lost by this one, if it is a RESET_TAIL that an owner signed and that we do not have.
-/// Where others had written before the owner did, it stands in a log that is not ours: what counts then is where the two
-/// parted.
+/// Where others had written before the owner did, it stands in a log that is not ours: what counts then is where the
+/// two parted.
 fn lost_by(replica: &Replica, n: u64, bytes: &[u8], common: u64, people: &impl People) -> Option<u64> {
     let entry = Entry::parse(bytes).ok()?;
     if !matches!(entry.body, Body::Control(Control::ResetTail { .. })) {

@@ -1,7 +1,7 @@
 //! Files that can be handed to somebody else: what was seen when a server was caught, and the log of a vault.
 //!
-//! Owns their form. They hold public things only, as they travel: no keybag, no token, no key, nothing open. What a file
-//! proves to somebody who was not there is decided in `verdict`.
+//! Owns their form. They hold public things only, as they travel: no keybag, no token, no key, nothing open. What a
+//! file proves to somebody who was not there is decided in `verdict`.
 
 use crate::error::Misbehaviour;
 use selkie_protocol::account_log::AccountLog;

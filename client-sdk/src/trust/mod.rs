@@ -1,8 +1,8 @@
 //! What is believed of what a server shows, and from when on.
 //!
-//! Owns the first check after a sign-in, the rule that a log seen once may only grow, and what a file of evidence proves
-//! to others. Pure: it is given bytes and
-//! returns what they amount to or what is wrong with them. Nothing a server sends is used before it has passed here.
+//! Owns the first check after a sign-in, the rule that a log seen once may only grow, and what a file of evidence
+//! proves to others. Pure: it is given bytes and returns what they amount to or what is wrong with them. Nothing a
+//! server sends is used before it has passed here.
 
 mod alarm;
 mod exhibit;

@@ -1,8 +1,8 @@
 //! A stretch of a vault's log in somebody's file: entries one after the other, and the chain over them.
 //!
-//! Owns what can be said of it without the log before it: which chain values it leads to, and which of its entries could
-//! not have stood there. The values are as good as the end of them: a head the server signed there vouches for all
-//! before it, because nothing else leads to it.
+//! Owns what can be said of it without the log before it: which chain values it leads to, and which of its entries
+//! could not have stood there. The values are as good as the end of them: a head the server signed there vouches for
+//! all before it, because nothing else leads to it.
 
 use selkie_protocol::Bytes;
 use selkie_protocol::id::VaultId;

@@ -1,8 +1,8 @@
 //! What a file of evidence, or an exported log, proves to somebody who was not there.
 //!
-//! Owns the judgement. Pure: bytes in, findings out; it asks no server and needs no account. Nothing counts here because
-//! the file says so. What is proven is signed by the server, whose key whoever judges may know from elsewhere; what is
-//! only told is named apart.
+//! Owns the judgement. Pure: bytes in, findings out; it asks no server and needs no account. Nothing counts here
+//! because the file says so. What is proven is signed by the server, whose key whoever judges may know from elsewhere;
+//! what is only told is named apart.
 
 use super::exhibit::{Evidence, Exhibit, LogExport, VERSION, VaultEvidence};
 use super::stretch::Stretch;
@@ -106,9 +106,9 @@ impl Verdict {
 pub struct NotAnExhibit(String);
 
 /// Says what a file of evidence or an exported log proves. Use it wherever somebody is handed one: it needs no account,
-/// no network, and believes nothing but signatures. `server_key` is the key that the server in question signs heads with
-/// (`head_key` of its `/v1/capabilities`), if whoever judges knows it; else the one in the file is used, and the verdict
-/// says so.
+/// no network, and believes nothing but signatures. `server_key` is the key that the server in question signs heads
+/// with (`head_key` of its `/v1/capabilities`), if whoever judges knows it; else the one in the file is used, and the
+/// verdict says so.
 pub fn judge(file: &[u8], server_key: Option<[u8; 32]>) -> Result<Verdict, NotAnExhibit> {
     let exhibit: Exhibit = Face::Json.decode(file).map_err(|error| NotAnExhibit(error.what))?;
     let version = match &exhibit {

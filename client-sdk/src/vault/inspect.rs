@@ -63,8 +63,8 @@ impl Vault {
     }
 
     /// The vault's log from its first entry on, without what is in the records, as a file in which anybody can check it
-    /// with [`judge`](crate::judge): who wrote when, and that the server vouches for it. It asks the server only for what
-    /// is no longer kept here.
+    /// with [`judge`](crate::judge): who wrote when, and that the server vouches for it. It asks the server only for
+    /// what is no longer kept here.
     pub async fn export_log(&self) -> Result<Vec<u8>> {
         self.alone(async |round| round.export_log().await).await
     }
@@ -90,8 +90,8 @@ impl Vault {
     }
 
     /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) on this device or on somebody
-    /// else's, and when no other device could help: goes on without what the server has lost. Other people's devices show what is lost and ask once; what this
-    /// device wrote itself is written again.
+    /// else's, and when no other device could help: goes on without what the server has lost. Other people's devices
+    /// show what is lost and ask once; what this device wrote itself is written again.
     pub async fn reset_tail(&self) -> Result<()> {
         self.alone(async |round| round.reset_tail().await).await
     }
