@@ -12,6 +12,8 @@ use url::{Host, Url};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
 const EVENTS: &str = "text/event-stream";
+/// A refusal is a message like any other, and wants a face.
+const EVENTS_OR_REFUSAL: &str = "text/event-stream, application/cbor";
 /// For streams, which whoever listens gives up when they go silent.
 const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// The largest honest answer is a page of a vault's log: what is asked for at a time, and one frame more, which comes
@@ -115,7 +117,7 @@ impl Transport for Http {
     }
 
     async fn stream(&self, request: Request) -> Result<Option<Streamed>, TransportError> {
-        let outgoing = self.outgoing(request, EVENTS).timeout(STREAM_TIMEOUT);
+        let outgoing = self.outgoing(request, EVENTS_OR_REFUSAL).timeout(STREAM_TIMEOUT);
         let begun = tokio::time::timeout(TOTAL_TIMEOUT, outgoing.send()).await;
         let incoming = begun.map_err(|_| TransportError::TimedOut)?.map_err(unreachable)?;
         let is_events = header(&incoming, reqwest::header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(EVENTS));
