@@ -23,7 +23,7 @@ on_both_backends! {
         laptop.sync().await.unwrap();
         // The line between the others keeps an answer until it is whole: this one is without a line.
         let direct = Client::builder(&format!("http://{}", server.address()));
-        let direct = direct.in_memory().accept_server_name(&server.network().name()).build().unwrap();
+        let direct = direct.in_memory().accept_server_name(server.network().name()).build().unwrap();
         let key = person.sheet.secret_key();
         let phone = direct.sign_in(ANA, PASSWORD, key, SignIn::default()).await.unwrap().account;
         phone.sync().await.unwrap();
