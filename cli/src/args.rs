@@ -83,9 +83,8 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  selkie audit")]
     Audit(AuditArgs),
     Vault(VaultArgs),
-    /// Come into step with the server in all vaults
-    #[command(after_help = "Example:\n  selkie sync --json")]
-    Sync,
+    Sync(SyncArgs),
+    Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
     #[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
@@ -102,6 +101,15 @@ pub(crate) enum Command {
     /// Show whose account this device has, and how its secrets are kept; asks no server
     #[command(after_help = "Example:\n  selkie whoami")]
     Whoami,
+}
+
+/// Come into step with the server in all vaults
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  selkie sync --json\n  selkie sync --follow")]
+pub(crate) struct SyncArgs {
+    /// Stay, and come into step whenever something moves; with --json, a line each time something was done
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 /// Where a password comes from, if not from a prompt.
@@ -503,6 +511,7 @@ pub(crate) enum VaultCommand {
     #[command(after_help = "Example:\n  selkie vault status Journal")]
     Status(VaultNameArgs),
     Log(VaultLogArgs),
+    Evidence(VaultEvidenceArgs),
     /// Fetch a vault's whole log again, verify every entry, and open every record
     #[command(after_help = "Example:\n  selkie vault verify Journal")]
     Verify(VaultNameArgs),
@@ -542,7 +551,13 @@ pub(crate) struct VaultNameArgs {
 
 /// Show what happened in a vault, entry by entry
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie vault log Journal --from 100")]
+#[command(after_help = "\
+An exported log has every entry from the first on and nothing of what is in the records. Anybody can check it with
+`selkie verify`, without an account.
+
+Examples:
+  selkie vault log Journal --from 100
+  selkie vault log Journal --export journal-log.json")]
 pub(crate) struct VaultLogArgs {
     /// The vault's name or id
     pub(crate) vault: String,
@@ -550,6 +565,43 @@ pub(crate) struct VaultLogArgs {
     /// The first entry to show
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) from: u64,
+
+    /// Write the whole log to this file, for others to check
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+/// Show what was kept when the server was caught at a vault
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Anybody can check an exported file with `selkie verify`, without an account.
+
+Example:
+  selkie vault evidence Journal --export evidence.json")]
+pub(crate) struct VaultEvidenceArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// Write the newest piece to this file, for others to check
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+/// Check what a file of evidence or an exported log proves; needs no account and no network
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Leaves with 0 if evidence proves something or a log is whole and right, with 1 if not, with 2 if it is no such file.
+
+Examples:
+  selkie verify evidence.json
+  selkie verify journal-log.json --signed-by T9CZzNR9eJPf6ewkQUrNC5tUICMqrTDZHEW-M8vmXcQ")]
+pub(crate) struct VerifyArgs {
+    /// Evidence, or an exported log
+    pub(crate) file: PathBuf,
+
+    /// The key this server signs with (`head_key` of its /v1/capabilities), if you know it from elsewhere than the file
+    #[arg(long, value_name = "KEY")]
+    pub(crate) signed_by: Option<String>,
 }
 
 #[derive(Debug, Args)]

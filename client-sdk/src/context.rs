@@ -11,7 +11,7 @@ use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
 use crate::sync::room::SyncSettings;
-use crate::trust::Evidence;
+use crate::trust::{Evidence, Exhibit};
 use selkie_protocol::Private;
 use selkie_protocol::id::LinkChannel;
 use selkie_protocol::name::LoginName;
@@ -114,13 +114,14 @@ impl Context {
     }
 
     /// The error for a server that was caught, with what was seen saved beside the account it concerns.
-    pub(crate) async fn caught(&self, kind: Misbehaviour, evidence: Evidence<'_>) -> Error {
+    pub(crate) async fn caught(&self, kind: Misbehaviour, evidence: Evidence) -> Error {
         tracing::warn!(%kind, "the server misbehaved");
         let folder = match &evidence.uid {
             Some(uid) => folder_of(uid),
             None => Folder::new("evidence").expect("lower-case letters make a folder name"),
         };
-        let evidence = self.save_evidence(folder, evidence.file_name(), evidence.to_bytes()).await;
+        let exhibit = Exhibit::AccountEvidence(evidence);
+        let evidence = self.save_evidence(folder, exhibit.file_name(), exhibit.to_bytes()).await;
         Error::ServerMisbehaved { kind, evidence }
     }
 

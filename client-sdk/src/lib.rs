@@ -61,8 +61,9 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink,
-    Recover, Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Device, Devices, Follow, KnownDevice, LinkInitiator, LinkInvitation,
+    LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut,
+    SignedUp, Status, TotpSecret,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};
@@ -72,7 +73,7 @@ pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use selkie_protocol::account::{AccountState, TenantRole};
-pub use selkie_protocol::bytes::to_base64url;
+pub use selkie_protocol::bytes::{from_base64url, to_base64url};
 pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, VaultId};
 pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
@@ -81,6 +82,7 @@ pub use server::Server;
 pub use sync::driver::SyncReport;
 pub use sync::replica::KeptTrust;
 pub use sync::settle::{NewestFirst, Settle, Settled};
+pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
     Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
     Verified,

@@ -7,6 +7,7 @@ use super::Account;
 use crate::error::{Error, Result};
 use crate::keys::vault::Keyring;
 use crate::store::vaults::KeptFrame;
+use crate::sync::backoff::Backoff;
 use crate::sync::driver::SyncReport;
 use crate::sync::duties::wrap_for;
 use crate::sync::learn::learn_person;
@@ -139,15 +140,18 @@ impl Account {
         let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
         let all: Vec<(VaultId, bool)> =
             here.iter().map(|id| (*id, true)).chain(strangers.map(|id| (*id, false))).collect();
-        let mut all_well = true;
+        let (mut all_well, mut backoff) = (true, Backoff::of_a_round());
         for (id, is_here) in all {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref()).await {
+            let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref(), backoff.clone()).await {
                 Ok(None) => continue,
                 Ok(Some(report)) => Ok(report),
                 Err(error) => Err(error),
             };
             all_well &= done.is_ok();
+            if done.as_ref().is_err_and(Error::is_retryable) {
+                backoff = Backoff::of_one_try();
+            }
             outcome.vaults.push((id, done));
         }
         if all_well && let Err(error) = self.gossip(&room).await {
@@ -176,6 +180,7 @@ impl Account {
         is_here: bool,
         incarnation: selkie_protocol::id::Incarnation,
         news: Option<&BTreeMap<VaultId, PolledVault>>,
+        backoff: Backoff,
     ) -> Result<Option<SyncReport>> {
         if !is_here {
             self.join(vault).await?;
@@ -191,7 +196,16 @@ impl Account {
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);
         }
-        vault.sync_known(nothing_new && settled, polled.map_or(0, |polled| polled.n)).await.map(Some)
+        let server_at = polled.map_or(0, |polled| polled.n);
+        let done = vault.sync_known(nothing_new && settled, server_at, backoff).await;
+        // Nobody but this person's devices writes in the account's own vault, and nothing in it is worth a question.
+        let (given_up, gone_on) = match done {
+            Err(Error::ServerBehind { missing }) if self.is_own(vault).await? => (missing, vault.reset_tail().await),
+            Err(Error::TailReset { lost }) if self.is_own(vault).await? => (lost, vault.accept_reset().await),
+            done => return done.map(Some),
+        };
+        gone_on?;
+        vault.sync().await.map(|report| Some(SyncReport { given_up, ..report }))
     }
 
     /// Begins to keep a vault that the server says we are in: its first entry, which names it.

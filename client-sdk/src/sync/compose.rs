@@ -4,7 +4,7 @@
 //! that cannot go (what it collides with cannot be read here) stays where it is and holds up no other record.
 
 use super::replica::{InFlight, Me, Replica};
-use super::settle::{Settle, Settled};
+use super::settle::{NewestFirst, Settle, Settled};
 use crate::store::vaults::Pending;
 use selkie_protocol::cipher::{DeviceKey, RecordContext};
 use selkie_protocol::hash::Label;
@@ -82,6 +82,9 @@ impl Pen<'_> {
     ) -> Result<Composed, NoKey> {
         let epoch = replica.log.core().governance().epoch();
         let records = replica.keys.records(epoch).ok_or(NoKey { epoch })?;
+        // What devices of one person tell each other is no business of an app's rules.
+        let is_own = replica.log.core().app().as_str() == crate::account::OWN_APP;
+        let settle = if is_own { &NewestFirst } else { settle };
         let header = self.header(replica);
         let mut batch = Batch {
             replica,

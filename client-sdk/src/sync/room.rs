@@ -15,7 +15,7 @@ use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::id::{Incarnation, UserId, VaultId};
 use selkie_protocol::log::{Head, Role};
 use selkie_protocol::sign::PublicKey;
-use selkie_protocol::vault::PollState;
+use selkie_protocol::vault::{PollState, SignedHeadBytes};
 use selkie_protocol::{Bytes, Face, Fixed};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -48,8 +48,10 @@ pub(crate) struct Room {
     slots: Mutex<HashMap<VaultId, Arc<Slot>>>,
     crowd: Mutex<Arc<Crowd>>,
     shared: Mutex<Shared>,
-    /// One poll at a time, and one making of the account's own vault.
+    /// One poll at a time.
     pub(crate) polling: futures_util::lock::Mutex<()>,
+    /// One making of the account's own vault.
+    pub(crate) making_own: futures_util::lock::Mutex<()>,
 }
 
 /// One vault's place.
@@ -70,6 +72,8 @@ pub(crate) struct Glance {
     pub(crate) has_key: bool,
     pub(crate) born: bool,
     pub(crate) incarnation: Option<Incarnation>,
+    /// The server's signature over where we are, or were.
+    pub(crate) reached: Option<SignedHeadBytes>,
     pub(crate) in_flight: bool,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) behind: Option<u64>,
@@ -90,6 +94,7 @@ impl Glance {
             has_key: replica.keys.has(governance.epoch()),
             born: replica.state.born,
             incarnation: replica.state.incarnation,
+            reached: replica.state.reached,
             in_flight: replica.in_flight.is_some(),
             quarantine: replica.state.quarantine.clone(),
             behind: replica.state.behind,
@@ -131,6 +136,8 @@ pub(crate) struct Shared {
     pub(crate) poll: Option<PollState>,
     /// When heads were last written down in the account's own vault.
     pub(crate) gossiped_ms: u64,
+    /// What this device is called, for the others.
+    pub(crate) device_name: String,
 }
 
 impl Room {
@@ -157,6 +164,7 @@ impl Room {
             crowd: Mutex::new(Arc::new(crowd)),
             shared: Mutex::new(shared),
             polling: futures_util::lock::Mutex::new(()),
+            making_own: futures_util::lock::Mutex::new(()),
         })
     }
 

@@ -14,6 +14,7 @@ pub use records::{Conflict, Record, RecordVersion};
 
 use crate::account::Account;
 use crate::error::{Error, Quarantine, Result};
+use crate::sync::backoff::Backoff;
 use crate::sync::driver::{Round, SyncReport, Trouble};
 use crate::sync::replica::KeptTrust;
 use crate::sync::room::{Glance, Room, Slot};
@@ -126,8 +127,8 @@ impl Vault {
     }
 
     /// The same when a poll has just said that nothing is new.
-    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64) -> Result<SyncReport> {
-        let round = Round { server_at, ..self.round() };
+    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64, backoff: Backoff) -> Result<SyncReport> {
+        let round = Round { server_at, backoff, ..self.round() };
         round.run(&self.slot, known_current).await
     }
 

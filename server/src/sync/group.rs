@@ -165,7 +165,7 @@ impl Office {
         let mut here = Vec::new();
         for submission in &batch.submissions {
             let What::Tail(tail) = &submission.what else { continue };
-            let (from, to) = (tail.first(), head.min(tail.last.n));
+            let (from, to) = (tail.first(), head.min(tail.last()));
             here.push(if from <= to { self.vaults.entry_hashes(batch.at, from, to).await? } else { Vec::new() });
         }
         Ok(Some((Ground::new(batch.at, &state, bearings), here)))
@@ -320,7 +320,7 @@ fn judge(cases: Vec<Case>, crowd: &Crowd, now: Millis) -> Vec<Settled> {
             What::Push(push) => ground.push(push, &people, now),
             What::Tail(tail) => {
                 let here = here.next().map_or(&[][..], Vec::as_slice);
-                ground.tail(tail, here, &people, now).map(|()| Judged::Repeated(tail.last.n))
+                ground.tail(tail, here, &people, now).map(|()| Judged::Repeated(tail.last()))
             }
         };
         let verdicts = batch.submissions.iter().map(verdict).collect();

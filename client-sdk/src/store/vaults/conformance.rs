@@ -171,7 +171,7 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
         live: vec![(record(1), b"l".to_vec())],
         heads: vec![(record(1), vec![change(15)]), (record(2), vec![change(25)])],
         keys: vec![(2, b"k2".to_vec())],
-        again: vec![write(1, 9)],
+        again: vec![Again { write: write(1, 9), collides: false }, Again { write: write(2, 8), collides: true }],
     };
     assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), None);
     assert_eq!(store.replace(&VAULT, 2, &fresh).unwrap(), Some(3));
@@ -182,9 +182,10 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     assert_eq!(store.current(&VAULT, None).unwrap().len(), 2);
     assert_eq!(store.aside(&VAULT).unwrap(), [unread(4, 41)]);
     let pending = store.outbox(&VAULT, 9).unwrap();
-    assert_eq!(pending.iter().map(|pending| pending.sealed[0]).collect::<Vec<_>>(), [9, 1, 2]);
-    assert!(pending.iter().all(|pending| pending.record == record(1)));
+    assert_eq!(pending.iter().map(|pending| pending.sealed[0]).collect::<Vec<_>>(), [9, 8, 1, 2]);
+    assert_eq!(pending.iter().filter(|pending| pending.record == record(1)).count(), 3);
     assert_eq!(pending[0].base, Some(vec![change(15)]));
+    assert_eq!(pending[1].base, Some(vec![]), "it is on top of nothing, so that it meets what came in its place");
 }
 
 const CONTRACT: [fn(&dyn VaultStore); 4] = [

@@ -200,8 +200,12 @@ impl VaultStore for MemoryVaults {
         };
         one.take_versions(&versions);
         fresh.heads.iter().for_each(|(record, heads)| one.set_heads(record, heads));
-        for write in &fresh.again {
-            one.write_down(write);
+        for again in &fresh.again {
+            let seq = one.write_down(&again.write);
+            let base = one.outbox.get_mut(&seq).and_then(|pending| pending.base.as_mut());
+            if let Some(base) = base.filter(|_| again.collides) {
+                base.clear();
+            }
         }
         for pending in old.outbox.into_values() {
             one.next_seq += 1;

@@ -155,7 +155,15 @@ pub struct Fresh {
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     pub keys: Vec<(u32, Vec<u8>)>,
     /// Writes that were lost with the old log and are to be sent again, before all others.
-    pub again: Vec<NewWrite>,
+    pub again: Vec<Again>,
+}
+
+/// A write that was lost with the old log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Again {
+    pub write: NewWrite,
+    /// Somebody has written the record since, who could not know of it: it is on top of nothing, so that the two meet.
+    pub collides: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -199,7 +199,7 @@ async fn a_restored_server_takes_back_what_it_acknowledged_and_nothing_else() {
 
     let vid = at_ana.vault();
     let offer = |frames: &[Bytes], head| {
-        let request = RestoreTail { frames: frames.to_vec(), head };
+        let request = RestoreTail { frames: frames.to_vec(), rest: None, head };
         there.restore_tail(&at_ana.caller, vid, request)
     };
     let refused = |outcome: Result<_, Refusal>| matches!(outcome, Err(Refusal::RestoreRefused(_)));
@@ -217,8 +217,22 @@ async fn a_restored_server_takes_back_what_it_acknowledged_and_nothing_else() {
     assert!(refused(offer(&longer, head).await.map(drop)), "more than was acknowledged");
     let stranger = restored.person("eve@example.org").await;
     let stranger = restored.caller(&stranger).await;
-    let request = RestoreTail { frames: tail.clone(), head };
+    let request = RestoreTail { frames: tail.clone(), rest: None, head };
     assert!(matches!(there.restore_tail(&stranger, vid, request).await, Err(Refusal::NotFound("vault"))));
+
+    // In two parts: the first says by hashes what follows.
+    let hash = |frame: &Bytes| Frame::parse(frame).unwrap().entry.hash();
+    let part = |frames: &[Bytes], after: &[[u8; 32]]| {
+        let request = RestoreTail { frames: frames.to_vec(), rest: Some(after.concat().into()), head };
+        there.restore_tail(&at_ana.caller, vid, request)
+    };
+    let after: Vec<[u8; 32]> = tail[1..].iter().map(hash).collect();
+    let swapped: Vec<[u8; 32]> = after.iter().rev().copied().collect();
+    assert!(refused(part(&tail[..1], &swapped).await.map(drop)), "other entries follow");
+    assert!(refused(part(&tail[..1], &after[..1]).await.map(drop)), "the head is further on");
+    assert!(matches!(part(&tail[..1], &[[1; 32]; 70_000]).await, Err(Refusal::Invalid { .. })), "too many");
+    let first = part(&tail[..1], &after).await.unwrap();
+    assert_eq!(SignedHead::parse(first.head.as_ref()).unwrap().head.n, 3, "so far");
 
     let (one, two) = tokio::join!(offer(&tail, head), offer(&tail, head));
     for answer in [one, two] {

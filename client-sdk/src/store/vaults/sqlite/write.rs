@@ -2,7 +2,7 @@
 //!
 //! Owns the statements. That a vault is at the right revision was seen before.
 
-use super::super::{Advance, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Version};
+use super::super::{Advance, Again, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Version};
 use super::{int, read};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -86,8 +86,13 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
     // What was lost comes before what was written later.
     let later = read::all(db, "SELECT seq FROM outbox WHERE of = ?1 ORDER BY seq", [of], |row| row.get::<_, i64>(0))?;
     let mut again = BTreeSet::new();
-    for write in &fresh.again {
+    for Again { write, collides } in &fresh.again {
         put_into_outbox(db, of, write, !again.insert(write.record))?;
+        if *collides {
+            let on_nothing = "UPDATE outbox SET base = x'' WHERE of = ?1 AND record = ?2 AND base IS NOT NULL AND seq =
+                (SELECT max(seq) FROM outbox WHERE of = ?1)";
+            db.execute(on_nothing, params![of, write.record.as_bytes()])?;
+        }
     }
     if !again.is_empty() {
         for seq in later {
