@@ -119,6 +119,9 @@ impl InFlight {
             lost: *lost,
             won: *won,
             at_ms,
+            how: String::new(),
+            asked: None,
+            id: 0,
         })
     }
 
