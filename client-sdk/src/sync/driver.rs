@@ -4,7 +4,7 @@
 //! and what it yields is kept in one transaction before anything goes on. A round that is dropped anywhere, or a
 //! process that ends, leaves what was kept; the next round goes on from there.
 
-use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
+use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen};
 use super::engine::{Action, Engine, Event, Facts};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
@@ -443,7 +443,10 @@ impl<'a> Round<'a> {
                 let outbox = open_outbox(replica, room, pending)?;
                 let known = versions_in_question(replica, room, &outbox)?;
                 let pen = Pen { me, device: &device, now_ms };
-                let composed = match pen.batch(replica, &outbox, &known, settings.settle.as_ref()) {
+                let vault = replica.vault();
+                let seal = |record: &RecordId, asked: &[u8]| room.at_rest.seal_record(&vault, record, asked);
+                let judges = Judges { settle: settings.settle.as_ref(), seal: &seal };
+                let composed = match pen.batch(replica, &outbox, &known, judges) {
                     Ok(composed) => composed,
                     // It is shown in the vault's status; the key may come with the next round.
                     Err(NoKey { epoch }) => {

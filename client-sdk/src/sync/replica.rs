@@ -6,6 +6,7 @@
 use crate::error::{Error, Quarantine, Result};
 use crate::keys::vault::{AtRest, BackLinks, Keyring};
 use crate::store::vaults::{Begun, Fresh, KeptVault, Settlement};
+use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::EpochKey;
 use selkie_protocol::id::{ChangeId, DeviceId, Incarnation, RecordId, UserId, VaultId};
 use selkie_protocol::log::{
@@ -106,22 +107,34 @@ pub(crate) struct InFlight {
     pub(crate) wraps: Vec<Wrap>,
     /// Which write of the outbox is which change: number, and the change's id.
     pub(crate) writes: Vec<(u64, ChangeId)>,
-    /// Conflicts that it settles: record, who loses, who wins.
-    pub(crate) settles: Vec<(RecordId, ChangeId, ChangeId)>,
+    /// Conflicts that it settles.
+    pub(crate) settles: Vec<Settling>,
     /// Where the server says it stands.
     pub(crate) acknowledged: Option<u64>,
 }
 
+/// A conflict that is settled once the frame is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settling {
+    pub(crate) record: RecordId,
+    pub(crate) lost: ChangeId,
+    pub(crate) won: ChangeId,
+    pub(crate) how: Outcome,
+    /// What a person is asked, sealed.
+    pub(crate) asked: Option<Bytes>,
+}
+
 impl InFlight {
     pub(crate) fn settlements(&self, at_ms: u64) -> impl Iterator<Item = Settlement> + '_ {
-        self.settles.iter().map(move |(record, lost, won)| Settlement {
-            record: *record,
-            lost: *lost,
-            won: *won,
-            at_ms,
-            how: String::new(),
-            asked: None,
+        self.settles.iter().map(move |one| Settlement {
             id: 0,
+            record: one.record,
+            lost: one.lost,
+            won: one.won,
+            at_ms,
+            how: one.how.word().to_owned(),
+            asked: one.asked.as_ref().map(|asked| asked.0.clone()),
         })
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Slot {
     /// Held by the round that works with the vault. Empty: to be read from the store.
     pub(crate) replica: futures_util::lock::Mutex<Option<Replica>>,
     glance: Mutex<Option<Glance>>,
+    /// What was read lately.
+    pub(crate) view: crate::records::view::View,
 }
 
 /// What can be told of a vault while somebody works with it.

@@ -7,6 +7,7 @@ use super::Vault;
 use crate::error::{Error, Result};
 use crate::store::vaults::{NewWrite, Pending, Version};
 use crate::sync::room::Room;
+use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::{RecordKey, random_id};
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
 use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
@@ -58,6 +59,10 @@ pub struct RecordVersion {
 /// A conflict that was settled on this device. Both versions are in the record's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
+    /// Missing for one that was settled by another version of the app.
+    pub how: Option<Outcome>,
+    /// A person has not decided it yet.
+    pub open: bool,
     pub record: RecordId,
     pub lost: ChangeId,
     pub won: ChangeId,
@@ -83,12 +88,16 @@ impl Vault {
         self.write(id, move |hlc| RecordBody::deletion(collection, hlc)).await
     }
 
-    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
-        let glance = self.glance().await?;
-        let role = glance.role(&self.account.user_id());
+    pub(crate) async fn check_may_write(&self) -> Result<()> {
+        let role = self.glance().await?.role(&self.account.user_id());
         if !role.is_some_and(|role| role.may_write()) {
             return Err(Error::NotPossible("this person may only read in that vault".into()));
         }
+        Ok(())
+    }
+
+    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
+        self.check_may_write().await?;
         let now_ms = self.account.context().now_ms();
         self.read(move |room, vault| {
             let seen = newest_stamp(room, vault, &id)?;
@@ -193,7 +202,16 @@ impl Vault {
     pub async fn conflicts(&self) -> Result<Vec<Conflict>> {
         self.read(|room, vault| {
             let all = room.store.settlements(vault)?.into_iter();
-            Ok(all.map(|one| Conflict { record: one.record, lost: one.lost, won: one.won, at_ms: one.at_ms }).collect())
+            Ok(all
+                .map(|one| Conflict {
+                    how: Outcome::of_word(&one.how),
+                    open: one.asked.is_some(),
+                    record: one.record,
+                    lost: one.lost,
+                    won: one.won,
+                    at_ms: one.at_ms,
+                })
+                .collect())
         })
         .await
     }
