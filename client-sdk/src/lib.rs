@@ -75,7 +75,8 @@ pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use records::{
-    Collection, CollectionShape, Content, Fields, NotAValue, RecordState, Transaction, Undecided, Value, VersionOf,
+    Collection, CollectionShape, Comparison, Content, Cursor, FieldName, Fields, Filter, Found, NotAValue, Order, Page,
+    Query, RecordState, Transaction, Undecided, Value, VersionOf, field,
 };
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::bytes::to_base64url;

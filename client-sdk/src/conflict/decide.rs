@@ -51,8 +51,8 @@ pub enum Decision {
 
 type Decide = dyn Fn(Option<&Written>, &Written, &Written) -> Decision + Send + Sync;
 
-/// A function that decides conflicts: what both were made from, as far as it is known; what this device wrote; what is in the
-/// log. It must depend on nothing else, since several devices may meet the same conflict.
+/// A function that decides conflicts: what both were made from, as far as it is known; what this device wrote; what is
+/// in the log. It must depend on nothing else, since several devices may meet the same conflict.
 #[derive(Clone)]
 pub struct CustomMerge(Arc<Decide>);
 

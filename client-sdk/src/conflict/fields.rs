@@ -1,8 +1,8 @@
 //! Records that two people changed at once, field by field.
 //!
-//! Owns what becomes of each field: a change of one side stands; where both changed, the kind of the field decides. Each
-//! field has a stamp of its own, so whoever merges first, and in whatever order, the same comes out for plain fields,
-//! counters and sets. Pure.
+//! Owns what becomes of each field: a change of one side stands; where both changed, the kind of the field decides.
+//! Each field has a stamp of its own, so whoever merges first, and in whatever order, the same comes out for plain
+//! fields, counters and sets. Pure.
 
 use super::align::{Piece, merge};
 use super::text::merge_text;

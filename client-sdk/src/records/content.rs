@@ -8,8 +8,9 @@
 //! ```
 //!
 //! `v` is the version of the collection's schema that wrote it. `fields` is canonical, see [`Value`]. `at` says which
-//! fields were written before the record's own stamp, and when, oldest first; it is left out if none was. A name in `at`
-//! that is not among the fields was removed then. That makes a merge of two versions depend on nothing but the two.
+//! fields were written before the record's own stamp, and when, oldest first; it is left out if none was. A name in
+//! `at` that is not among the fields was removed then. That makes a merge of two versions depend on nothing but the
+//! two.
 
 use super::value::{NotAValue, Value, in_order};
 use selkie_protocol::Face;

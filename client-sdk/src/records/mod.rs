@@ -4,6 +4,9 @@
 //! |---|---|
 //! | [`collection`] | one record at a time, in the app's own type |
 //! | [`transaction`] | several writes as one |
+//! | [`query`], [`filter`] | what can be asked, and how it is answered |
+//! | [`plan`], [`index`] | which records are looked at for it |
+//! | [`watch`] | queries that stay open |
 //! | [`state`] | how far a record has come, undo, what a person is to decide |
 //! | [`view`] | records as they are now, and how writes come about |
 //! | [`value`] | the values of fields: order, CBOR, JSON |
@@ -14,14 +17,21 @@
 
 mod collection;
 pub(crate) mod content;
+mod filter;
+mod index;
+mod plan;
+mod query;
 pub(crate) mod schema;
 mod state;
 mod transaction;
 pub(crate) mod value;
 pub(crate) mod view;
+pub(crate) mod watch;
 
 pub use collection::{Collection, VersionOf};
 pub use content::{Content, Fields};
+pub use filter::{Comparison, FieldName, Filter, field};
+pub use query::{Cursor, Found, Order, Page, Query};
 pub use schema::CollectionShape;
 pub(crate) use schema::{Collections, Shape};
 pub use state::{RecordState, Undecided};

@@ -33,7 +33,7 @@ pub enum Value {
 
 impl Value {
     /// Where kinds stand among each other. Integers and floats are one kind: they are compared as numbers.
-    fn kind(&self) -> u8 {
+    pub(super) fn kind(&self) -> u8 {
         match self {
             Value::Null => 0,
             Value::Bool(_) => 1,
@@ -66,6 +66,14 @@ impl Value {
         match self {
             Value::List(list) => Some(list),
             _ => None,
+        }
+    }
+
+    /// Numbers without a fraction as integers: 1.0 is found where 1 is asked for.
+    pub(super) fn in_one_form(&self) -> Value {
+        match self {
+            Value::Float(float) if float.fract() == 0.0 && float.abs() <= MOST_EXACT => Value::Int(*float as i128),
+            other => other.clone(),
         }
     }
 
@@ -113,6 +121,9 @@ impl Value {
         }
     }
 }
+
+/// The largest integer that CBOR can say, nearly.
+const MOST_EXACT: f64 = 18_446_744_073_709_549_568.0;
 
 /// Something that no field can say: a map whose keys are no text, an integer of more than 64 bits.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

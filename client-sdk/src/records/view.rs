@@ -4,6 +4,7 @@
 //! write is made from what the record says at that moment, and taken down only if it still does. The cache is held
 //! against the store's stamp at every look, so a write, a sync and another program all make it forget.
 
+use super::index::Shelved;
 use crate::error::{Error, Result};
 use crate::store::vaults::{NewWrite, Now, Version};
 use crate::sync::room::Room;
@@ -27,9 +28,12 @@ pub(crate) struct Seen {
     pub(crate) change: Option<ChangeId>,
 }
 
-/// What was looked at lately.
+/// What was looked at lately, and the indexes of the collections that were asked.
 #[derive(Default)]
-pub(crate) struct View(Mutex<Hot>);
+pub(crate) struct View {
+    hot: Mutex<Hot>,
+    shelves: Mutex<HashMap<Arc<str>, Arc<Mutex<Shelved>>>>,
+}
 
 #[derive(Default)]
 struct Hot {
@@ -47,11 +51,16 @@ pub(crate) struct Draft {
 }
 
 impl View {
+    /// The index of a collection, empty when it is first asked for.
+    pub(super) fn shelved(&self, name: &Arc<str>) -> Arc<Mutex<Shelved>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()
+    }
+
     /// The record, from memory if nothing has touched it since. Quick enough to be called where futures are driven.
     pub(crate) fn look(&self, room: &Room, vault: &VaultId, record: &RecordId, now_ms: u64) -> Result<Option<Seen>> {
         let stamp = room.store.stamp(vault)?;
         {
-            let mut hot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
             if hot.stamp != stamp {
                 match room.store.touched(vault, hot.stamp)? {
                     (_, Some(touched)) => touched.iter().for_each(|record| drop(hot.records.remove(record))),
@@ -64,7 +73,7 @@ impl View {
             }
         }
         let seen = read(room, vault, record)?;
-        let mut hot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
         if hot.stamp == stamp {
             if hot.records.len() >= HOT
                 && let Some(oldest) = hot.records.iter().min_by_key(|(_, (_, at))| *at).map(|(record, _)| *record)
@@ -116,6 +125,7 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             bodies.insert(*record, body);
         }
         if room.store.write_down(vault, Some(seen), &writes)?.is_some() {
+            room.slot(vault).bell.ring();
             return Ok(());
         }
     }

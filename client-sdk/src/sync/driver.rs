@@ -482,6 +482,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
     match room.store.advance(&replica.vault(), replica.revision, step)? {
         Some(revision) => {
             replica.revision = revision;
+            room.slot(&replica.vault()).bell.ring();
             Ok(())
         }
         None => Err(Trouble::Moved),

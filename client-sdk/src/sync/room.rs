@@ -60,6 +60,8 @@ pub(crate) struct Slot {
     glance: Mutex<Option<Glance>>,
     /// What was read lately.
     pub(crate) view: crate::records::view::View,
+    /// Rung after every write.
+    pub(crate) bell: crate::records::watch::Bell,
 }
 
 /// What can be told of a vault while somebody works with it.

@@ -62,9 +62,10 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Forgets a vault on this device.
     fn forget(&self, vault: &VaultId) -> Result<()>;
 
-    /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of its
-    /// record here, or of the device's own last write that is not in the log yet. Those of one call belong together.
-    /// Returns their numbers, which ascend; or `None` if one of the records was touched after the stamp `seen`.
+    /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of
+    /// its record here, or of the device's own last write that is not in the log yet. Those of one call belong
+    /// together. Returns their numbers, which ascend; or `None` if one of the records was touched after the stamp
+    /// `seen`.
     ///
     /// This survives the end of the program, and a power cut once anything else was kept: see [`VaultStore::flush`].
     fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>>;
@@ -188,7 +189,8 @@ pub struct Advance {
 }
 
 impl Advance {
-    /// Records that say something else afterwards, or are kept otherwise; those of writes that were sent are in the store.
+    /// Records that say something else afterwards, or are kept otherwise; those of writes that were sent are in the
+    /// store.
     fn touched(&self) -> impl Iterator<Item = RecordId> + '_ {
         let live = self.live.iter().map(|(record, _)| *record);
         let versions = self.versions.iter().map(|version| version.record);
