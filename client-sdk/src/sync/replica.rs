@@ -187,11 +187,7 @@ impl Replica {
     /// somebody else was faster with.
     pub(crate) fn open(vault: &VaultId, kept: &KeptVault, at_rest: &AtRest) -> Result<Replica> {
         let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
-        let state: State = Face::Cbor.decode(&kept.state).map_err(|error| damaged(&error.what))?;
-        if state.version != STATE_VERSION {
-            return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));
-        }
-        let core = Core::from_bytes(&state.core).map_err(|error| damaged(error.0))?;
+        let (state, core) = read_state(&kept.state)?;
         let trail = read_trail(&kept.trail).ok_or_else(|| damaged("its trail"))?;
         let live = kept.live.iter().map(|(id, bytes)| Some((*id, read_live(bytes)?)));
         let live: LiveSet =
@@ -265,6 +261,17 @@ impl Replica {
             again: Vec::new(),
         }
     }
+}
+
+/// What is kept beside the log, and the state of the log itself.
+pub(crate) fn read_state(kept: &[u8]) -> Result<(State, Core)> {
+    let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
+    let state: State = Face::Cbor.decode(kept).map_err(|error| damaged(&error.what))?;
+    if state.version != STATE_VERSION {
+        return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));
+    }
+    let core = Core::from_bytes(&state.core).map_err(|error| damaged(error.0))?;
+    Ok((state, core))
 }
 
 fn read_trail(values: &[(u64, [u8; 32])]) -> Option<Trail> {
