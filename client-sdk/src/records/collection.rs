@@ -70,8 +70,9 @@ impl Vault {
 impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Writes a new record and returns its name. It is kept and visible when this returns.
     pub async fn put(&self, value: &T) -> Result<RecordId> {
-        let id = self.vault.new_record_id();
-        self.put_as(id, value).await?;
+        let mut transaction = self.vault.transaction();
+        let id = transaction.put(self, value)?;
+        transaction.commit().await?;
         Ok(id)
     }
 

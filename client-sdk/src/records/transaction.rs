@@ -46,7 +46,7 @@ impl Transaction {
     /// A new record; returns its name.
     pub fn put<T: Serialize + DeserializeOwned>(&mut self, to: &Collection<T>, value: &T) -> Result<RecordId> {
         let id = self.vault.new_record_id();
-        self.put_as(to, id, value)?;
+        self.write(to, id, value, true)?;
         Ok(id)
     }
 
@@ -55,10 +55,17 @@ impl Transaction {
     where
         T: Serialize + DeserializeOwned,
     {
+        self.write(to, id, value, false)
+    }
+
+    fn write<T>(&mut self, to: &Collection<T>, id: RecordId, value: &T, new: bool) -> Result<()>
+    where
+        T: Serialize + DeserializeOwned,
+    {
         let fields = fields_of(value)?;
         let (shape, name) = (to.shape.clone(), to.name.clone());
         let make = move |before: Option<&RecordBody>, now: Hlc| next(&shape, &name, before, now, fields.clone());
-        self.drafts.push(Draft { record: id, make: Box::new(make) });
+        self.drafts.push(Draft { record: id, new, make: Box::new(make) });
         Ok(())
     }
 
@@ -76,7 +83,7 @@ impl Transaction {
             change(&mut value);
             next(&shape, &name, before, now, fields_of(&value)?)
         };
-        self.drafts.push(Draft { record: id, make: Box::new(make) });
+        self.drafts.push(Draft { record: id, new: false, make: Box::new(make) });
     }
 
     /// The mark that a record was deleted.
@@ -86,7 +93,7 @@ impl Transaction {
             may_be_written_over(&shape, &name, before)?;
             Ok(RecordBody::deletion(&*name, now))
         };
-        self.drafts.push(Draft { record: id, make: Box::new(make) });
+        self.drafts.push(Draft { record: id, new: false, make: Box::new(make) });
     }
 
     /// Writes all of it, or nothing.

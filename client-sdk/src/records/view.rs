@@ -47,6 +47,8 @@ pub(crate) type Make = Box<dyn Fn(Option<&RecordBody>, Hlc) -> Result<RecordBody
 /// A write that is to be.
 pub(crate) struct Draft {
     pub(crate) record: RecordId,
+    /// The name was drawn for this write, so there is nothing of it yet.
+    pub(crate) new: bool,
     pub(crate) make: Make,
 }
 
@@ -110,13 +112,15 @@ pub(crate) fn open(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8
 
 /// Writes all drafts, or none. Blocks on the disk.
 pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64) -> Result<()> {
+    let all_new = drafts.iter().all(|draft| draft.new);
     for _ in 0..TRIES {
-        let seen = room.store.stamp(vault)?;
+        let seen = if all_new { None } else { Some(room.store.stamp(vault)?) };
         let mut bodies: BTreeMap<RecordId, RecordBody> = BTreeMap::new();
         let mut writes = Vec::with_capacity(drafts.len());
-        for Draft { record, make } in drafts {
+        for Draft { record, new, make } in drafts {
             let before = match bodies.remove(record) {
                 Some(own) => Some(own),
+                None if *new => None,
                 None => read(room, vault, record)?.map(|seen| Arc::unwrap_or_clone(seen.body)),
             };
             let stamp = Hlc::after(before.as_ref().map(|body| body.hlc).unwrap_or_default(), now_ms);
@@ -124,7 +128,7 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             writes.push(sealed(room, vault, *record, &body)?);
             bodies.insert(*record, body);
         }
-        if room.store.write_down(vault, Some(seen), &writes)?.is_some() {
+        if room.store.write_down(vault, seen, &writes)?.is_some() {
             room.slot(vault).bell.ring();
             return Ok(());
         }

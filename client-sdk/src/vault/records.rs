@@ -75,11 +75,17 @@ impl Vault {
         RecordId(random_id())
     }
 
-    /// Writes a record whole. It is on this device's disk when this returns, and is sent with the next
-    /// [`Vault::sync`].
+    /// Writes a record whole, as plain bytes: [`Vault::collection`] is for an app's own types. It is kept on this device
+    /// when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`].
     pub async fn put(&self, collection: &str, id: RecordId, data: &[u8]) -> Result<()> {
         let (collection, data) = (collection.to_owned(), data.to_vec());
         self.write(id, move |hlc| RecordBody::new(collection, hlc, data)).await
+    }
+
+    /// Returns when everything that was written would survive a power cut. Without it a write survives the end of the
+    /// program at once, and a power cut after the next sync.
+    pub async fn flush(&self) -> Result<()> {
+        self.read(|room, _| Ok(room.store.flush()?)).await
     }
 
     /// Marks a record as deleted. What it said stays in its history for a while.

@@ -1,6 +1,7 @@
 //! Typed collections: an app's own types, offline first, and what becomes of them when devices meet.
 
 mod conflicts;
+mod on_disk;
 mod queries;
 
 use crate::fake::Fake;
