@@ -90,10 +90,15 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
     Get(RecordArgs),
     Ls(RecordsArgs),
+    Query(QueryArgs),
+    Search(SearchArgs),
     Rm(RemoveArgs),
     /// Show what a record said before
     #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
     History(RecordArgs),
+    Restore(RestoreArgs),
+    Conflicts(ConflictsArgs),
+    Resolve(ResolveArgs),
     Debug(DebugArgs),
     SignOut(SignOutArgs),
     Forget(ForgetArgs),
@@ -660,7 +665,8 @@ impl From<RoleName> for selkie_client::Role {
     }
 }
 
-/// Write a record; its content comes from standard input
+/// Write a record; its content comes from standard input. A JSON object becomes fields that can be merged and asked
+/// for; anything else is kept as it is
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes")]
 pub(crate) struct PutArgs {
@@ -696,6 +702,104 @@ pub(crate) struct RecordsArgs {
 
     /// The collection
     pub(crate) collection: String,
+}
+
+/// Find records by their fields
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie query Journal notes --where mood=calm --where 'day>=10' --order day --desc")]
+pub(crate) struct QueryArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// A condition, all of which must hold: FIELD=VALUE, or != < <= > >=, or ~ for "contains", or ^ for "begins with"
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
+
+    /// Sort by this field
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) order: Option<String>,
+
+    /// The largest first
+    #[arg(long, requires = "order")]
+    pub(crate) desc: bool,
+
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Only say how many there are
+    #[arg(long)]
+    pub(crate) count: bool,
+}
+
+/// Find records that have all these words in some text of theirs
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie search Journal notes sea monday")]
+pub(crate) struct SearchArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The words, in whatever case
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+}
+
+/// Make a record say again what it said in an earlier version
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie history Journal RECORD-ID\n  selkie restore Journal RECORD-ID CHANGE-ID")]
+pub(crate) struct RestoreArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The record
+    pub(crate) id: String,
+
+    /// The version, as `selkie history` names it
+    pub(crate) change: String,
+}
+
+/// Show the conflicts that this device has met, and how each went
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie conflicts Journal --open")]
+pub(crate) struct ConflictsArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// Only those that a person is to decide
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+/// Decide a conflict
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie resolve Journal notes RECORD-ID mine")]
+pub(crate) struct ResolveArgs {
+    /// The vault's name or id
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The record
+    pub(crate) id: String,
+
+    /// Which version stands from now on
+    pub(crate) which: Side,
+}
+
+/// Whose version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Side {
+    /// What this device had written
+    Mine,
+    /// What was in the log
+    Theirs,
 }
 
 /// Delete a record

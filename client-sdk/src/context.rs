@@ -7,6 +7,7 @@ use crate::account::kept::{Glance, Keeper, Kept, folder_of};
 use crate::api::{Api, LinkPlace};
 use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
+use crate::records::Collections;
 use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) keeper: Keeper,
     pub(crate) vault_stores: Arc<dyn VaultStores>,
     pub(crate) sync: SyncSettings,
+    pub(crate) collections: Collections,
     pub(crate) edges: Edges,
 }
 

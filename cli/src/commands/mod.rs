@@ -8,6 +8,7 @@ mod devices;
 mod doors;
 mod link;
 mod password;
+mod query;
 mod records;
 mod second_factor;
 mod sheet;
@@ -79,6 +80,11 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Put(args) => records::put(&place, terminal, args).await,
         Command::Get(args) => records::get(&place, terminal, args).await,
         Command::Ls(args) => records::list(&place, terminal, args).await,
+        Command::Query(args) => query::query(&place, terminal, args).await,
+        Command::Search(args) => query::search(&place, terminal, args).await,
+        Command::Restore(args) => query::restore(&place, terminal, args).await,
+        Command::Conflicts(args) => query::conflicts(&place, terminal, args).await,
+        Command::Resolve(args) => query::resolve(&place, terminal, args).await,
         Command::Rm(args) => records::remove(&place, terminal, args).await,
         Command::History(args) => records::history(&place, terminal, args).await,
         Command::Sessions => account::sessions(&place, terminal).await,

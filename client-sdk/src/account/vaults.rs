@@ -113,11 +113,15 @@ impl Account {
         {
             return Ok(Some(vault));
         }
-        let found = self.vaults().await?.into_iter().find(|summary| summary.name.as_deref() == Some(name_or_id));
-        match found {
-            Some(summary) => self.vault_by_id(summary.id).await,
-            None => Ok(None),
+        let room = self.room().await?;
+        let open = room.clone();
+        for id in self.context().edges.apart(move || open.store.vaults()).await?? {
+            let vault = Vault::new(self.clone(), room.clone(), id);
+            if vault.name().await?.as_deref() == Some(name_or_id) {
+                return Ok(Some(vault));
+            }
         }
+        Ok(None)
     }
 
     /// Comes into step in all vaults: asks once what is new, finds vaults this person was added to, and leaves alone

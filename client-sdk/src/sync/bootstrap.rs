@@ -154,7 +154,9 @@ impl Round<'_> {
             let mut replica = Replica::new(log, state);
             replica.keys = keys;
             let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
-            room.store.replace(&vault, revision, &fresh)
+            let replaced = room.store.replace(&vault, revision, &fresh);
+            room.slot(&vault).bell.ring();
+            replaced
         };
         match self.account.context().edges.apart(replace).await?? {
             Some(_) => self.load().await,

@@ -5,7 +5,7 @@
 //! process that ends, leaves what was kept; the next round goes on from there.
 
 use super::backoff::Backoff;
-use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
+use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen};
 use super::engine::{Action, Engine, Event, Facts};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
@@ -472,7 +472,10 @@ impl<'a> Round<'a> {
                 let outbox = open_outbox(replica, room, pending)?;
                 let known = versions_in_question(replica, room, &outbox)?;
                 let pen = Pen { me, device: &device, now_ms };
-                let composed = match pen.batch(replica, &outbox, &known, settings.settle.as_ref()) {
+                let vault = replica.vault();
+                let seal = |record: &RecordId, asked: &[u8]| room.at_rest.seal_record(&vault, record, asked);
+                let judges = Judges { settle: settings.settle.as_ref(), seal: &seal };
+                let composed = match pen.batch(replica, &outbox, &known, judges) {
                     Ok(composed) => composed,
                     // It is shown in the vault's status; the key may come with the next round.
                     Err(NoKey { epoch }) => {
@@ -508,6 +511,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
     match room.store.advance(&replica.vault(), replica.revision, step)? {
         Some(revision) => {
             replica.revision = revision;
+            room.slot(&replica.vault()).bell.ring();
             Ok(())
         }
         None => Err(Trouble::Moved),

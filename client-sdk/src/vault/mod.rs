@@ -204,8 +204,13 @@ impl Vault {
         if let Some(glance) = self.slot.glance() {
             return Ok(glance);
         }
-        self.alone(async |round| round.load().await).await?;
-        self.slot.glance().ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))
+        let read = |room: &Room, vault: &VaultId| {
+            let outline = room.store.outline(vault)?;
+            outline.map(|outline| Glance::of_outline(vault, &outline, &room.at_rest)).transpose()
+        };
+        let glance = self.read(read).await?;
+        let glance = glance.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
+        Ok(self.slot.show_first(glance))
     }
 
     /// Reads the store, away from the threads that drive futures.
