@@ -152,7 +152,7 @@ async fn put_back(
     head: &SignedHead,
 ) -> selkie_e2e::caller::Answer<TailRestored> {
     let head = selkie_protocol::vault::SignedHeadBytes::try_from_slice(&head.to_bytes()).unwrap();
-    let message = RestoreTail { frames: frames.into_iter().map(Into::into).collect(), head };
+    let message = RestoreTail { frames: frames.into_iter().map(Into::into).collect(), rest: None, head };
     scribe.post(&format!("/v1/vaults/{}/restore-tail", story.id), &message).await
 }
 
