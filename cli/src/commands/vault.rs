@@ -25,13 +25,21 @@ pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCr
     Ok(())
 }
 
+fn called(vault: &VaultSummary) -> &str {
+    match &vault.name {
+        Some(name) => name,
+        None if vault.is_own => "(this account's own)",
+        None => "(name closed)",
+    }
+}
+
 /// `selkie vault list`
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let vaults = account.vaults().await?;
     let mut text = String::new();
     for vault in &vaults {
-        let name = vault.name.as_deref().unwrap_or("(name closed)");
+        let name = called(vault);
         let role = vault.role.map_or("none", role_word);
         text.push_str(&format!(
             "{}  {name:<24}  {role:<8}  {:>6} records  {:>4} waiting  {}\n",
@@ -213,14 +221,14 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs)
     let (_, account) = place.account().await?;
     terminal.progress("Coming into step");
     if !args.follow {
-        return say_what_was_done(terminal, account.sync().await?, true);
+        return say_what_was_done(&account, terminal, account.sync().await?, true).await;
     }
     let mut follow = account.follow();
     loop {
         match account.sync().await {
             Ok(outcome) => {
                 // One vault that is set apart, or waits, keeps nobody from following the others.
-                if let Err(error) = say_what_was_done(terminal, outcome, false) {
+                if let Err(error) = say_what_was_done(&account, terminal, outcome, false).await {
                     terminal.remark(&error.to_string());
                 }
             }
@@ -231,16 +239,23 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs)
     }
 }
 
-fn say_what_was_done(terminal: Terminal, outcome: AccountSync, even_nothing: bool) -> anyhow::Result<()> {
+async fn say_what_was_done(
+    account: &Account,
+    terminal: Terminal,
+    outcome: AccountSync,
+    even_nothing: bool,
+) -> anyhow::Result<()> {
     let (mut text, mut objects, mut failure) = (String::new(), Vec::new(), None);
+    let summaries = account.vaults().await?;
+    let name = |id| summaries.iter().find(|vault| vault.id == id).map_or("", called);
     for (vault, done) in outcome.vaults {
         match done {
             Ok(report) => {
-                text.push_str(&format!("{vault}  {}\n", in_words(&report)));
+                text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {
-                text.push_str(&format!("{vault}  {error}\n"));
+                text.push_str(&format!("{vault}  {:<24}  {error}\n", name(vault)));
                 objects.push(json!({ "vault": vault.to_string(), "error": error.to_string() }));
                 failure.get_or_insert(error);
             }
@@ -314,7 +329,7 @@ fn in_words(report: &SyncReport) -> String {
     let mut words = vec![format!("{} sent", report.pushed), format!("{} taken", report.pulled)];
     for (count, what) in [
         (report.conflicts as u64, "conflicts settled"),
-        (report.set_aside as u64, "set aside"),
+        (report.set_aside, "set aside"),
         (report.waiting as u64, "waiting for what cannot be read"),
         (report.pending, "still to be sent"),
         (report.restored, "put back on the server"),

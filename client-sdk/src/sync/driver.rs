@@ -40,8 +40,8 @@ pub struct SyncReport {
     pub pulled: usize,
     /// Conflicts that were settled.
     pub conflicts: usize,
-    /// Changes that came and cannot be read here, for now.
-    pub set_aside: usize,
+    /// Changes that cannot be read here, for now, whenever they came.
+    pub set_aside: u64,
     /// Records whose writes wait, because what they collide with cannot be read here.
     pub waiting: usize,
     /// Writes that are not in the log yet.
@@ -134,7 +134,8 @@ impl<'a> Round<'a> {
         if let Some(complaint) = self.complaint {
             return Err(complaint);
         }
-        self.report.pending = self.counts().await?.pending;
+        let counts = self.counts().await?;
+        (self.report.pending, self.report.set_aside) = (counts.pending, counts.aside);
         Ok(self.report)
     }
 
@@ -384,7 +385,6 @@ impl<'a> Round<'a> {
         self.report.pulled += taken.pulled;
         self.report.pushed += taken.landed;
         self.report.conflicts += taken.settled;
-        self.report.set_aside += taken.aside;
         if taken.forgotten_own {
             tracing::info!("the log has an entry of this device that it does not remember");
         }

@@ -38,6 +38,8 @@ pub struct VaultSummary {
     /// Missing while this device cannot read it.
     pub name: Option<String>,
     pub app: String,
+    /// What the account's devices tell each other: the SDK's, and no place for records of an app.
+    pub is_own: bool,
     /// Missing if this person is no member any more.
     pub role: Option<Role>,
     pub members: usize,
@@ -172,6 +174,7 @@ impl Vault {
         Ok(VaultSummary {
             id: self.id,
             name: self.name().await?,
+            is_own: glance.app == crate::account::OWN_APP,
             app: glance.app.clone(),
             role: glance.role(&self.account.user_id()).map(Role::from),
             members: glance.members.len(),
