@@ -75,8 +75,8 @@ impl Vault {
         RecordId(random_id())
     }
 
-    /// Writes a record whole, as plain bytes: [`Vault::collection`] is for an app's own types. It is kept on this device
-    /// when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`].
+    /// Writes a record whole, as plain bytes: [`Vault::collection`] is for an app's own types. It is kept on this
+    /// device when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`].
     pub async fn put(&self, collection: &str, id: RecordId, data: &[u8]) -> Result<()> {
         let (collection, data) = (collection.to_owned(), data.to_vec());
         self.write(id, move |hlc| RecordBody::new(collection, hlc, data)).await
