@@ -77,7 +77,7 @@ impl Value {
         }
     }
 
-    /// Anything that serde can take apart, as a value.
+    /// Anything that serde can take apart, as a value. For JSON there is [`Value::from_json`], which knows its null.
     pub fn of<T: Serialize + ?Sized>(value: &T) -> Result<Value, NotAValue> {
         let bytes = Face::Cbor.try_encode(value).map_err(|error| NotAValue(error.what))?;
         Face::Cbor.decode(&bytes).map_err(|error| NotAValue(error.what))
