@@ -254,7 +254,7 @@ fn in_words(report: &SyncReport) -> String {
     let mut words = vec![format!("{} sent", report.pushed), format!("{} taken", report.pulled)];
     for (count, what) in [
         (report.conflicts as u64, "conflicts settled"),
-        (report.set_aside as u64, "set aside"),
+        (report.set_aside, "set aside"),
         (report.waiting as u64, "waiting for what cannot be read"),
         (report.pending, "still to be sent"),
         (report.restored, "put back on the server"),

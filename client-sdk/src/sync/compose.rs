@@ -107,6 +107,7 @@ impl Pen<'_> {
                 }
             };
             let Some(ids) = batch.add(record, &plan.bodies) else { break };
+            batch.finish.remove(&outgoing.pending.seq);
             writes.push((outgoing.pending.seq, ids[0]));
             if let Some(theirs) = plan.against {
                 let (lost, won) = if plan.mine_wins { (theirs, ids[0]) } else { (ids[0], theirs) };
@@ -115,6 +116,15 @@ impl Pen<'_> {
         }
         if writes.is_empty() {
             return Ok(composed);
+        }
+        if !batch.finish.is_empty() {
+            // The last write of a record has no room in this entry, and with it goes what has to come on top. The
+            // conflict is settled with the last of those that do have room; the next entry meets the outcome anew.
+            let fit: BTreeSet<u64> = writes.iter().map(|(seq, _)| *seq).collect();
+            let fit: Vec<Outgoing> = outbox.iter().filter(|one| fit.contains(&one.pending.seq)).cloned().collect();
+            let mut again = self.batch(replica, &fit, known, settle)?;
+            again.waiting.extend(composed.waiting);
+            return Ok(again);
         }
         let changes: Vec<NewChange<'_>> = batch.changes.iter().map(Sealed::as_new).collect();
         let body = Data::write(&changes).expect("the batch was kept within the limits");
@@ -189,7 +199,7 @@ impl Batch<'_> {
         if self.tops.contains_key(&record) {
             // On top of our own write before. What that collided with was settled with the last of them in mind, and
             // what has to come on top of the last comes now.
-            let finish = self.finish.remove(&outgoing.pending.seq);
+            let finish = self.finish.get(&outgoing.pending.seq).cloned();
             return Some(Plan { bodies: [Some(body()), finish].into_iter().flatten().collect(), ..alone() });
         }
         let heads = self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();

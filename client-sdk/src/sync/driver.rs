@@ -12,7 +12,7 @@ use super::room::{Recollection, Room, Slot};
 use super::take::{Reading, Refused, Taken, stands};
 use crate::account::Account;
 use crate::api::PageSize;
-use crate::error::{Error, Misbehaviour, Quarantine, Result};
+use crate::error::{Error, Misbehaviour, Result};
 use crate::store::vaults::{Advance, Pending};
 use crate::trust::Alarm;
 use selkie_protocol::cipher::DeviceKey;
@@ -29,7 +29,8 @@ const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: fal
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
 
-/// What a round has done.
+/// What a round has done. That a vault is set apart is no part of it: then there is no report but
+/// [`Error::Quarantined`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SyncReport {
     /// Changes of this device that are in the log now.
@@ -38,16 +39,14 @@ pub struct SyncReport {
     pub pulled: usize,
     /// Conflicts that were settled.
     pub conflicts: usize,
-    /// Changes that came and cannot be read here, for now.
-    pub set_aside: usize,
+    /// Changes that cannot be read here, for now, whenever they came.
+    pub set_aside: u64,
     /// Records whose writes wait, because what they collide with cannot be read here.
     pub waiting: usize,
     /// Writes that are not in the log yet.
     pub pending: u64,
     /// The server was restored from a backup, and this device put back what it had lost.
     pub restored: u64,
-    /// Why the vault is set apart, if it is.
-    pub quarantined: Option<Quarantine>,
 }
 
 /// Why a step did not work out.
@@ -129,7 +128,8 @@ impl<'a> Round<'a> {
         if let Some(complaint) = self.complaint {
             return Err(complaint);
         }
-        self.report.pending = self.counts().await?.pending;
+        let counts = self.counts().await?;
+        (self.report.pending, self.report.set_aside) = (counts.pending, counts.aside);
         Ok(self.report)
     }
 
@@ -355,7 +355,6 @@ impl<'a> Round<'a> {
         self.report.pulled += taken.pulled;
         self.report.pushed += taken.landed;
         self.report.conflicts += taken.settled;
-        self.report.set_aside += taken.aside;
         if taken.forgotten_own {
             tracing::info!("the log has an entry of this device that it does not remember");
         }

@@ -34,7 +34,6 @@ pub(crate) struct Taken {
     /// Changes of ours that are in the log now.
     pub(crate) landed: usize,
     pub(crate) settled: usize,
-    pub(crate) aside: usize,
     /// An entry of this device that it does not remember having written.
     pub(crate) forgotten_own: bool,
     /// Members or keys have changed.
@@ -213,7 +212,6 @@ impl<P: People> Reading<'_, P> {
             }
             Err(aside) => {
                 taken.deletions.insert(applied.record, None);
-                taken.aside += 1;
                 taken.step.aside.push(*aside);
             }
         }

@@ -79,7 +79,11 @@ async fn first_command(app: &App, address: std::net::SocketAddr) -> Result<Optio
     let lifetime = app.config.registration.invitation_lifetime.as_ms();
     let code = app.auth.invite_first_owner(home, lifetime).await?;
     let url = reachable_at(app, address);
-    let command = |code: Private| format!("selkie sign-up YOU@example.org --server {url} --invite {}", code.as_str());
+    // A client refuses a server that calls itself something else than what was typed, unless it is told so.
+    let name = app.config.server_name();
+    let named = if url.ends_with(&format!("://{name}")) { String::new() } else { format!(" --server-name {name}") };
+    let command =
+        |code: Private| format!("selkie sign-up YOU@example.org --server {url}{named} --invite {}", code.as_str());
     Ok(code.map(command))
 }
 
