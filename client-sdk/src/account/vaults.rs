@@ -105,17 +105,19 @@ impl Account {
         Ok(here.then(|| Vault::new(self.clone(), room, id)))
     }
 
-    /// A vault on this device, by its name or by its id as text. Of several with one name, that with the lowest id.
+    /// A vault on this device, by its name or by its id as text. A name that several have names none of them: anybody
+    /// who adds this person to a vault has given it its name, and what is meant for one must not end up in the other.
     pub async fn vault(&self, name_or_id: &str) -> Result<Option<Vault>> {
         if let Ok(id) = name_or_id.parse::<VaultId>()
             && let Some(vault) = self.vault_by_id(id).await?
         {
             return Ok(Some(vault));
         }
-        let found = self.vaults().await?.into_iter().find(|summary| summary.name.as_deref() == Some(name_or_id));
-        match found {
-            Some(summary) => self.vault_by_id(summary.id).await,
-            None => Ok(None),
+        let named = self.vaults().await?.into_iter().filter(|summary| summary.name.as_deref() == Some(name_or_id));
+        match named.collect::<Vec<_>>().as_slice() {
+            [] => Ok(None),
+            [one] => self.vault_by_id(one.id).await,
+            _ => Err(Error::NotPossible("several vaults have that name: say which one by its id".into())),
         }
     }
 
