@@ -86,7 +86,12 @@ pub(super) async fn show(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
 /// `selkie account delete`
 pub(super) async fn delete(place: &Place<'_>, terminal: Terminal, args: &DeleteArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
-    if !args.yes && !terminal.agrees(&format!("Delete {} and everything in it?", account.login_name()))? {
+    if !args.yes
+        && !terminal.agrees(&format!(
+            "Delete {} and everything in it? Vaults that others are in stay with them, and what was written there.",
+            account.login_name()
+        ))?
+    {
         terminal.answer("Nothing was deleted.", &json!({ "deleting": false }));
         return Ok(());
     }

@@ -188,6 +188,12 @@ fn replay(vault: &VaultId, controls: &[PlacedEntry], people: &People) -> Result<
 
 fn arrive(bootstrap: Bootstrap, me: &UserId, beginning: &Beginning, people: &People) -> Result<Arriving, Refusal> {
     let entry = Entry::parse(&beginning.entry)?;
+    // Where it stands is the server's word until here; what it describes is its author's.
+    if let Body::Checkpoint(checkpoint) = &entry.body
+        && checkpoint.at.n.checked_add(1) != Some(beginning.n)
+    {
+        return Err(Refusal::FalseCheckpoint("it stands elsewhere than it says"));
+    }
     let evidence = beginning.evidence.iter().map(|entry| Entry::parse(entry)).collect::<Result<Vec<_>, _>>()?;
     let (hashes, _) = beginning.entry_hashes.as_chunks::<32>();
     let before = Head { n: beginning.before_n, h: *beginning.before_h };

@@ -126,8 +126,8 @@ impl Pen<'_> {
             return Ok(composed);
         }
         if !batch.finish.is_empty() {
-            // The last write of a record did not fit, and with it what has to come on top. Without it the conflict is
-            // settled with the last of those that do.
+            // The last write of a record has no room in this entry, and with it goes what has to come on top. The
+            // conflict is settled with the last of those that do have room; the next entry meets the outcome anew.
             let fit: BTreeSet<u64> = writes.iter().map(|(seq, _)| *seq).collect();
             let fit: Vec<Outgoing> = outbox.iter().filter(|one| fit.contains(&one.pending.seq)).cloned().collect();
             let mut again = self.batch(replica, &fit, known, judges)?;
@@ -251,6 +251,7 @@ impl Batch<'_> {
             }
             let Some(plan) = self.plan(outgoing, outbox, known, judges) else { return Group::Waits };
             let Some(ids) = self.add(record, &plan.bodies) else { return Group::Full };
+            self.finish.remove(&outgoing.pending.seq);
             writes.push((outgoing.pending.seq, ids[0]));
             if let Some((theirs, how, asked)) = plan.against {
                 let theirs_won = matches!(how, Outcome::TheirsKept | Outcome::Asked);
@@ -275,7 +276,7 @@ impl Batch<'_> {
         if self.tops.contains_key(&record) {
             // On top of our own write before. What that collided with was settled with the last of them in mind, and
             // what has to come on top of the last comes now.
-            let finish = self.finish.remove(&outgoing.pending.seq);
+            let finish = self.finish.get(&outgoing.pending.seq).cloned();
             return Some(Plan { bodies: [Some(body()), finish].into_iter().flatten().collect(), ..alone() });
         }
         let heads = self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();

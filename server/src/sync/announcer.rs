@@ -5,6 +5,7 @@
 
 use super::hub::Hub;
 use crate::store::{Announcement, Place, Vaults};
+use crate::telemetry;
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -39,7 +40,8 @@ async fn speak(vaults: Arc<dyn Vaults>, mut moved: mpsc::UnboundedReceiver<(Plac
             let position = newest.entry(at).or_default();
             *position = n.max(*position);
         }
-        if vaults.announce(newest.into_iter().collect()).await.is_err() {
+        if let Err(error) = vaults.announce(newest.into_iter().collect()).await {
+            tracing::warn!(error = %telemetry::chain(&error), "other servers were not told that vaults moved");
             metrics::counter!("selkie_announcements_lost_total").increment(1);
         }
     }

@@ -105,7 +105,11 @@ impl Hub {
     ) -> Result<Listening> {
         let mut listeners = self.listeners();
         let account = (reader.tenant, reader.account);
-        let refused = |who| Refusal::TooMany(Refused { retry_after: RETRY_AFTER_S, action: Action::Listen, who });
+        let refused = |who| {
+            let refused = Refused { retry_after: RETRY_AFTER_S, action: Action::Listen, who };
+            refused.note();
+            Refusal::TooMany(refused)
+        };
         if listeners.closed {
             return Err(Refusal::Overloaded);
         }

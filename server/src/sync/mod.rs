@@ -153,8 +153,13 @@ impl Logs {
 
     /// Within what the caller's plan allows.
     fn count(&self, caller: &Caller, action: Action, keys: &[Key<'_>]) -> Result<()> {
-        self.limits.check(action, keys, caller.plan())?;
-        Ok(())
+        match self.limits.check(action, keys, caller.plan()) {
+            Ok(_) => Ok(()),
+            Err(refused) => {
+                refused.note();
+                Err(Refusal::TooMany(refused))
+            }
+        }
     }
 }
 
@@ -170,8 +175,7 @@ impl Room {
     }
 
     async fn tenant(&self, tenant: Tenant) -> Result<TenantRow> {
-        let all = self.tenants.tenants().await?;
-        all.into_iter().find(|row| row.tenant == tenant).ok_or(Refusal::NotFound("tenant"))
+        self.tenants.tenant_by_number(tenant).await?.ok_or(Refusal::NotFound("tenant"))
     }
 
     /// The state of a vault now, for one of its members.

@@ -34,6 +34,8 @@ pub(crate) struct Vaults {
     pub(crate) gone_before: u64,
     /// The most entries that are put back in one request.
     pub(crate) most_put_back: usize,
+    /// A lie about where checkpoints stand.
+    pub(crate) misplace_beginnings_by: u64,
 }
 
 #[derive(Clone)]
@@ -65,6 +67,7 @@ impl Default for Vaults {
             refuse_tails: false,
             gone_before: 0,
             most_put_back: 1_000,
+            misplace_beginnings_by: 0,
         }
     }
 }
@@ -321,7 +324,7 @@ impl Vaults {
         });
         let hashes: Vec<u8> = (before_n + 1..=at).flat_map(|n| Entry::parse(one.entry(n)).unwrap().hash()).collect();
         write(&Beginning {
-            n: start.n,
+            n: start.n + self.misplace_beginnings_by,
             entry: one.entry(start.n).into(),
             evidence: evidence.into_iter().map(Bytes::from).collect(),
             before_n,

@@ -50,6 +50,38 @@ async fn two_people_share_a_vault() {
 }
 
 #[tokio::test]
+async fn a_conflict_whose_last_write_does_not_fit_is_settled_all_the_same() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.put("notes", id(1), b"first").await.unwrap();
+    laptop.sync().await.unwrap();
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    phone.sync().await.unwrap();
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+
+    laptop.put("notes", id(1), b"in a tunnel").await.unwrap();
+    for _ in 0..255 {
+        laptop.put("notes", laptop.new_record_id(), b"fills the entry").await.unwrap();
+    }
+    laptop.put("notes", id(1), b"at its end").await.unwrap();
+    server.later(60_000);
+    on_phone.put("notes", id(1), b"newest").await.unwrap();
+    on_phone.sync().await.unwrap();
+
+    laptop.sync().await.unwrap();
+    on_phone.sync().await.unwrap();
+    for vault in [&laptop, &on_phone] {
+        assert_eq!(text(vault, 1).await.as_deref(), Some("newest"));
+        let history = vault.history(id(1)).await.unwrap();
+        for said in ["first", "in a tunnel", "at its end", "newest"] {
+            assert!(history.iter().any(|version| version.data == said.as_bytes()), "{said} is lost");
+        }
+    }
+    same(&[&laptop, &on_phone]).await;
+}
+
+#[tokio::test]
 async fn what_one_device_has_seen_the_server_cannot_hide_from_another() {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;
@@ -107,6 +139,29 @@ async fn a_new_device_begins_with_a_checkpoint() {
     on_phone.sync().await.unwrap();
     laptop.sync().await.unwrap();
     same(&[&laptop, &on_phone]).await;
+}
+
+#[tokio::test]
+async fn mal_055_a_checkpoint_that_stands_elsewhere_is_not_begun_from() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    for round in 0..5_u8 {
+        laptop.put("notes", id(round + 1), &[round]).await.unwrap();
+        laptop.sync().await.unwrap();
+    }
+    laptop.write_checkpoint().await.unwrap();
+    laptop.put("notes", id(9), b"after it").await.unwrap();
+    laptop.sync().await.unwrap();
+    server.with(|world| world.vaults.misplace_beginnings_by = 1);
+    let client = server.builder().in_memory().begin_with_checkpoint_from(2).build().unwrap();
+    let (options, key) = (selkie_client::SignIn::default(), ana.sheet.secret_key());
+    let phone = client.sign_in("ana@example.org", super::PASSWORD, key, options).await.unwrap().account;
+    let outcome = phone.sync().await.unwrap();
+    let (vault, error) = outcome.first_error().expect("the lie is found");
+    assert_eq!((*vault, error.word()), (laptop.id(), "quarantined"), "{error:?}");
+    let on_phone = phone.vault_by_id(laptop.id()).await.unwrap().unwrap();
+    assert_eq!(on_phone.records("notes").await.unwrap().len(), 0, "nothing was taken");
 }
 
 #[tokio::test]
