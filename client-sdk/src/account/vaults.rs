@@ -106,7 +106,8 @@ impl Account {
         Ok(here.then(|| Vault::new(self.clone(), room, id)))
     }
 
-    /// A vault on this device, by its name or by its id as text. Of several with one name, that with the lowest id.
+    /// A vault on this device, by its name or by its id as text. A name that several have names none of them: anybody
+    /// who adds this person to a vault has given it its name, and what is meant for one must not end up in the other.
     pub async fn vault(&self, name_or_id: &str) -> Result<Option<Vault>> {
         if let Ok(id) = name_or_id.parse::<VaultId>()
             && let Some(vault) = self.vault_by_id(id).await?
@@ -115,13 +116,15 @@ impl Account {
         }
         let room = self.room().await?;
         let open = room.clone();
+        let mut named = None;
         for id in self.context().edges.apart(move || open.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            if vault.name().await?.as_deref() == Some(name_or_id) {
-                return Ok(Some(vault));
+            if vault.name().await?.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
+                let why = "several vaults have that name: say which one by its id";
+                return Err(Error::NotPossible(why.into()));
             }
         }
-        Ok(None)
+        Ok(named)
     }
 
     /// Comes into step in all vaults: asks once what is new, finds vaults this person was added to, and leaves alone

@@ -165,6 +165,23 @@ async fn mal_055_a_checkpoint_that_stands_elsewhere_is_not_begun_from() {
 }
 
 #[tokio::test]
+async fn a_vault_of_somebody_else_is_not_taken_for_ones_own_by_its_name() {
+    let server = Fake::start();
+    let (ana, bob) = (person(&server, "ana@example.org").await, person(&server, "bob").await);
+    let hers = ana.account.create_vault("Journal", APP).await.unwrap();
+    let his = bob.account.create_vault("Journal", APP).await.unwrap();
+    his.add_member(ana.account.user_id(), Role::Editor).await.unwrap();
+    his.sync().await.unwrap();
+    assert_eq!(ana.account.vault("Journal").await.unwrap().map(|vault| vault.id()), Some(hers.id()));
+    ana.account.sync().await.unwrap();
+    let error = ana.account.vault("Journal").await.unwrap_err();
+    assert!(matches!(error, selkie_client::Error::NotPossible(_)), "{error:?}");
+    for vault in [hers.id(), his.id()] {
+        assert_eq!(ana.account.vault(&vault.to_string()).await.unwrap().map(|found| found.id()), Some(vault));
+    }
+}
+
+#[tokio::test]
 async fn what_lies_on_the_disk_says_nothing() {
     let server = Fake::start();
     let data = tempfile::tempdir().unwrap();
