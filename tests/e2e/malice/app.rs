@@ -376,10 +376,13 @@ async fn mal_078_another_tenants_things_are_not_taken_for_ones_own() {
     assert_eq!(ours.digest().await.unwrap(), before);
     network.behave_well();
     // Nor does an honest server hand it out to whoever knows its name.
+    let about_ours = format!("/{}/", ours.id());
+    let signed_in =
+        network.exchanges().into_iter().find(|exchange| exchange.request.path.contains(&about_ours)).unwrap();
     let asked = Request {
         method: "GET".into(),
         path: format!("/v1/vaults/{}/log?after=0", foreign.id()),
-        headers: network.calls("POST /v1/vaults")[0].request.headers.clone(),
+        headers: signed_in.request.headers,
         body: Vec::new(),
     };
     let answer = network.server().reply(&asked).await;

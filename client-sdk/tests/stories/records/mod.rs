@@ -72,7 +72,9 @@ async fn the_state_of_a_record_goes_from_here_to_everywhere() {
     assert_eq!(notes.state(id).await.unwrap(), RecordState::Synced);
     notes.put_as(id, &note("second")).await.unwrap();
     assert_eq!(notes.state(id).await.unwrap(), RecordState::Pending);
-    server.next_request_to("/push", crate::fake::Mishap::NotDelivered);
+    for _ in 0..5 {
+        server.next_request_to("/push", crate::fake::Mishap::NotDelivered);
+    }
     assert_eq!(vault.sync().await.unwrap_err().word(), "offline");
     assert_eq!(notes.state(id).await.unwrap(), RecordState::Syncing);
     assert_eq!(notes.undo(id).await.unwrap_err().word(), "not_possible");
