@@ -551,6 +551,7 @@ pub(crate) struct VaultCreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VaultNameArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 }
 
@@ -565,6 +566,7 @@ Examples:
   selkie vault log Journal --export journal-log.json")]
 pub(crate) struct VaultLogArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The first entry to show
@@ -585,6 +587,7 @@ Example:
   selkie vault evidence Journal --export evidence.json")]
 pub(crate) struct VaultEvidenceArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// Write the newest piece to this file, for others to check
@@ -605,16 +608,18 @@ pub(crate) struct VerifyArgs {
     pub(crate) file: PathBuf,
 
     /// The key this server signs with (`head_key` of its /v1/capabilities), if you know it from elsewhere than the file
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     pub(crate) signed_by: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MemberArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The person's user id: `selkie whoami` on their device shows it
+    #[arg(allow_hyphen_values = true)]
     pub(crate) user: String,
 }
 
@@ -671,12 +676,14 @@ impl From<RoleName> for selkie_client::Role {
 #[command(after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes")]
 pub(crate) struct PutArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection, as in `notes`; nobody but the vault's members can read that
     pub(crate) collection: String,
 
     /// The record, to write it again [default: a new one]
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: Option<String>,
 
     /// Take the content from this file instead
@@ -687,9 +694,11 @@ pub(crate) struct PutArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 }
 
@@ -698,6 +707,7 @@ pub(crate) struct RecordArgs {
 #[command(after_help = "Example:\n  selkie ls Journal notes --json")]
 pub(crate) struct RecordsArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
@@ -709,6 +719,7 @@ pub(crate) struct RecordsArgs {
 #[command(after_help = "Example:\n  selkie query Journal notes --where mood=calm --where 'day>=10' --order day --desc")]
 pub(crate) struct QueryArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
@@ -740,6 +751,7 @@ pub(crate) struct QueryArgs {
 #[command(after_help = "Example:\n  selkie search Journal notes sea monday")]
 pub(crate) struct SearchArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
@@ -755,12 +767,15 @@ pub(crate) struct SearchArgs {
 #[command(after_help = "Example:\n  selkie history Journal RECORD-ID\n  selkie restore Journal RECORD-ID CHANGE-ID")]
 pub(crate) struct RestoreArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 
     /// The version, as `selkie history` names it
+    #[arg(allow_hyphen_values = true)]
     pub(crate) change: String,
 }
 
@@ -769,6 +784,7 @@ pub(crate) struct RestoreArgs {
 #[command(after_help = "Example:\n  selkie conflicts Journal --open")]
 pub(crate) struct ConflictsArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// Only those that a person is to decide
@@ -781,12 +797,14 @@ pub(crate) struct ConflictsArgs {
 #[command(after_help = "Example:\n  selkie resolve Journal notes RECORD-ID mine")]
 pub(crate) struct ResolveArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
     pub(crate) collection: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 
     /// Which version stands from now on
@@ -807,12 +825,14 @@ pub(crate) enum Side {
 #[command(after_help = "Example:\n  selkie rm Journal notes RECORD-ID")]
 pub(crate) struct RemoveArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
     pub(crate) collection: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 }
 
@@ -850,6 +870,47 @@ mod tests {
             if command.get_subcommands().next().is_none() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("selkie "), "{} has no example", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    /// One id in 64 begins with a hyphen.
+    #[test]
+    fn an_id_that_begins_with_a_hyphen_is_an_id() {
+        for id in
+            ["-1pYCJS_5MjEhRl4RK0oKA", "-v0Kd3bC0sYf2m4rQx9HwA", "--json5MjEhRl4RK0oKAa8", "-hVq8sYf2m4rQx9HwAd3bC"]
+        {
+            for command in [
+                format!("get {id} {id} --json"),
+                format!("put {id} notes {id} -v"),
+                format!("rm --json {id} notes {id}"),
+                format!("restore {id} {id} {id}"),
+                format!("resolve {id} notes {id} mine"),
+                format!("query {id} notes --where a=b"),
+                format!("vault log {id} --from 3"),
+                format!("vault add {id} {id} --role viewer"),
+                format!("vault role {id} {id} editor"),
+                format!("vault remove {id} {id}"),
+                format!("debug push {id}"),
+                format!("devices revoke {id}"),
+                format!("verify evidence.json --signed-by {id}"),
+            ] {
+                let said = std::iter::once("selkie").chain(command.split(' '));
+                Cli::try_parse_from(said).unwrap_or_else(|error| panic!("{command}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_argument_that_can_be_an_id_may_begin_with_a_hyphen() {
+        fn visit(command: &clap::Command) {
+            for argument in command
+                .get_arguments()
+                .filter(|argument| ["vault", "id", "user", "change", "signed_by"].contains(&argument.get_id().as_str()))
+            {
+                assert!(argument.is_allow_hyphen_values_set(), "{} of {}", argument.get_id(), command.get_name());
             }
             command.get_subcommands().for_each(visit);
         }
