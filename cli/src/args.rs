@@ -83,18 +83,22 @@ pub(crate) enum Command {
     #[command(after_help = "Example:\n  selkie audit")]
     Audit(AuditArgs),
     Vault(VaultArgs),
-    /// Come into step with the server in all vaults
-    #[command(after_help = "Example:\n  selkie sync --json")]
-    Sync,
+    Sync(SyncArgs),
+    Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
     #[command(after_help = "Example:\n  selkie get Journal RECORD-ID")]
     Get(RecordArgs),
     Ls(RecordsArgs),
+    Query(QueryArgs),
+    Search(SearchArgs),
     Rm(RemoveArgs),
     /// Show what a record said before
     #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
     History(RecordArgs),
+    Restore(RestoreArgs),
+    Conflicts(ConflictsArgs),
+    Resolve(ResolveArgs),
     Debug(DebugArgs),
     SignOut(SignOutArgs),
     Forget(ForgetArgs),
@@ -102,6 +106,15 @@ pub(crate) enum Command {
     /// Show whose account this device has, and how its secrets are kept; asks no server
     #[command(after_help = "Example:\n  selkie whoami")]
     Whoami,
+}
+
+/// Come into step with the server in all vaults
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  selkie sync --json\n  selkie sync --follow")]
+pub(crate) struct SyncArgs {
+    /// Stay, and come into step whenever something moves; with --json, a line each time something was done
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 /// Where a password comes from, if not from a prompt.
@@ -503,6 +516,7 @@ pub(crate) enum VaultCommand {
     #[command(after_help = "Example:\n  selkie vault status Journal")]
     Status(VaultNameArgs),
     Log(VaultLogArgs),
+    Evidence(VaultEvidenceArgs),
     /// Fetch a vault's whole log again, verify every entry, and open every record
     #[command(after_help = "Example:\n  selkie vault verify Journal")]
     Verify(VaultNameArgs),
@@ -537,27 +551,75 @@ pub(crate) struct VaultCreateArgs {
 #[derive(Debug, Args)]
 pub(crate) struct VaultNameArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 }
 
 /// Show what happened in a vault, entry by entry
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie vault log Journal --from 100")]
+#[command(after_help = "\
+An exported log has every entry from the first on and nothing of what is in the records. Anybody can check it with
+`selkie verify`, without an account.
+
+Examples:
+  selkie vault log Journal --from 100
+  selkie vault log Journal --export journal-log.json")]
 pub(crate) struct VaultLogArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The first entry to show
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) from: u64,
+
+    /// Write the whole log to this file, for others to check
+    #[arg(long, value_name = "FILE", conflicts_with = "from")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+/// Show what was kept when the server was caught at a vault
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Anybody can check an exported file with `selkie verify`, without an account.
+
+Example:
+  selkie vault evidence Journal --export evidence.json")]
+pub(crate) struct VaultEvidenceArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// Write the newest piece to this file, for others to check
+    #[arg(long, value_name = "FILE")]
+    pub(crate) export: Option<PathBuf>,
+}
+
+/// Check what a file of evidence or an exported log proves; needs no account and no network
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Leaves with 0 if evidence proves something or a log is whole and right, with 1 if not, with 2 if it is no such file.
+
+Examples:
+  selkie verify evidence.json
+  selkie verify journal-log.json --signed-by T9CZzNR9eJPf6ewkQUrNC5tUICMqrTDZHEW-M8vmXcQ")]
+pub(crate) struct VerifyArgs {
+    /// Evidence, or an exported log
+    pub(crate) file: PathBuf,
+
+    /// The key this server signs with (`head_key` of its /v1/capabilities), if you know it from elsewhere than the file
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
+    pub(crate) signed_by: Option<String>,
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct MemberArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The person's user id: `selkie whoami` on their device shows it
+    #[arg(allow_hyphen_values = true)]
     pub(crate) user: String,
 }
 
@@ -608,17 +670,20 @@ impl From<RoleName> for selkie_client::Role {
     }
 }
 
-/// Write a record; its content comes from standard input
+/// Write a record; its content comes from standard input. A JSON object becomes fields that can be merged and asked
+/// for; anything else is kept as it is
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes")]
 pub(crate) struct PutArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection, as in `notes`; nobody but the vault's members can read that
     pub(crate) collection: String,
 
     /// The record, to write it again [default: a new one]
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: Option<String>,
 
     /// Take the content from this file instead
@@ -629,9 +694,11 @@ pub(crate) struct PutArgs {
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 }
 
@@ -640,10 +707,117 @@ pub(crate) struct RecordArgs {
 #[command(after_help = "Example:\n  selkie ls Journal notes --json")]
 pub(crate) struct RecordsArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
     pub(crate) collection: String,
+}
+
+/// Find records by their fields
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie query Journal notes --where mood=calm --where 'day>=10' --order day --desc")]
+pub(crate) struct QueryArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// A condition, all of which must hold: FIELD=VALUE, or != < <= > >=, or ~ for "contains", or ^ for "begins with"
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
+
+    /// Sort by this field
+    #[arg(long, value_name = "FIELD")]
+    pub(crate) order: Option<String>,
+
+    /// The largest first
+    #[arg(long, requires = "order")]
+    pub(crate) desc: bool,
+
+    /// At most so many
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+
+    /// Only say how many there are
+    #[arg(long)]
+    pub(crate) count: bool,
+}
+
+/// Find records that have all these words in some text of theirs
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie search Journal notes sea monday")]
+pub(crate) struct SearchArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The words, in whatever case
+    #[arg(required = true)]
+    pub(crate) words: Vec<String>,
+}
+
+/// Make a record say again what it said in an earlier version
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie history Journal RECORD-ID\n  selkie restore Journal RECORD-ID CHANGE-ID")]
+pub(crate) struct RestoreArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The record
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) id: String,
+
+    /// The version, as `selkie history` names it
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) change: String,
+}
+
+/// Show the conflicts that this device has met, and how each went
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie conflicts Journal --open")]
+pub(crate) struct ConflictsArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// Only those that a person is to decide
+    #[arg(long)]
+    pub(crate) open: bool,
+}
+
+/// Decide a conflict
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie resolve Journal notes RECORD-ID mine")]
+pub(crate) struct ResolveArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// The record
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) id: String,
+
+    /// Which version stands from now on
+    pub(crate) which: Side,
+}
+
+/// Whose version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Side {
+    /// What this device had written
+    Mine,
+    /// What was in the log
+    Theirs,
 }
 
 /// Delete a record
@@ -651,12 +825,14 @@ pub(crate) struct RecordsArgs {
 #[command(after_help = "Example:\n  selkie rm Journal notes RECORD-ID")]
 pub(crate) struct RemoveArgs {
     /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
     /// The collection
     pub(crate) collection: String,
 
     /// The record
+    #[arg(allow_hyphen_values = true)]
     pub(crate) id: String,
 }
 
@@ -694,6 +870,47 @@ mod tests {
             if command.get_subcommands().next().is_none() {
                 let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
                 assert!(help.contains("selkie "), "{} has no example", command.get_name());
+            }
+            command.get_subcommands().for_each(visit);
+        }
+        visit(&Cli::command());
+    }
+
+    /// One id in 64 begins with a hyphen.
+    #[test]
+    fn an_id_that_begins_with_a_hyphen_is_an_id() {
+        for id in
+            ["-1pYCJS_5MjEhRl4RK0oKA", "-v0Kd3bC0sYf2m4rQx9HwA", "--json5MjEhRl4RK0oKAa8", "-hVq8sYf2m4rQx9HwAd3bC"]
+        {
+            for command in [
+                format!("get {id} {id} --json"),
+                format!("put {id} notes {id} -v"),
+                format!("rm --json {id} notes {id}"),
+                format!("restore {id} {id} {id}"),
+                format!("resolve {id} notes {id} mine"),
+                format!("query {id} notes --where a=b"),
+                format!("vault log {id} --from 3"),
+                format!("vault add {id} {id} --role viewer"),
+                format!("vault role {id} {id} editor"),
+                format!("vault remove {id} {id}"),
+                format!("debug push {id}"),
+                format!("devices revoke {id}"),
+                format!("verify evidence.json --signed-by {id}"),
+            ] {
+                let said = std::iter::once("selkie").chain(command.split(' '));
+                Cli::try_parse_from(said).unwrap_or_else(|error| panic!("{command}: {error}"));
+            }
+        }
+    }
+
+    #[test]
+    fn every_argument_that_can_be_an_id_may_begin_with_a_hyphen() {
+        fn visit(command: &clap::Command) {
+            for argument in command
+                .get_arguments()
+                .filter(|argument| ["vault", "id", "user", "change", "signed_by"].contains(&argument.get_id().as_str()))
+            {
+                assert!(argument.is_allow_hyphen_values_set(), "{} of {}", argument.get_id(), command.get_name());
             }
             command.get_subcommands().for_each(visit);
         }

@@ -10,6 +10,11 @@ use serde_json::json;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
+/// A file that was to prove something does not.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct DoesNotHold(pub(crate) &'static str);
+
 pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<Usage>().is_some() {
         return 2;
@@ -96,6 +101,7 @@ mod tests {
         assert_eq!(code(Error::WrongCredentials), 6);
         assert_eq!(code(Error::Corrupt(String::new())), 1);
         assert_eq!(exit_code(&Usage("x".into()).into()), 2);
+        assert_eq!(exit_code(&DoesNotHold("x").into()), 1);
     }
 
     #[test]

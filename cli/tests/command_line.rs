@@ -112,3 +112,32 @@ fn forgetting_is_asked_for_or_said_twice() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()["forgotten"], false);
 }
+
+#[test]
+fn a_file_is_verified_without_an_account_and_says_by_its_code_whether_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing_here = folder.path().join("no-such-folder");
+    let file = folder.path().join("file.json");
+    let verify = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        selkie(&nothing_here, &["--json", "verify", file.to_str().unwrap()])
+    };
+    assert_eq!(verify("{}").status.code(), Some(2), "not a file of ours");
+    let id = "A".repeat(43);
+    let empty = format!(
+        r#"{{"selkie":"vault-evidence","version":1,"kind":"two_heads","seen_at_ms":1,"server_name":"x","vid":"{id}",
+        "expected":"a","found":"b","head_key":"{id}","heads":[],"base_n":0,"base_h":"{id}","ours":[],"served_after":0,
+        "served":[],"acknowledged":null,"people":[]}}"#
+    );
+    let output = verify(&empty);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let said: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&said["holds"], &said["about"], &said["proofs"]),
+        (&false.into(), &"vault".into(), &serde_json::json!([]))
+    );
+    assert!(error(&output)["message"].as_str().unwrap().contains("proves nothing"));
+    let text = selkie(&nothing_here, &["verify", file.to_str().unwrap()]);
+    assert!(String::from_utf8(text.stdout).unwrap().contains("not proven"));
+    assert!(!nothing_here.exists());
+}

@@ -4,7 +4,7 @@
 //! keeps nothing: who calls decides what an answer means.
 
 use crate::error::{Error, Refusal, Result, SignInReason};
-use crate::transport::{Method, Request, Response, Transport};
+use crate::transport::{ByteStream, Method, Request, Response, Streamed, Transport};
 use crate::untrusted::clean;
 use selkie_protocol::id::{DeviceId, LinkChannel, UserId, VaultId};
 use selkie_protocol::vault::{self, PollState};
@@ -287,6 +287,20 @@ impl Api {
         body: &vault::RestoreTail,
     ) -> Result<vault::TailRestored> {
         self.post(&format!("/v1/vaults/{vault}/restore-tail"), Some(bearer), body).await
+    }
+
+    /// The server's hints; `None` where the transport has no streams.
+    pub(crate) async fn events(&self, bearer: &Private) -> Result<Option<ByteStream>> {
+        let bearer = Some(bearer.clone());
+        let request = Request { method: Method::Get, path: "/v1/events".to_owned(), bearer, body: None };
+        match self.0.stream(request).await.map_err(Error::Offline)? {
+            None => Ok(None),
+            Some(Streamed::Stream(stream)) => Ok(Some(stream)),
+            Some(Streamed::Answer(response)) => {
+                read::<account::Done>(&response)?;
+                Err(not_ours("it answered with something else than events"))
+            }
+        }
     }
 
     /// The account log of somebody else.

@@ -4,10 +4,12 @@
 
 use crate::account::kept::{Keeper, Kept, Phase};
 use crate::api::Api;
+use crate::conflict::ByCollection;
 use crate::context::Context;
 use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
+use crate::records::{CollectionShape, Collections};
 use crate::store::vaults::{VaultStores, beside_accounts};
 use crate::store::{AccountStore, Files, Folder, Memory};
 use crate::sync::room::SyncSettings;
@@ -98,6 +100,7 @@ impl Client {
             runtime: Arc::new(TokioRuntime),
             vault_stores: None,
             sync: SyncSettings::default(),
+            collections: Collections::default(),
         }
     }
 
@@ -195,6 +198,7 @@ pub struct ClientBuilder {
     runtime: Arc<dyn Runtime>,
     vault_stores: Option<Arc<dyn VaultStores>>,
     sync: SyncSettings,
+    collections: Collections,
 }
 
 impl ClientBuilder {
@@ -276,7 +280,14 @@ impl ClientBuilder {
         self
     }
 
-    /// Decides conflicts otherwise than [`NewestFirst`](crate::NewestFirst).
+    /// Says what holds for a collection: its version, how its conflicts are decided, what is looked for in it. Any
+    /// that is not declared is of version 1 and merged by field.
+    pub fn collection(mut self, shape: CollectionShape) -> Self {
+        self.collections.declare(shape);
+        self
+    }
+
+    /// Decides conflicts between records of plain bytes otherwise than [`NewestFirst`](crate::NewestFirst).
     pub fn settle(mut self, settle: Arc<dyn Settle>) -> Self {
         self.sync.settle = settle;
         self
@@ -314,9 +325,11 @@ impl ClientBuilder {
             Some(stores) => stores,
             None => beside_accounts(store.clone()),
         };
+        let settle = ByCollection { collections: self.collections.clone(), otherwise: self.sync.settle };
         let context = Context {
             vault_stores,
-            sync: self.sync,
+            sync: SyncSettings { settle: Arc::new(settle), ..self.sync },
+            collections: self.collections,
             api: Api::new(transport),
             url,
             tenant: self.tenant,

@@ -7,11 +7,12 @@ use crate::account::kept::{Glance, Keeper, Kept, folder_of};
 use crate::api::{Api, LinkPlace};
 use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
+use crate::records::Collections;
 use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
 use crate::sync::room::SyncSettings;
-use crate::trust::Evidence;
+use crate::trust::{Evidence, Exhibit};
 use selkie_protocol::Private;
 use selkie_protocol::id::LinkChannel;
 use selkie_protocol::name::LoginName;
@@ -30,6 +31,7 @@ pub(crate) struct Context {
     pub(crate) keeper: Keeper,
     pub(crate) vault_stores: Arc<dyn VaultStores>,
     pub(crate) sync: SyncSettings,
+    pub(crate) collections: Collections,
     pub(crate) edges: Edges,
 }
 
@@ -114,13 +116,14 @@ impl Context {
     }
 
     /// The error for a server that was caught, with what was seen saved beside the account it concerns.
-    pub(crate) async fn caught(&self, kind: Misbehaviour, evidence: Evidence<'_>) -> Error {
+    pub(crate) async fn caught(&self, kind: Misbehaviour, evidence: Evidence) -> Error {
         tracing::warn!(%kind, "the server misbehaved");
         let folder = match &evidence.uid {
             Some(uid) => folder_of(uid),
             None => Folder::new("evidence").expect("lower-case letters make a folder name"),
         };
-        let evidence = self.save_evidence(folder, evidence.file_name(), evidence.to_bytes()).await;
+        let exhibit = Exhibit::AccountEvidence(evidence);
+        let evidence = self.save_evidence(folder, exhibit.file_name(), exhibit.to_bytes()).await;
         Error::ServerMisbehaved { kind, evidence }
     }
 

@@ -97,6 +97,10 @@ pub enum Error {
     #[error("the data folder cannot be used")]
     Storage(#[from] StoreError),
 
+    /// A later version of the app wrote the record. It is kept as it is, and not written over.
+    #[error("a later version of the app wrote this record of {collection:?} (version {version})")]
+    NewerRecord { collection: String, version: u32 },
+
     /// What was asked cannot be done, as things stand; the reason says so in words for the person.
     #[error("{0}")]
     NotPossible(String),
@@ -266,6 +270,7 @@ impl Error {
             Error::TailReset { .. } => "tail_reset",
             Error::Refused(_) => "refused",
             Error::Storage(_) => "storage",
+            Error::NewerRecord { .. } => "newer_record",
             Error::NotPossible(_) => "not_possible",
             Error::ApiMisuse(_) => "api_misuse",
         }
@@ -292,7 +297,7 @@ impl Error {
             Error::WeakPassword { .. } => "Use several unrelated words.".into(),
             Error::BadAddress(_) => "Check the address of the server.".into(),
             Error::BadName(_) => "Choose another name.".into(),
-            Error::UnsupportedProtocol(_) => "Update the app.".into(),
+            Error::UnsupportedProtocol(_) | Error::NewerRecord { .. } => "Update the app.".into(),
             Error::ServerNameDiffers { .. } => {
                 "Check the address. If you know that the server moved or has this name, say so explicitly.".into()
             }

@@ -46,12 +46,14 @@
 mod account;
 mod api;
 mod client;
+mod conflict;
 mod context;
 mod edges;
 mod error;
 mod keys;
 mod password;
 mod qr;
+mod records;
 mod server;
 pub mod store;
 mod sync;
@@ -61,18 +63,24 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Device, Devices, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink,
-    Recover, Session, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Device, Devices, Follow, KnownDevice, LinkInitiator, LinkInvitation,
+    LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut,
+    SignedUp, Status, TotpSecret,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
+pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};
 pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};
 pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;
 pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
+pub use records::{
+    Collection, CollectionShape, Comparison, Content, Cursor, FieldName, Fields, Filter, Found, NotAValue, Order, Page,
+    Query, RecordState, Transaction, Undecided, Value, VersionOf, field,
+};
 pub use selkie_protocol::account::{AccountState, TenantRole};
-pub use selkie_protocol::bytes::to_base64url;
+pub use selkie_protocol::bytes::{from_base64url, to_base64url};
 pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, VaultId};
 pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
@@ -80,7 +88,8 @@ pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
 pub use sync::driver::SyncReport;
 pub use sync::replica::KeptTrust;
-pub use sync::settle::{NewestFirst, Settle, Settled};
+pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};
+pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
     Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
     Verified,

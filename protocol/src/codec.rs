@@ -63,6 +63,15 @@ impl Face {
         }
     }
 
+    /// Writes down what is not ours: a type of an app, which may be one that cannot be written.
+    pub fn try_encode<T: Serialize + ?Sized>(self, message: &T) -> Result<Vec<u8>, DecodeError> {
+        let refused = |complaint: String| DecodeError::new(complaint);
+        match self {
+            Face::Cbor => cbor4ii::serde::to_vec(Vec::new(), &message).map_err(|error| refused(error.to_string())),
+            Face::Json => serde_json::to_vec(message).map_err(|error| refused(error.to_string())),
+        }
+    }
+
     /// Reads exactly one message: nothing missing, nothing after it. Takes memory in proportion to the bytes that are
     /// there, whatever lengths they claim, and goes no deeper than a fixed number of levels.
     pub fn decode<T: DeserializeOwned>(self, bytes: &[u8]) -> Result<T, DecodeError> {

@@ -136,9 +136,13 @@ wire! {
     }
 
     /// `POST /v1/vaults/{vid}/restore-tail`: puts back, at their positions, entries that the server has acknowledged
-    /// and lost. The head is one that this server signed, at the last of them: so nothing else can come in.
+    /// and lost. The head is one that this server signed, at the last of them or, by the hashes of the entries between,
+    /// further on: so nothing else can come in. A long tail is put back in several requests.
     pub struct RestoreTail {
         pub frames: Vec<Bytes>,
+        /// The hashes of the entries that follow these frames up to the head, 32 bytes each.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        pub rest: Option<Bytes>,
         pub head: SignedHeadBytes,
     }
 

@@ -112,9 +112,7 @@ impl App {
         let logs = Arc::new(logs);
         let auth = Auth::open(store.clone(), edges.clone(), policy(&config), master.clone(), limits.clone());
         let mut auth = auth.await.map_err(OpenError::Keys)?;
-        if alone {
-            auth = auth.alone(notices.clone());
-        }
+        auth = if alone { auth.alone(notices.clone()) } else { auth.among_others() };
         let listeners = Arc::downgrade(&logs);
         let auth = auth.on_change(move |tenant, account| {
             if let Some(logs) = listeners.upgrade() {

@@ -20,6 +20,7 @@ pub mod limits;
 pub mod notices;
 pub mod secrets;
 mod shelf;
+mod snapshots;
 pub mod store;
 pub mod sync;
 pub mod telemetry;
@@ -27,3 +28,4 @@ pub mod tenancy;
 #[cfg(test)]
 mod testing;
 pub mod tls;
+mod together;

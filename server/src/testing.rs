@@ -76,6 +76,11 @@ impl House {
         Self::open_on((Arc::new(folder), Some(Arc::new(database))), config).await
     }
 
+    /// To look at the database past the server.
+    pub(crate) fn database_url(&self) -> String {
+        self._ground.1.as_ref().expect("a PostgreSQL").url()
+    }
+
     /// Another server on the same database.
     pub(crate) async fn beside(&self) -> Self {
         Self::open_on(self._ground.clone(), self.app.config.clone()).await

@@ -108,6 +108,13 @@ on_both_backends! {
         desk.selkie("phone", &["sync"]).await.succeeds();
         let read = desk.selkie("phone", &["get", "Journal", &id]).await.succeeds();
         assert_eq!(read["content"]["title"], "Hello");
+        let found = desk.selkie("phone", &["query", "Journal", "notes", "--where", "title^Hel"]).await.succeeds();
+        assert_eq!(found["records"][0]["id"], id.as_str());
+        let none = ["query", "Journal", "notes", "--where", "title!=Hello", "--count"];
+        assert_eq!(desk.selkie("phone", &none).await.succeeds()["count"], 0);
+        let found = desk.selkie("phone", &["search", "Journal", "notes", "HELLO"]).await.succeeds();
+        assert_eq!(found["records"].as_array().map(Vec::len), Some(1));
+        desk.selkie("phone", &["query", "Journal", "notes", "--where", "nonsense"]).await.fails_with(2);
 
         // Bo, who reads and may not write, then may.
         let bo = desk.selkie("tablet", &["whoami"]).await.succeeds()["user_id"].as_str().unwrap().to_owned();
@@ -150,6 +157,18 @@ on_both_backends! {
         let read = desk.selkie("tablet", &["get", "Journal", &id]).await.succeeds();
         assert_eq!(read["content"]["title"], "Hello, Ana", "what they had, they keep");
         assert!(desk.selkie("laptop", &["get", "Journal", &id]).await.succeeds()["content"]["title"] == "Hello");
+
+        // What it said before comes back.
+        let history = desk.selkie("laptop", &["history", "Journal", &id]).await.succeeds();
+        let mut versions = history["versions"].as_array().unwrap().iter();
+        let edited = versions.rfind(|version| version["content"]["title"] == "Hello, Ana").unwrap();
+        let change = edited["change"].as_str().unwrap();
+        desk.selkie("laptop", &["restore", "Journal", &id, change]).await.succeeds();
+        let read = desk.selkie("laptop", &["get", "Journal", &id]).await.succeeds();
+        assert_eq!((&read["content"]["title"], &read["pending"]), (&"Hello, Ana".into(), &true.into()));
+        let conflicts = desk.selkie("laptop", &["conflicts", "Journal", "--open"]).await.succeeds();
+        assert_eq!(conflicts["conflicts"], serde_json::json!([]));
+        desk.selkie("laptop", &["resolve", "Journal", "notes", &id, "mine"]).await.fails_with(2);
     }
 
     async fn an_operator_asks_how_it_stands(backend: Backend) {

@@ -7,6 +7,7 @@ mod commands;
 mod crash;
 mod deletion;
 mod doors;
+mod hints;
 mod malice;
 mod network;
 mod secrecy;

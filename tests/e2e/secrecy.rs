@@ -1,8 +1,10 @@
 //! What must not be in a log, at the most talkative level there is.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 
+use selkie_client::Account;
 use selkie_e2e::canary::Canaries;
 use selkie_e2e::device::Device;
 use selkie_e2e::message::header;
@@ -14,11 +16,14 @@ use selkie_protocol::session::{LoginStart, Refresh, RegisterFinish};
 
 const ANA: &str = "ana@secret.example.org";
 const PASSWORD: &str = "seven silver swans sail";
+const VAULT: &str = "Letters to the editor";
+const COLLECTION: &str = "unsent-letters";
+const CONTENT: &str = "what nobody was to read";
 /// Where Ana is, as a proxy that the server trusts reports it.
 const ADDRESS: &str = "203.0.113.77";
 
 on_both_backends! {
-    async fn no_log_says_who_where_or_what_at_any_level(backend: Backend) {
+    async fn mal_074_no_log_says_who_where_or_what_at_any_level(backend: Backend) {
         let premises = Premises::new(backend).await;
         let network = Network::new().await;
         let settings = "[registration]\npolicy = \"open\"\n";
@@ -51,6 +56,27 @@ on_both_backends! {
     }
 }
 
+/// Writes, shares with the other device, collides, rotates; returns everything as it is printed for debugging.
+async fn a_life_with_vaults(phone: &Device, account: &Account) -> Vec<u8> {
+    let vault = account.create_vault(VAULT, "org.example.notes").await.unwrap();
+    let id = vault.new_record_id();
+    vault.put(COLLECTION, id, CONTENT.as_bytes()).await.unwrap();
+    account.sync().await.unwrap();
+    let on_phone = phone.account(ANA).await.unwrap().unwrap();
+    on_phone.sync().await.unwrap();
+    let there = on_phone.vault(VAULT).await.unwrap().unwrap();
+    there.put(COLLECTION, id, format!("{CONTENT} again").as_bytes()).await.unwrap();
+    vault.put(COLLECTION, id, format!("{CONTENT} at once").as_bytes()).await.unwrap();
+    for _ in 0..2 {
+        account.sync().await.unwrap();
+        on_phone.sync().await.unwrap();
+    }
+    vault.rotate().await.unwrap();
+    let (record, history) = (vault.get(id).await.unwrap(), vault.history(id).await.unwrap());
+    let (status, members) = (vault.status().await.unwrap(), vault.members().await.unwrap());
+    format!("{phone:?} {account:?} {vault:?} {record:?} {history:?} {status:?} {members:?}").into_bytes()
+}
+
 /// Lives it, right and wrong, and returns everything that came up and is nobody's business.
 async fn a_whole_life(network: &Network) -> Canaries {
     let (laptop, phone) = (Device::new(&network.url(), "laptop of Ana"), Device::new(&network.url(), "phone of Ana"));
@@ -58,6 +84,11 @@ async fn a_whole_life(network: &Network) -> Canaries {
     phone.is_linked_by(&account, PASSWORD).await.unwrap();
     let wrong = selkie_e2e::device::Person { password: "a wrong password".into(), ..ana.clone() };
     phone.signs_in(&wrong).await.unwrap_err();
+    let printed = a_life_with_vaults(&phone, &account).await;
+    ana.secrets()
+        .text("a content", CONTENT)
+        .text("a vault's name", VAULT)
+        .assert_absent_from("what is printed", &printed);
     laptop.clock().shift(16 * 60_000);
     account.devices().await.unwrap();
     let secret = account.enable_totp(PASSWORD).await.unwrap();
@@ -75,12 +106,18 @@ async fn a_whole_life(network: &Network) -> Canaries {
         ("the new recovery key", recovered.sheet.recovery_key()),
         ("the secret of the authenticator", secret.secret.as_str()),
         ("a device's name", "laptop of Ana"),
+        ("a vault's name", VAULT),
+        ("a collection", COLLECTION),
+        ("a content", CONTENT),
     ] {
         canaries = canaries.text(name, secret);
     }
+    let mut tokens = BTreeSet::new();
     for exchange in network.exchanges() {
         let request = exchange.request;
-        if let Some(bearer) = header(&request.headers, "authorization") {
+        if let Some(bearer) = header(&request.headers, "authorization")
+            && tokens.insert(bearer.clone())
+        {
             canaries = canaries.text("an access token", bearer.trim_start_matches("Bearer "));
         }
         if request.is("POST /v1/auth/refresh") {

@@ -20,6 +20,8 @@ pub struct Device {
     tenant: Option<&'static str>,
     folder: Arc<TempDir>,
     clock: ManualClock,
+    /// From how many entries on a vault is begun with a checkpoint, if not from the usual number.
+    checkpoints_from: Option<u64>,
     client: Client,
 }
 
@@ -35,8 +37,9 @@ impl Device {
     pub fn new(server_url: &str, name: &'static str) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("there is room for temporary files"));
         let clock = ManualClock::at_present();
-        let client = client(server_url, None, &folder, &clock);
-        Device { server_url: server_url.to_owned(), name, tenant: None, folder, clock, client }
+        let client = client(server_url, None, &folder, &clock, None);
+        let server_url = server_url.to_owned();
+        Device { server_url, name, tenant: None, folder, clock, checkpoints_from: None, client }
     }
 
     pub fn of_tenant(mut self, tenant: &'static str) -> Self {
@@ -45,9 +48,15 @@ impl Device {
         self
     }
 
+    pub fn beginning_with_checkpoints_from(mut self, entries: u64) -> Self {
+        self.checkpoints_from = Some(entries);
+        self.restart();
+        self
+    }
+
     /// As after the app was closed and opened again: nothing is left but the data folder.
     pub fn restart(&mut self) {
-        self.client = client(&self.server_url, self.tenant, &self.folder, &self.clock);
+        self.client = client(&self.server_url, self.tenant, &self.folder, &self.clock, self.checkpoints_from);
     }
 
     /// This device's own clock.
@@ -138,8 +147,18 @@ impl Person {
     }
 }
 
-fn client(server_url: &str, tenant: Option<&str>, folder: &TempDir, clock: &ManualClock) -> Client {
+fn client(
+    server_url: &str,
+    tenant: Option<&str>,
+    folder: &TempDir,
+    clock: &ManualClock,
+    checkpoints_from: Option<u64>,
+) -> Client {
     let builder = Client::builder(server_url);
+    let builder = match checkpoints_from {
+        Some(entries) => builder.begin_with_checkpoint_from(entries),
+        None => builder,
+    };
     let builder = match tenant {
         Some(tenant) => builder.tenant(tenant),
         None => builder,

@@ -5,10 +5,12 @@
 
 #![allow(clippy::missing_panics_doc, reason = "in a test a panic is the report")]
 
+pub mod accomplice;
 pub mod caller;
 pub mod canary;
 pub mod clock;
 pub mod device;
+pub mod liar;
 pub mod measured;
 pub mod message;
 pub mod network;

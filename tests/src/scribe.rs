@@ -45,7 +45,7 @@ pub type Acquaintances = BTreeMap<UserId, AccountLog>;
 pub struct Author {
     caller: Caller,
     root: AccountRootSecret,
-    master_key: AccountMasterKey,
+    pub(crate) master_key: AccountMasterKey,
     log: AccountLog,
     first: Scribe,
 }
@@ -64,8 +64,8 @@ pub struct Scribe {
 pub struct Volume {
     pub log: VaultLog,
     pub key: Arc<RecordKey>,
-    epoch_key: Arc<EpochKey>,
-    people: Acquaintances,
+    pub(crate) epoch_key: Arc<EpochKey>,
+    pub(crate) people: Acquaintances,
     /// The frames, from the first on, as they were pushed or pulled.
     pub frames: Vec<Vec<u8>>,
 }
@@ -244,6 +244,10 @@ impl Scribe {
         self.caller.get(path, Some(&self.tokens)).await
     }
 
+    pub async fn post<T: DeserializeOwned>(&self, path: &str, message: &impl serde::Serialize) -> Answer<T> {
+        self.caller.post(path, Some(&self.tokens), message).await
+    }
+
     pub async fn push(&self, vault: &VaultId, frame: &[u8]) -> Answer<Pushed> {
         self.push_with(vault, frame, Vec::new()).await
     }
@@ -323,12 +327,17 @@ impl Volume {
 
     /// Lets somebody else write here. The owner signs and pushes; nobody else may be writing meanwhile.
     pub async fn admit(&mut self, owner: &Scribe, other: &Author) {
-        self.people.insert(other.user(), other.log.clone());
-        let (identity, anchor) = (other.log.identity(), other.log.head());
-        let control = Control::AddMember { user: other.user(), identity, anchor, role: Role::Editor, invite: None };
+        self.admit_person(owner, &other.log, Role::Editor).await;
+    }
+
+    /// As [`Volume::admit`], for who is known by their account log alone.
+    pub async fn admit_person(&mut self, owner: &Scribe, log: &AccountLog, role: Role) {
+        self.people.insert(log.user(), log.clone());
+        let (identity, anchor) = (log.identity(), log.head());
+        let control = Control::AddMember { user: log.user(), identity, anchor, role, invite: None };
         let header = self.log.core().next_header(owner.user, owner.device(), 0, NOW_MS);
         let frame = Frame::write(&owner.sign(&header, Kind::Control, &control.to_bytes()), &[]);
-        let wraps = vec![wrap(&self.epoch_key, &other.log)];
+        let wraps = vec![wrap(&self.epoch_key, log)];
         must(owner.push_with(&self.vault(), &frame, wraps).await);
         self.take(frame).expect("an entry that the server took");
     }

@@ -7,17 +7,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use selkie_protocol::Face;
 use selkie_protocol::account::TenantRole;
+use selkie_protocol::cipher::SigningKey;
+use selkie_protocol::id::Incarnation;
 use selkie_protocol::session::Tokens;
 use selkie_server::app::{App, Running};
 use selkie_server::blobs::BlobKey;
 use selkie_server::config::Config;
 use selkie_server::edges::Edges;
+use selkie_server::secrets::{MasterKey, Purpose};
 use tempfile::TempDir;
 use uuid::Uuid;
 
 use crate::caller::Caller;
 use crate::clock::ManualClock;
 use crate::device::Device;
+use crate::liar::Liar;
 use crate::network::Network;
 use crate::premises::{Backend, Premises};
 
@@ -143,10 +147,47 @@ impl TestServer {
         self.app.auth.delete_due_accounts(&*self.app.blobs).await.expect("nothing is in its way")
     }
 
+    /// The chore that lays out checkpoints, so that devices can begin with them.
+    pub async fn prepare_checkpoints(&self) {
+        while self.app.logs.prepare_checkpoints().await.expect("nothing is in its way") > 0 {}
+    }
+
     /// The chore that forgets what has expired, however long it is kept for other reasons.
     pub async fn sweep(&self) {
         let now = self.surroundings.clock.now_ms();
         self.app.store.sweep(now, 0).await.expect("nothing is in its way");
+    }
+
+    /// Whoever runs this server, and has its keys.
+    pub fn liar(&self) -> Liar {
+        let master = MasterKey::load(&self.app.config, self.app.edges.dice.clone());
+        let (master, _) = master.expect("a running server has its key");
+        let key = SigningKey::from_seed(&master.derive(Purpose::HeadKey));
+        Liar::new(self.surroundings.network.clone(), key)
+    }
+
+    /// Ends it and starts it again from what there was earlier, as after `backup restore`: its next life.
+    pub async fn restored(self, earlier: Premises) -> Self {
+        let surroundings = self.surroundings.clone();
+        let restored = self.replaced(earlier).await;
+        let incarnation = Incarnation(restored.app.edges.bytes());
+        restored.app.store.set_incarnation(incarnation).await.expect("nothing is in its way");
+        Self::at(restored.stop().await, surroundings).await
+    }
+
+    /// Ends it and starts it again from what there was earlier, as if nothing had happened since.
+    pub async fn replaced(self, earlier: Premises) -> Self {
+        let surroundings = self.surroundings.clone();
+        self.running.stop().await.expect("a server can stop");
+        Self::at(earlier, surroundings).await
+    }
+
+    /// Everything as it is now, for later. The server goes on.
+    pub async fn backup(self) -> (Self, Premises) {
+        let surroundings = self.surroundings.clone();
+        let premises = self.stop().await;
+        let copy = premises.copy();
+        (Self::at(premises, surroundings).await, copy)
     }
 
     /// The name of an account that no request ever shows.

@@ -8,10 +8,12 @@ mod devices;
 mod doors;
 mod link;
 mod password;
+mod query;
 mod records;
 mod second_factor;
 mod sheet;
 mod vault;
+mod verify;
 
 use crate::args::{
     AccountCommand, Cli, Command, DebugCommand, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom,
@@ -22,6 +24,10 @@ use crate::terminal::{Terminal, given_code};
 use selkie_client::{Error, PasswordProof, Private};
 
 pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
+    // This one needs no account, and so no place to look for it.
+    if let Command::Verify(args) = &cli.command {
+        return verify::run(terminal, args);
+    }
     let place = Place::of(cli)?;
     match &cli.command {
         Command::SignUp(args) => doors::sign_up(&place, terminal, args).await,
@@ -56,6 +62,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::List => vault::list(&place, terminal).await,
             VaultCommand::Status(args) => vault::status(&place, terminal, args).await,
             VaultCommand::Log(args) => vault::log(&place, terminal, args).await,
+            VaultCommand::Evidence(args) => vault::evidence(&place, terminal, args).await,
             VaultCommand::Verify(args) => vault::verify(&place, terminal, args).await,
             VaultCommand::Checkpoint(args) => vault::checkpoint(&place, terminal, args).await,
             VaultCommand::Members(args) => vault::members(&place, terminal, args).await,
@@ -64,7 +71,8 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
         },
-        Command::Sync => vault::sync(&place, terminal).await,
+        Command::Verify(args) => verify::run(terminal, args),
+        Command::Sync(args) => vault::sync(&place, terminal, args).await,
         Command::Debug(args) => match &args.command {
             DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
             DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,
@@ -72,6 +80,11 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Put(args) => records::put(&place, terminal, args).await,
         Command::Get(args) => records::get(&place, terminal, args).await,
         Command::Ls(args) => records::list(&place, terminal, args).await,
+        Command::Query(args) => query::query(&place, terminal, args).await,
+        Command::Search(args) => query::search(&place, terminal, args).await,
+        Command::Restore(args) => query::restore(&place, terminal, args).await,
+        Command::Conflicts(args) => query::conflicts(&place, terminal, args).await,
+        Command::Resolve(args) => query::resolve(&place, terminal, args).await,
         Command::Rm(args) => records::remove(&place, terminal, args).await,
         Command::History(args) => records::history(&place, terminal, args).await,
         Command::Sessions => account::sessions(&place, terminal).await,

@@ -1,6 +1,6 @@
 //! Records of a vault: put, get, list, remove, history. All of it works without a server.
 //!
-//! Owns how a record looks at a terminal. Content is taken and given as it is.
+//! Owns how a record looks at a terminal. JSON objects are taken as fields, anything else as it is.
 
 use super::vault::{find, stdin_bytes};
 use crate::args::{PutArgs, RecordArgs, RecordsArgs, RemoveArgs};
@@ -8,7 +8,7 @@ use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Record, RecordId, RecordVersion};
+use selkie_client::{Content, Fields, Record, RecordId, RecordVersion};
 use serde_json::{Value, json};
 
 /// `selkie put VAULT COLLECTION [ID]`, the content from standard input.
@@ -20,7 +20,13 @@ pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -
         Some(file) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
         None => stdin_bytes()?,
     };
-    vault.put(&args.collection, id, &content).await?;
+    match serde_json::from_slice::<Value>(&content) {
+        Ok(Value::Object(object)) => {
+            let fields = object.iter().map(|(name, value)| (name.clone(), selkie_client::Value::from_json(value)));
+            vault.collection(&args.collection).put_as(id, &Fields(fields.collect())).await?;
+        }
+        _ => vault.put(&args.collection, id, &content).await?,
+    }
     terminal.answer(&id.to_string(), &json!({ "id": id.to_string() }));
     Ok(())
 }
@@ -31,7 +37,11 @@ pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs
     let vault = find(&account, &args.vault).await?;
     let record = vault.get(record_id(&args.id)?).await?;
     let record = record.ok_or_else(|| Usage("the vault has no such record".into()))?;
-    terminal.answer(&String::from_utf8_lossy(&record.data), &object(&record));
+    let text = match as_json(&record.data) {
+        Some(json) => json.to_string(),
+        None => String::from_utf8_lossy(&record.data).into_owned(),
+    };
+    terminal.answer(&text, &object(&record));
     Ok(())
 }
 
@@ -39,13 +49,18 @@ pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal, args: &RecordsArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let records = find(&account, &args.vault).await?.records(&args.collection).await?;
+    terminal.answer(&table(&records), &json!({ "records": records.iter().map(object).collect::<Vec<_>>() }));
+    Ok(())
+}
+
+/// Records for people, one a line.
+pub(super) fn table(records: &[Record]) -> String {
     let mut text = String::new();
-    for record in &records {
+    for record in records {
         let waiting = if record.pending { "  (not sent yet)" } else { "" };
         text.push_str(&format!("{}  {}  {}{waiting}\n", record.id, time(record.written.ms), first_words(&record.data)));
     }
-    terminal.answer(&text, &json!({ "records": records.iter().map(object).collect::<Vec<_>>() }));
-    Ok(())
+    text
 }
 
 /// `selkie rm VAULT COLLECTION ID`
@@ -70,25 +85,35 @@ pub(super) async fn history(place: &Place<'_>, terminal: Terminal, args: &Record
             (false, true) => "set aside",
             (false, false) => "before   ",
         };
-        text.push_str(&format!("{mark}  {}  {}  {what}\n", time(version.written.ms), version.device));
+        let change = version.change.map_or("(not sent yet)".to_owned(), |change| change.to_string());
+        text.push_str(&format!("{mark}  {}  {}  {change}  {what}\n", time(version.written.ms), version.device));
     }
     terminal.answer(&text, &json!({ "versions": versions.iter().map(version_object).collect::<Vec<_>>() }));
     Ok(())
 }
 
-fn record_id(text: &str) -> anyhow::Result<RecordId> {
+pub(super) fn record_id(text: &str) -> anyhow::Result<RecordId> {
     text.parse().map_err(|_| Usage("not the id of a record".into()).into())
+}
+
+/// The fields of a typed record, as JSON.
+fn as_json(data: &[u8]) -> Option<Value> {
+    Content::from_bytes(data).map(|content| selkie_client::Value::Map(content.fields.0).to_json())
 }
 
 /// One line of it.
 fn first_words(data: &[u8]) -> String {
-    let text = String::from_utf8_lossy(data);
+    let json = as_json(data).map(|json| json.to_string());
+    let text = json.map_or_else(|| String::from_utf8_lossy(data), Into::into);
     let line: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
     if line.len() < text.trim_end().len() { format!("{line}...") } else { line }
 }
 
 /// JSON as such, other text as text, and what is neither in base64url.
 fn content(data: &[u8]) -> (&'static str, Value) {
+    if let Some(json) = as_json(data) {
+        return ("json", json);
+    }
     match (serde_json::from_slice(data), std::str::from_utf8(data)) {
         (Ok(value), _) => ("json", value),
         (_, Ok(text)) => ("text", text.into()),
@@ -96,7 +121,7 @@ fn content(data: &[u8]) -> (&'static str, Value) {
     }
 }
 
-fn object(record: &Record) -> Value {
+pub(super) fn object(record: &Record) -> Value {
     let (form, content) = content(&record.data);
     json!({
         "id": record.id.to_string(),
@@ -112,6 +137,7 @@ fn version_object(version: &RecordVersion) -> Value {
     let (form, content) = content(&version.data);
     json!({
         "n": version.n,
+        "change": version.change.map(|change| change.to_string()),
         "collection": version.collection,
         "written_ms": version.written.ms,
         "author": version.author.to_string(),

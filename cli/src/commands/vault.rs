@@ -2,12 +2,15 @@
 //!
 //! Owns the tables. What is offline (everything but `sync`, `verify` and `debug`) asks no server.
 
-use crate::args::{MemberAddArgs, MemberArgs, MemberRoleArgs, VaultCreateArgs, VaultLogArgs, VaultNameArgs};
+use crate::args::{
+    MemberAddArgs, MemberArgs, MemberRoleArgs, SyncArgs, VaultCreateArgs, VaultEvidenceArgs, VaultLogArgs,
+    VaultNameArgs,
+};
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Account, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use selkie_client::{Account, AccountSync, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
 use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
@@ -22,13 +25,21 @@ pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCr
     Ok(())
 }
 
+fn called(vault: &VaultSummary) -> &str {
+    match &vault.name {
+        Some(name) => name,
+        None if vault.is_own => "(this account's own)",
+        None => "(name closed)",
+    }
+}
+
 /// `selkie vault list`
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let vaults = account.vaults().await?;
     let mut text = String::new();
     for vault in &vaults {
-        let name = vault.name.as_deref().unwrap_or("(name closed)");
+        let name = called(vault);
         let role = vault.role.map_or("none", role_word);
         text.push_str(&format!(
             "{}  {name:<24}  {role:<8}  {:>6} records  {:>4} waiting  {}\n",
@@ -83,7 +94,42 @@ pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNa
 pub(super) async fn log(place: &Place<'_>, terminal: Terminal, args: &VaultLogArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let vault = find(&account, &args.vault).await?;
-    show(terminal, &vault.log(args.from).await?);
+    let Some(file) = &args.export else {
+        show(terminal, &vault.log(args.from).await?);
+        return Ok(());
+    };
+    export(terminal, file, &vault.export_log().await?)
+}
+
+/// `selkie vault evidence VAULT`
+pub(super) async fn evidence(place: &Place<'_>, terminal: Terminal, args: &VaultEvidenceArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let files = vault.export_evidence().await?;
+    if let Some(file) = &args.export {
+        let newest = files.last().ok_or_else(|| Usage("nothing was kept: the server was not caught at it".into()))?;
+        return export(terminal, file, newest);
+    }
+    let (mut text, mut objects) = (String::new(), Vec::new());
+    for file in &files {
+        let verdict = selkie_client::judge(file, None)?;
+        let claim = verdict.claim.clone().unwrap_or_default();
+        let standing = if verdict.holds() { "proven" } else { "not proven to others" };
+        text.push_str(&format!("{}  {standing}  {claim}\n", verdict.seen_at_ms.map(time).unwrap_or_default()));
+        objects.push(json!({ "seen_at_ms": verdict.seen_at_ms, "proven": verdict.holds(), "claim": claim }));
+    }
+    if files.is_empty() {
+        text.push_str("Nothing was kept: the server was not caught at this vault.\n");
+    }
+    terminal.answer(&text, &json!({ "evidence": objects }));
+    Ok(())
+}
+
+fn export(terminal: Terminal, file: &std::path::Path, bytes: &[u8]) -> anyhow::Result<()> {
+    std::fs::write(file, bytes).with_context(|| format!("{} could not be written", file.display()))?;
+    let shown = file.display().to_string();
+    let text = format!("{shown} is written. Anybody can check it: selkie verify {shown}");
+    terminal.answer(&text, &json!({ "file": shown, "bytes": bytes.len() }));
     Ok(())
 }
 
@@ -170,24 +216,53 @@ pub(super) async fn rotate(place: &Place<'_>, terminal: Terminal, args: &VaultNa
     Ok(())
 }
 
-/// `selkie sync`
-pub(super) async fn sync(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
+/// `selkie sync`, once or for as long as it runs
+pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     terminal.progress("Coming into step");
-    let outcome = account.sync().await?;
+    if !args.follow {
+        return say_what_was_done(&account, terminal, account.sync().await?, true).await;
+    }
+    let mut follow = account.follow();
+    loop {
+        match account.sync().await {
+            Ok(outcome) => {
+                // One vault that is set apart, or waits, keeps nobody from following the others.
+                if let Err(error) = say_what_was_done(&account, terminal, outcome, false).await {
+                    terminal.remark(&error.to_string());
+                }
+            }
+            Err(error) if error.is_retryable() => terminal.remark(&error.to_string()),
+            Err(error) => return Err(error.into()),
+        }
+        follow.next().await?;
+    }
+}
+
+async fn say_what_was_done(
+    account: &Account,
+    terminal: Terminal,
+    outcome: AccountSync,
+    even_nothing: bool,
+) -> anyhow::Result<()> {
     let (mut text, mut objects, mut failure) = (String::new(), Vec::new(), None);
+    let summaries = account.vaults().await?;
+    let name = |id| summaries.iter().find(|vault| vault.id == id).map_or("", called);
     for (vault, done) in outcome.vaults {
         match done {
             Ok(report) => {
-                text.push_str(&format!("{vault}  {}\n", in_words(&report)));
+                text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {
-                text.push_str(&format!("{vault}  {error}\n"));
+                text.push_str(&format!("{vault}  {:<24}  {error}\n", name(vault)));
                 objects.push(json!({ "vault": vault.to_string(), "error": error.to_string() }));
                 failure.get_or_insert(error);
             }
         }
+    }
+    if text.is_empty() && !even_nothing {
+        return Ok(());
     }
     if text.is_empty() {
         text.push_str("Nothing was to be done.\n");
@@ -258,6 +333,7 @@ fn in_words(report: &SyncReport) -> String {
         (report.waiting as u64, "waiting for what cannot be read"),
         (report.pending, "still to be sent"),
         (report.restored, "put back on the server"),
+        (report.given_up, "lost by a restored server"),
     ] {
         if count > 0 {
             words.push(format!("{count} {what}"));
@@ -276,6 +352,7 @@ fn object_of(vault: &str, report: &SyncReport) -> Value {
         "waiting": report.waiting,
         "pending": report.pending,
         "restored": report.restored,
+        "given_up": report.given_up,
     })
 }
 

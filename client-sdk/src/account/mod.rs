@@ -5,6 +5,7 @@
 
 mod devices;
 mod ending;
+mod follow;
 pub(crate) mod kept;
 pub(crate) mod link;
 mod log;
@@ -16,6 +17,7 @@ mod recovery_key;
 mod root;
 mod second_factor;
 mod session;
+mod settings;
 mod sheet;
 mod sign_in;
 mod sign_up;
@@ -23,10 +25,14 @@ mod vaults;
 
 pub use devices::{Device, Devices};
 pub use ending::{SignOut, SignedOut};
+pub use follow::{Follow, News};
 pub use link::{LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink};
 pub use overview::{AuditEntry, Session, Status};
+pub use own_vault::KnownDevice;
+pub(crate) use own_vault::OWN_APP;
 pub use recover::Recover;
 pub use second_factor::TotpSecret;
+pub use settings::Settings;
 pub use sign_in::{SignIn, SignedIn};
 pub use sign_up::{SignUp, SignedUp};
 pub use vaults::AccountSync;

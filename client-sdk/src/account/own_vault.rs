@@ -5,15 +5,17 @@
 //! the account's own is not for the server to say: only one in which this person is alone with every right counts.
 
 use super::Account;
+use super::settings::own_app;
 use crate::error::Result;
 use crate::sync::room::{Glance, Room};
 use crate::vault::Vault;
 use selkie_protocol::Face;
 use selkie_protocol::Fixed;
-use selkie_protocol::id::{Incarnation, RecordId, VaultId};
-use selkie_protocol::log::{App, Head, Role};
+use selkie_protocol::id::{DeviceId, Incarnation, RecordId, VaultId};
+use selkie_protocol::log::{Head, Role, SignedHead};
+use selkie_protocol::vault::SignedHeadBytes;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// The app that account vaults belong to.
@@ -29,6 +31,22 @@ struct DeviceNote {
     /// How far it has seen each vault, the chain value there, and in which life of the server.
     heads: Vec<(VaultId, u64, Fixed<32>, Incarnation)>,
     at_ms: u64,
+    /// What it is called.
+    name: String,
+    /// What the server has signed of these, so that whoever finds it lying has the proof.
+    signed: Vec<SignedHeadBytes>,
+}
+
+/// A device of this person, as it has last told of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KnownDevice {
+    pub id: DeviceId,
+    /// Empty while it has not said.
+    pub name: String,
+    /// By its own clock.
+    pub last_seen_ms: u64,
+    /// How many vaults it has told of.
+    pub vaults: usize,
 }
 
 impl Account {
@@ -38,7 +56,7 @@ impl Account {
         Ok(self.own_vaults(room).await?.into_iter().next())
     }
 
-    async fn own_vaults(&self, room: &Arc<Room>) -> Result<Vec<Vault>> {
+    pub(super) async fn own_vaults(&self, room: &Arc<Room>) -> Result<Vec<Vault>> {
         let (me, kept) = (self.user_id(), room.clone());
         let mut own = Vec::new();
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
@@ -51,13 +69,59 @@ impl Account {
         Ok(own)
     }
 
+    pub(super) async fn is_own(&self, vault: &Vault) -> Result<bool> {
+        Ok(self.own_vaults(&vault.room).await?.iter().any(|own| own.id() == vault.id()))
+    }
+
     /// Makes the account's own vault, if there is none here and the server knows of none either.
     pub(super) async fn make_own_vault(&self, room: &Arc<Room>, others_have_one: bool) -> Result<Option<VaultId>> {
+        let _alone = room.making_own.lock().await;
         if others_have_one || self.own_vault(room).await?.is_some() {
             return Ok(None);
         }
-        let app = App::new(OWN_APP).map_err(|error| crate::Error::ApiMisuse(error.to_string()))?;
-        Ok(Some(self.make_vault(app).await?.id()))
+        Ok(Some(self.make_vault(own_app()?).await?.id()))
+    }
+
+    /// After a device came in: what it is called, for the others. And with a new account, its own vault. What cannot be
+    /// done now is done with the first sync.
+    pub(crate) async fn settle_in(&self, device_name: &str, is_new: bool) {
+        if let Err(error) = self.try_to_settle_in(device_name, is_new).await {
+            tracing::info!(%error, "the account's own vault waits for the first sync");
+        }
+    }
+
+    async fn try_to_settle_in(&self, device_name: &str, is_new: bool) -> Result<()> {
+        let room = self.room().await?;
+        let (kept, name) = (room.clone(), device_name.to_owned());
+        let name_it = move || kept.change_shared(|shared| shared.device_name = name);
+        self.context().edges.apart(name_it).await??;
+        if is_new && self.make_own_vault(&room, false).await?.is_some() {
+            let own = self.own_vault(&room).await?;
+            if let Some(own) = own {
+                own.sync_known(false, 0, crate::sync::backoff::Backoff::of_one_try()).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The devices that have told of themselves, this one among them. No request is made; [`Account::devices`] asks the
+    /// server and checks its answer against the account log.
+    pub async fn known_devices(&self) -> Result<Vec<KnownDevice>> {
+        let room = self.room().await?;
+        let mut known = BTreeMap::new();
+        for vault in self.own_vaults(&room).await? {
+            for record in vault.records(DEVICES).await? {
+                let Ok(note) = Face::Cbor.decode::<DeviceNote>(&record.data) else { continue };
+                let name = crate::untrusted::clean(&note.name);
+                let id = DeviceId(record.id.0);
+                let device = KnownDevice { id, name, last_seen_ms: note.at_ms, vaults: note.heads.len() };
+                let newest = known.get(&id).is_none_or(|known: &KnownDevice| known.last_seen_ms < device.last_seen_ms);
+                if newest {
+                    known.insert(id, device);
+                }
+            }
+        }
+        Ok(known.into_values().collect())
     }
 
     /// Writes down how far this device has seen every vault, hourly, and takes what the others have written as a
@@ -88,14 +152,16 @@ impl Account {
             return Ok(());
         }
         let kept = room.clone();
-        let mut heads = Vec::new();
+        let (mut heads, mut signed) = (Vec::new(), Vec::new());
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
             let glance = Vault::new(self.clone(), room.clone(), id).glance().await?;
             if let Some(incarnation) = glance.incarnation.filter(|_| id != first.id()) {
                 heads.push((id, glance.head.n, glance.head.h.into(), incarnation));
+                signed.extend(glance.reached);
             }
         }
-        let note = DeviceNote { heads, at_ms: now_ms };
+        let name = room.shared().device_name.clone();
+        let note = DeviceNote { heads, at_ms: now_ms, name, signed };
         first.put(DEVICES, device, &Face::Cbor.encode(&note)).await?;
         let kept = room.clone();
         self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await?
@@ -107,6 +173,8 @@ impl Account {
         let Ok(note) = Face::Cbor.decode::<DeviceNote>(note) else { return Ok(()) };
         let kept = room.clone();
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
+        let signed: Vec<SignedHead> =
+            note.signed.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).collect();
         for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
             let vault = Vault::new(self.clone(), room.clone(), id);
             let glance = vault.glance().await?;
@@ -114,7 +182,8 @@ impl Account {
             if known || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;
             }
-            vault.alone(async |round| round.heard(Head { n, h: *h }, incarnation).await).await?;
+            let proof = signed.iter().find(|head| head.vault == id && head.head.n == n).cloned();
+            vault.alone(async |round| round.heard(Head { n, h: *h }, incarnation, proof).await).await?;
         }
         Ok(())
     }

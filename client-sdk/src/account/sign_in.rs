@@ -71,6 +71,9 @@ impl Client {
         let Arrived { kept, new_device, completed } = way.walk_from_any(found, typed).await?;
         let sheet = pending_sheet(&kept);
         let account = self.remember(kept)?;
+        if new_device || completed {
+            account.settle_in(&options.device_name, completed).await;
+        }
         let devices = match account.devices().await {
             Ok(devices) => devices.devices,
             Err(error @ Error::ServerMisbehaved { .. }) => return Err(error),

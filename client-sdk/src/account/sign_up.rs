@@ -71,6 +71,7 @@ impl Client {
             context.forget(&left_over.folder()).await?;
         }
         let account = self.remember(signed_up)?;
+        account.settle_in(&options.device_name, true).await;
         let sheet = account.unconfirmed_sheet().ok_or_else(|| Error::Corrupt("the sheet".into()))?;
         Ok(SignedUp { account, sheet })
     }

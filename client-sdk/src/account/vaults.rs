@@ -7,6 +7,7 @@ use super::Account;
 use crate::error::{Error, Result};
 use crate::keys::vault::Keyring;
 use crate::store::vaults::KeptFrame;
+use crate::sync::backoff::Backoff;
 use crate::sync::driver::SyncReport;
 use crate::sync::duties::wrap_for;
 use crate::sync::learn::learn_person;
@@ -113,12 +114,17 @@ impl Account {
         {
             return Ok(Some(vault));
         }
-        let named = self.vaults().await?.into_iter().filter(|summary| summary.name.as_deref() == Some(name_or_id));
-        match named.collect::<Vec<_>>().as_slice() {
-            [] => Ok(None),
-            [one] => self.vault_by_id(one.id).await,
-            _ => Err(Error::NotPossible("several vaults have that name: say which one by its id".into())),
+        let room = self.room().await?;
+        let open = room.clone();
+        let mut named = None;
+        for id in self.context().edges.apart(move || open.store.vaults()).await?? {
+            let vault = Vault::new(self.clone(), room.clone(), id);
+            if vault.name().await?.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
+                let why = "several vaults have that name: say which one by its id";
+                return Err(Error::NotPossible(why.into()));
+            }
         }
+        Ok(named)
     }
 
     /// Comes into step in all vaults: asks once what is new, finds vaults this person was added to, and leaves alone
@@ -141,15 +147,18 @@ impl Account {
         let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
         let all: Vec<(VaultId, bool)> =
             here.iter().map(|id| (*id, true)).chain(strangers.map(|id| (*id, false))).collect();
-        let mut all_well = true;
+        let (mut all_well, mut backoff) = (true, Backoff::of_a_round());
         for (id, is_here) in all {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref()).await {
+            let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref(), backoff.clone()).await {
                 Ok(None) => continue,
                 Ok(Some(report)) => Ok(report),
                 Err(error) => Err(error),
             };
             all_well &= done.is_ok();
+            if done.as_ref().is_err_and(Error::is_retryable) {
+                backoff = Backoff::of_one_try();
+            }
             outcome.vaults.push((id, done));
         }
         if all_well && let Err(error) = self.gossip(&room).await {
@@ -178,6 +187,7 @@ impl Account {
         is_here: bool,
         incarnation: selkie_protocol::id::Incarnation,
         news: Option<&BTreeMap<VaultId, PolledVault>>,
+        backoff: Backoff,
     ) -> Result<Option<SyncReport>> {
         if !is_here {
             self.join(vault).await?;
@@ -193,7 +203,16 @@ impl Account {
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);
         }
-        vault.sync_known(nothing_new && settled, polled.map_or(0, |polled| polled.n)).await.map(Some)
+        let server_at = polled.map_or(0, |polled| polled.n);
+        let done = vault.sync_known(nothing_new && settled, server_at, backoff).await;
+        // Nobody but this person's devices writes in the account's own vault, and nothing in it is worth a question.
+        let (given_up, gone_on) = match done {
+            Err(Error::ServerBehind { missing }) if self.is_own(vault).await? => (missing, vault.reset_tail().await),
+            Err(Error::TailReset { lost }) if self.is_own(vault).await? => (lost, vault.accept_reset().await),
+            done => return done.map(Some),
+        };
+        gone_on?;
+        vault.sync().await.map(|report| Some(SyncReport { given_up, ..report }))
     }
 
     /// Begins to keep a vault that the server says we are in: its first entry, which names it.

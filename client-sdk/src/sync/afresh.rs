@@ -11,7 +11,7 @@ use super::take::{Reading, Refused};
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
-use crate::store::vaults::NewWrite;
+use crate::store::vaults::{Again, NewWrite};
 use crate::trust::Alarm;
 use selkie_protocol::Bytes;
 use selkie_protocol::id::{ChangeId, DeviceId, VaultId};
@@ -62,8 +62,9 @@ impl Round<'_> {
                 note_head(replica, &head)?;
                 let recall = Recollection { room: &room, vault };
                 let reading = Reading { me, people: &crowd.logs, at_rest: &room.at_rest, recall: &recall, now_ms };
+                let after = replica.head().n;
                 let taken = reading.take(replica, frames).map_err(|Refused { n, refusal }| {
-                    Trouble::Alarm(Box::new((Alarm::refused(n, &refusal).with_heads([head]), frames.to_vec())))
+                    Alarm::refused(n, &refusal).with_heads([head]).with_served(after, frames)
                 })?;
                 let own = taken.step.versions.iter().filter(|version| version.device == me.device);
                 anew.ours.extend(own.map(|version| version.change));
@@ -88,8 +89,12 @@ impl Round<'_> {
         let Anew { replica, ours } = anew;
         let Some(replica) = replica else { return Err(Trouble::Moved) };
         let room = self.room.clone();
-        let lost = move || lost_writes(&room, &vault, &me.device, kept_to, &ours);
-        let again = context.edges.apart(lost).await??;
+        let lost = move || {
+            let lost = lost_writes(&room, &vault, &me.device, kept_to, &ours)?;
+            let again = lost.into_iter().map(|write| Ok(Again { collides: collides(&room, &replica, &write)?, write }));
+            Ok::<_, Error>((again.collect::<Result<Vec<_>, Error>>()?, replica))
+        };
+        let (again, replica) = context.edges.apart(lost).await??;
         let Replica { log, state, .. } = replica;
         self.replace_by(log, state, Keyring::default(), again).await
     }
@@ -104,6 +109,14 @@ fn begin(vault: &VaultId, create: &Bytes, people: &impl People) -> Step<Replica>
         return Err(Alarm::new(Misbehaviour::ForgedEntry, "the first entry of this vault", "another").into());
     }
     Ok(Replica::new(log, State::new(true)))
+}
+
+/// Whether the new log has something of this record that this device has not seen: then the two were written apart, and
+/// are settled like any conflict.
+fn collides(room: &Room, new: &Replica, write: &NewWrite) -> Result<bool, Error> {
+    let known = room.store.versions(&new.vault(), &write.record)?;
+    let heads = new.log.live().record(&write.record).map(|live| live.heads()).unwrap_or_default();
+    Ok(heads.iter().any(|head| !known.iter().any(|version| version.change == *head)))
 }
 
 /// What this device had written last of each record after a position, where the new log does not have it.

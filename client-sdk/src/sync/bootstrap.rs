@@ -9,15 +9,15 @@ use super::room::Room;
 use super::take::{Place, open_item};
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::{BackLinks, Keyring};
-use crate::store::vaults::{Fresh, NewWrite};
+use crate::store::vaults::{Again, Fresh};
 use crate::trust::Alarm;
+use selkie_protocol::ErrorCode;
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::id::{UserId, VaultId};
 use selkie_protocol::log::{
     Arriving, Body, Bootstrap, Control, Entry, Head, PAGE_SIZE, PageItem, Refusal, Trust, VaultLog,
 };
 use selkie_protocol::vault::{Beginning, CheckpointItems, PlacedEntry};
-use selkie_protocol::{Bytes, ErrorCode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -146,7 +146,7 @@ impl Round<'_> {
         log: VaultLog,
         state: State,
         keys: Keyring,
-        again: Vec<NewWrite>,
+        again: Vec<Again>,
     ) -> Step<()> {
         let (room, vault, revision) = (self.room.clone(), self.vault, self.replica()?.revision);
         self.replica = None;
@@ -154,7 +154,9 @@ impl Round<'_> {
             let mut replica = Replica::new(log, state);
             replica.keys = keys;
             let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
-            room.store.replace(&vault, revision, &fresh)
+            let replaced = room.store.replace(&vault, revision, &fresh);
+            room.slot(&vault).bell.ring();
+            replaced
         };
         match self.account.context().edges.apart(replace).await?? {
             Some(_) => self.load().await,
@@ -200,10 +202,7 @@ fn arrive(bootstrap: Bootstrap, me: &UserId, beginning: &Beginning, people: &Peo
 
 /// Verifies a page, opens what is on it and puts it beside.
 fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, n: u64, page: &CheckpointItems) -> Step<WayIn> {
-    let refused = |refusal: Refusal| {
-        let served: Vec<Bytes> = page.items.clone();
-        Trouble::Alarm(Box::new((Alarm::refused(n, &refusal), served)))
-    };
+    let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
     let items = page.items.iter().map(|item| PageItem::parse(item)).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|malformed| refused(malformed.into()))?;
     way.arriving.page(&items).map_err(refused)?;

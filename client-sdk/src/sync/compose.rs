@@ -3,8 +3,8 @@
 //! Owns the filling of a batch and what a write is put on top of. Pure but for keys; nothing is sent from here. A write
 //! that cannot go (what it collides with cannot be read here) stays where it is and holds up no other record.
 
-use super::replica::{InFlight, Me, Replica};
-use super::settle::{Settle, Settled};
+use super::replica::{InFlight, Me, Replica, Settling};
+use super::settle::{NewestFirst, Outcome, Settle, Settled};
 use crate::store::vaults::Pending;
 use selkie_protocol::cipher::{DeviceKey, RecordContext};
 use selkie_protocol::hash::Label;
@@ -12,6 +12,8 @@ use selkie_protocol::id::{ChangeId, RecordId};
 use selkie_protocol::log::{Change, Data, Entry, Frame, Header, Kind, MAX_CHANGES, MAX_PAYLOADS, NewChange, signed};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::vault::Wrap;
+use selkie_protocol::{Bytes, Face};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A write of the outbox, opened.
@@ -78,10 +80,13 @@ impl Pen<'_> {
         replica: &Replica,
         outbox: &[Outgoing],
         known: &BTreeMap<RecordId, Known>,
-        settle: &dyn Settle,
+        judges: Judges<'_>,
     ) -> Result<Composed, NoKey> {
         let epoch = replica.log.core().governance().epoch();
         let records = replica.keys.records(epoch).ok_or(NoKey { epoch })?;
+        // What devices of one person tell each other is no business of an app's rules.
+        let is_own = replica.log.core().app().as_str() == crate::account::OWN_APP;
+        let judges = if is_own { Judges { settle: &NewestFirst, ..judges } } else { judges };
         let header = self.header(replica);
         let mut batch = Batch {
             replica,
@@ -94,24 +99,27 @@ impl Pen<'_> {
         };
         let mut composed = Composed::default();
         let (mut writes, mut settles) = (Vec::new(), Vec::new());
-        for outgoing in outbox {
-            let record = outgoing.pending.record;
-            if composed.waiting.contains(&record) {
-                continue;
-            }
-            let plan = match batch.plan(outgoing, outbox, known, settle) {
-                Some(plan) => plan,
-                None => {
-                    composed.waiting.insert(record);
-                    continue;
+        // Writes that belong together go together, or wait together.
+        for group in outbox.chunk_by(|one, next| one.pending.group == next.pending.group) {
+            let begun = (group.len() > 1).then(|| batch.mark());
+            let (writes_before, settles_before) = (writes.len(), settles.len());
+            let taken = batch.take_group(group, outbox, known, judges, &composed.waiting, &mut writes, &mut settles);
+            match taken {
+                Group::Whole => {}
+                Group::Waits => {
+                    composed.waiting.extend(group.iter().map(|outgoing| outgoing.pending.record));
+                    writes.truncate(writes_before);
+                    settles.truncate(settles_before);
+                    begun.into_iter().for_each(|mark| batch.back_to(mark));
                 }
-            };
-            let Some(ids) = batch.add(record, &plan.bodies) else { break };
-            batch.finish.remove(&outgoing.pending.seq);
-            writes.push((outgoing.pending.seq, ids[0]));
-            if let Some(theirs) = plan.against {
-                let (lost, won) = if plan.mine_wins { (theirs, ids[0]) } else { (ids[0], theirs) };
-                settles.push((record, lost, won));
+                // More than one entry holds is sent in several; anything else whole, with the next.
+                Group::Full if writes_before == 0 => break,
+                Group::Full => {
+                    writes.truncate(writes_before);
+                    settles.truncate(settles_before);
+                    begun.into_iter().for_each(|mark| batch.back_to(mark));
+                    break;
+                }
             }
         }
         if writes.is_empty() {
@@ -122,7 +130,7 @@ impl Pen<'_> {
             // conflict is settled with the last of those that do have room; the next entry meets the outcome anew.
             let fit: BTreeSet<u64> = writes.iter().map(|(seq, _)| *seq).collect();
             let fit: Vec<Outgoing> = outbox.iter().filter(|one| fit.contains(&one.pending.seq)).cloned().collect();
-            let mut again = self.batch(replica, &fit, known, settle)?;
+            let mut again = self.batch(replica, &fit, known, judges)?;
             again.waiting.extend(composed.waiting);
             return Ok(again);
         }
@@ -153,11 +161,41 @@ pub(crate) fn in_flight(entry: &[u8], beside: &[u8], wraps: Vec<Wrap>) -> InFlig
     }
 }
 
+/// Who decides conflicts, and who seals what a person is asked.
+#[derive(Clone, Copy)]
+pub(crate) struct Judges<'a> {
+    pub(crate) settle: &'a dyn Settle,
+    pub(crate) seal: &'a dyn Fn(&RecordId, &[u8]) -> Vec<u8>,
+}
+
+/// Between what a person is asked to decide.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Asked {
+    pub(crate) base: Option<RecordBody>,
+    pub(crate) mine: RecordBody,
+    pub(crate) theirs: RecordBody,
+}
+
+/// What became of writes that belong together.
+enum Group {
+    Whole,
+    Waits,
+    Full,
+}
+
 /// What is written for one write of the outbox: the write itself, and what comes on top of it.
 struct Plan {
     bodies: Vec<Vec<u8>>,
-    against: Option<ChangeId>,
-    mine_wins: bool,
+    against: Option<(ChangeId, Outcome, Option<Bytes>)>,
+}
+
+/// A batch as it was.
+struct Mark {
+    changes: usize,
+    payloads: usize,
+    tops: BTreeMap<RecordId, ChangeId>,
+    finish: BTreeMap<u64, Vec<u8>>,
 }
 
 struct Batch<'a> {
@@ -185,17 +223,56 @@ impl Sealed {
 }
 
 impl Batch<'_> {
+    fn mark(&self) -> Mark {
+        let (tops, finish) = (self.tops.clone(), self.finish.clone());
+        Mark { changes: self.changes.len(), payloads: self.payloads, tops, finish }
+    }
+
+    fn back_to(&mut self, mark: Mark) {
+        self.changes.truncate(mark.changes);
+        Mark { payloads: self.payloads, tops: self.tops, finish: self.finish, .. } = mark;
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn take_group(
+        &mut self,
+        group: &[Outgoing],
+        outbox: &[Outgoing],
+        known: &BTreeMap<RecordId, Known>,
+        judges: Judges<'_>,
+        waiting: &BTreeSet<RecordId>,
+        writes: &mut Vec<(u64, ChangeId)>,
+        settles: &mut Vec<Settling>,
+    ) -> Group {
+        for outgoing in group {
+            let record = outgoing.pending.record;
+            if waiting.contains(&record) {
+                return Group::Waits;
+            }
+            let Some(plan) = self.plan(outgoing, outbox, known, judges) else { return Group::Waits };
+            let Some(ids) = self.add(record, &plan.bodies) else { return Group::Full };
+            self.finish.remove(&outgoing.pending.seq);
+            writes.push((outgoing.pending.seq, ids[0]));
+            if let Some((theirs, how, asked)) = plan.against {
+                let theirs_won = matches!(how, Outcome::TheirsKept | Outcome::Asked);
+                let (lost, won) = if theirs_won { (ids[0], theirs) } else { (theirs, ids[0]) };
+                settles.push(Settling { record, lost, won, how, asked });
+            }
+        }
+        Group::Whole
+    }
+
     /// What to write, or `None` if it collides with something that cannot be read.
     fn plan(
         &mut self,
         outgoing: &Outgoing,
         outbox: &[Outgoing],
         known: &BTreeMap<RecordId, Known>,
-        settle: &dyn Settle,
+        judges: Judges<'_>,
     ) -> Option<Plan> {
         let record = outgoing.pending.record;
         let body = || outgoing.body.to_bytes();
-        let alone = || Plan { bodies: vec![body()], against: None, mine_wins: true };
+        let alone = || Plan { bodies: vec![body()], against: None };
         if self.tops.contains_key(&record) {
             // On top of our own write before. What that collided with was settled with the last of them in mind, and
             // what has to come on top of the last comes now.
@@ -211,12 +288,20 @@ impl Batch<'_> {
         let (their_id, theirs) = theirs.into_iter().max_by_key(|(id, body)| (body.hlc, *id))?;
         let base = outgoing.pending.base.iter().flatten().find_map(|base| versions?.get(base));
         let last = outbox.iter().rfind(|other| other.pending.record == record).unwrap_or(outgoing);
-        let (mine_wins, finish) = match settle.settle(base, &last.body, theirs) {
-            Settled::Mine => (true, None),
-            Settled::Theirs => (false, Some(theirs.to_bytes())),
-            Settled::Merged(merged) => (true, Some(merged.to_bytes())),
+        let settled = judges.settle.settle(base, &last.body, theirs);
+        let (how, finish) = match &settled {
+            Settled::Mine => (Some(Outcome::MineKept), None),
+            Settled::Theirs => (Some(Outcome::TheirsKept), Some(theirs.to_bytes())),
+            Settled::Merged { body, lossy: false } => (Some(Outcome::Merged), Some(body.to_bytes())),
+            Settled::Merged { body, lossy: true } => (Some(Outcome::PartlyMerged), Some(body.to_bytes())),
+            Settled::Ask => (Some(Outcome::Asked), Some(theirs.to_bytes())),
+            Settled::Same => (None, None),
         };
-        let mut plan = Plan { against: Some(their_id), mine_wins, ..alone() };
+        let asked = (settled == Settled::Ask).then(|| {
+            let asked = Asked { base: base.cloned(), mine: last.body.clone(), theirs: theirs.clone() };
+            Bytes((judges.seal)(&record, &Face::Cbor.encode(&asked)))
+        });
+        let mut plan = Plan { against: how.map(|how| (their_id, how, asked)), ..alone() };
         if last.pending.seq == outgoing.pending.seq {
             plan.bodies.extend(finish);
         } else if let Some(finish) = finish {

@@ -4,7 +4,8 @@
 //! and what it yields is kept in one transaction before anything goes on. A round that is dropped anywhere, or a
 //! process that ends, leaves what was kept; the next round goes on from there.
 
-use super::compose::{Composed, Known, NoKey, Outgoing, Pen};
+use super::backoff::Backoff;
+use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen};
 use super::engine::{Action, Engine, Event, Facts};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
@@ -15,7 +16,7 @@ use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::store::vaults::{Advance, Pending};
 use crate::trust::Alarm;
-use selkie_protocol::cipher::DeviceKey;
+use selkie_protocol::cipher::{DeviceKey, random_id};
 use selkie_protocol::id::{RecordId, UserId, VaultId};
 use selkie_protocol::log::{Refusal, SignedHead};
 use selkie_protocol::record::RecordBody;
@@ -47,13 +48,16 @@ pub struct SyncReport {
     pub pending: u64,
     /// The server was restored from a backup, and this device put back what it had lost.
     pub restored: u64,
+    /// Of the account's own vault: so many entries a restored server had lost and could not be given back. What this
+    /// device had written in them was written again.
+    pub given_up: u64,
 }
 
 /// Why a step did not work out.
 #[derive(Debug)]
 pub(crate) enum Trouble {
     Error(Error),
-    Alarm(Box<(Alarm, Vec<Bytes>)>),
+    Alarm(Box<Alarm>),
     /// Another program on this device was faster: begin again from what it kept.
     Moved,
 }
@@ -78,7 +82,7 @@ impl From<crate::edges::Abandoned> for Trouble {
 
 impl From<Alarm> for Trouble {
     fn from(alarm: Alarm) -> Self {
-        Trouble::Alarm(Box::new((alarm, Vec::new())))
+        Trouble::Alarm(Box::new(alarm))
     }
 }
 
@@ -100,6 +104,7 @@ pub(crate) struct Round<'a> {
     pub(crate) checkpoint_wanted: bool,
     /// Where a poll has just said that the log ends.
     pub(crate) server_at: u64,
+    pub(crate) backoff: Backoff,
 }
 
 impl<'a> Round<'a> {
@@ -119,6 +124,7 @@ impl<'a> Round<'a> {
             complaint: None,
             checkpoint_wanted: false,
             server_at: 0,
+            backoff: Backoff::of_a_round(),
         }
     }
 
@@ -151,7 +157,7 @@ impl<'a> Round<'a> {
             // What another program has kept is read when the vault is next used.
             Err(Trouble::Moved) => Err(Error::RetryLater { after: None, why: "another program uses the vault".into() }),
             Err(Trouble::Error(error)) => Err(error),
-            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(alarm.0, &alarm.1).await),
+            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(*alarm).await),
         };
         if let Some(replica) = self.replica.take() {
             slot.show(&replica);
@@ -181,31 +187,54 @@ impl<'a> Round<'a> {
             known_current: known_current && replica.state.behind.is_none(),
             quarantined: false,
         });
+        let mut furthest = self.replica()?.head().n;
         loop {
             let action = engine.next();
+            if action == Action::Rest {
+                return Ok(());
+            }
             tracing::trace!(?action, "next");
-            let event = match action {
-                Action::Create => self.create().await?,
-                Action::Pull => self.pull().await?,
-                Action::LearnPerson { user, index } => {
-                    if engine.asked_before(user, index) {
-                        let refusal = Refusal::AccountLogNeeded { user, index };
-                        return Err(Alarm::refused(self.replica()?.head().n + 1, &refusal).into());
+            let event = match self.act(action, &engine).await {
+                Ok(event) => event,
+                Err(Trouble::Error(error)) => match self.backoff.after(&error, u32::from_be_bytes(random_id())) {
+                    Some(wait) => {
+                        tracing::debug!(%error, ms = wait.as_millis(), "waiting before the same is tried again");
+                        self.account.context().edges.runtime.sleep(wait).await;
+                        Event::Unanswered
                     }
-                    self.learn_person(user).await?;
-                    Event::PersonLearned
-                }
-                Action::Compare => self.compare().await?,
-                Action::Restore { from } => self.restore(from).await?,
-                Action::LearnKeys => self.learn_keys().await?,
-                Action::Judge => self.judge().await?,
-                Action::Send => self.send().await?,
-                Action::Compose => self.compose().await?,
-                Action::Rest => return Ok(()),
+                    None => return Err(error.into()),
+                },
+                Err(trouble) => return Err(trouble),
             };
             tracing::trace!(?event, "then");
             engine.tell(event);
+            let n = self.replica()?.head().n;
+            if n > furthest {
+                furthest = n;
+                self.backoff.came_further();
+            }
         }
+    }
+
+    async fn act(&mut self, action: Action, engine: &Engine) -> Step<Event> {
+        Ok(match action {
+            Action::Create => self.create().await?,
+            Action::Pull => self.pull().await?,
+            Action::LearnPerson { user, index } => {
+                if engine.asked_before(user, index) {
+                    let refusal = Refusal::AccountLogNeeded { user, index };
+                    return Err(Alarm::refused(self.replica()?.head().n + 1, &refusal).into());
+                }
+                self.learn_person(user).await?;
+                Event::PersonLearned
+            }
+            Action::Compare => self.compare().await?,
+            Action::Restore { from } => self.restore(from).await?,
+            Action::LearnKeys => self.learn_keys().await?,
+            Action::Judge => self.judge().await?,
+            Action::Send => self.send().await?,
+            Action::Compose | Action::Rest => self.compose().await?,
+        })
     }
 
     pub(crate) fn replica(&self) -> Step<&Replica> {
@@ -324,9 +353,10 @@ impl<'a> Round<'a> {
                 };
                 let recall = Recollection { room, vault };
                 let reading = Reading { me, people: &crowd.logs, at_rest: &room.at_rest, recall: &recall, now_ms };
+                let after = replica.head().n;
                 let taken = reading.take(replica, &frames).map_err(|Refused { n, refusal }| {
                     let heads = head.iter().cloned().chain(replica.state.reached_head());
-                    Trouble::Alarm(Box::new((Alarm::refused(n, &refusal).with_heads(heads), frames.clone())))
+                    Alarm::refused(n, &refusal).with_heads(heads).with_served(after, &frames)
                 })?;
                 let end = head.as_ref().map_or(replica.head().n, |head| head.head.n);
                 if replica.head().n >= end && taken.needs.is_none() {
@@ -442,7 +472,10 @@ impl<'a> Round<'a> {
                 let outbox = open_outbox(replica, room, pending)?;
                 let known = versions_in_question(replica, room, &outbox)?;
                 let pen = Pen { me, device: &device, now_ms };
-                let composed = match pen.batch(replica, &outbox, &known, settings.settle.as_ref()) {
+                let vault = replica.vault();
+                let seal = |record: &RecordId, asked: &[u8]| room.at_rest.seal_record(&vault, record, asked);
+                let judges = Judges { settle: settings.settle.as_ref(), seal: &seal };
+                let composed = match pen.batch(replica, &outbox, &known, judges) {
                     Ok(composed) => composed,
                     // It is shown in the vault's status; the key may come with the next round.
                     Err(NoKey { epoch }) => {
@@ -478,6 +511,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
     match room.store.advance(&replica.vault(), replica.revision, step)? {
         Some(revision) => {
             replica.revision = revision;
+            room.slot(&replica.vault()).bell.ring();
             Ok(())
         }
         None => Err(Trouble::Moved),

@@ -11,10 +11,11 @@ use super::replica::{InFlight, Me, Replica};
 use super::room::Crowd;
 use crate::error::{Error, Result};
 use crate::store::vaults::Advance;
+use selkie_protocol::Fixed;
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::cipher::{DeviceKey, EpochKey};
 use selkie_protocol::id::UserId;
-use selkie_protocol::log::{Control, Kind, RemoveRotate};
+use selkie_protocol::log::{Control, Entry, Frame, Kind, RemoveRotate, Role};
 use selkie_protocol::vault::{Wrap, Wraps};
 
 /// A change of a vault's members, rules or keys, planned from its newest state.
@@ -146,32 +147,43 @@ impl Round<'_> {
 }
 
 impl Round<'_> {
-    /// An owner goes on without what the server has lost and no device could put back.
+    /// An owner goes on without what the server has lost and no device could put back; also one whose own device lacks
+    /// nothing, for the others.
     pub(crate) async fn reset_tail(&mut self) -> Step<()> {
         self.load().await?;
-        match self.come_into_step(false).await {
-            Err(Trouble::Error(Error::ServerBehind { .. })) => {}
-            Err(trouble) => return Err(trouble),
-            Ok(()) => return Err(Error::NotPossible("the server has lost nothing of this vault".into()).into()),
-        }
-        let head = self.head_of_server().await?;
-        let kept_to = self.signed(&head).await?.head.n;
-        let may = self.replica()?.role(&self.me.user) == Some(selkie_protocol::log::Role::Owner);
-        if !may {
+        if self.replica()?.role(&self.me.user) != Some(Role::Owner) {
             return Err(Error::NotPossible("only an owner of the vault can do that".into()).into());
         }
-        self.start_over(kept_to).await?;
-        let plan: Plan = Box::new(move |replica, _| {
-            // Somebody else may have written meanwhile: then the log goes on, and everybody can see from where.
-            let at = replica.head().n;
-            let control = Control::ResetTail { n: at };
-            Ok((at == kept_to).then(|| Change { control, wraps: Vec::new(), key: None }))
-        });
-        let (put, _) = self.put_in_flight(plan).await?;
-        if !put {
-            return Err(Error::RetryLater { after: None, why: "the vault has moved on meanwhile".into() }.into());
+        match self.come_into_step(false).await {
+            Err(Trouble::Error(Error::ServerBehind { missing })) => {
+                let kept_to = self.replica()?.head().n.saturating_sub(missing);
+                self.start_over(kept_to).await?;
+            }
+            Err(trouble) => return Err(trouble),
+            Ok(()) => {}
         }
-        self.come_into_step(false).await
+        for _ in 0..MOST_CHANGES {
+            let before = self.replica()?.head().n;
+            let plan: Plan = Box::new(|replica, _| {
+                let control = Control::ResetTail { n: replica.head().n };
+                Ok(Some(Change { control, wraps: Vec::new(), key: None }))
+            });
+            let (put, _) = self.put_in_flight(plan).await?;
+            let sent = self.replica()?.in_flight.as_ref().map(|flight| flight.hash);
+            self.come_into_step(false).await?;
+            // Somebody else may have been faster, and then it was made for another position.
+            if put && self.stands_after(before, sent).await? {
+                return Ok(());
+            }
+        }
+        Err(Error::RetryLater { after: None, why: "the vault moves on all the time".into() }.into())
+    }
+
+    async fn stands_after(&self, n: u64, hash: Option<Fixed<32>>) -> Step<bool> {
+        let (room, vault, to) = (self.room.clone(), self.vault, self.replica()?.head().n);
+        let frames = self.account.context().edges.apart(move || room.store.frames(&vault, n + 1, to)).await??;
+        let hashes = frames.iter().filter_map(|(_, frame)| Frame::entry_bytes(frame).and_then(Entry::parse).ok());
+        Ok(hashes.map(|entry| entry.hash()).any(|one| hash.is_some_and(|hash| *hash == one)))
     }
 
     /// Goes on as an owner has decided.

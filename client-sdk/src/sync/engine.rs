@@ -83,6 +83,9 @@ pub(crate) enum Event {
     Acknowledged,
     /// The server refused it because of something we have not seen.
     Stale,
+    /// Nothing came back, or the server wants a rest: after a while the same is due again. What was sent may have been
+    /// taken, so that it is looked for first.
+    Unanswered,
 }
 
 /// How far one round has come. A round is one coming into step; it is thrown away afterwards.
@@ -225,6 +228,11 @@ impl Engine {
                 (self.judged, self.caught_up) = (false, false);
                 self.fruitless += 1;
             }
+            Event::Unanswered => {
+                (self.judged, self.caught_up) = (false, false);
+                // A part of it may be back.
+                self.compare |= self.restore.take().is_some();
+            }
         }
     }
 }
@@ -273,12 +281,32 @@ mod tests {
     }
 
     #[test]
+    fn whatever_got_no_answer_is_due_again_and_what_was_sent_is_looked_for_first() {
+        let mut engine = Engine::new(facts());
+        assert_eq!(engine.next(), Action::Pull);
+        engine.tell(Event::Unanswered);
+        assert_eq!(engine.next(), Action::Pull);
+        engine.tell(pulled(5, 5, true));
+        engine.tell(Event::Good);
+        assert_eq!(engine.next(), Action::Send);
+        engine.tell(Event::Unanswered);
+        assert_eq!(engine.next(), Action::Pull);
+        let mut engine = Engine::new(Facts { born: false, ..facts() });
+        assert_eq!(engine.next(), Action::Create);
+        engine.tell(Event::Unanswered);
+        assert_eq!(engine.next(), Action::Create);
+    }
+
+    #[test]
     fn a_new_life_of_the_server_is_compared_before_anything_else() {
         let mut engine = Engine::new(facts());
         engine.tell(Event::Reborn(Incarnation([2; 16])));
         assert_eq!(engine.next(), Action::Compare);
         engine.tell(Event::Behind { from: 3 });
         assert_eq!(engine.next(), Action::Restore { from: 3 });
+        engine.tell(Event::Unanswered);
+        assert_eq!(engine.next(), Action::Compare, "a part may be back");
+        engine.tell(Event::Behind { from: 4 });
         engine.tell(Event::Restored);
         assert_eq!(engine.next(), Action::Pull);
     }

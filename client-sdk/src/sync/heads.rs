@@ -5,12 +5,14 @@
 
 use super::driver::{Round, Step, Trouble, keep_all};
 use super::replica::Replica;
+use super::room::Crowd;
 use crate::error::{Error, Misbehaviour, Quarantine};
-use crate::trust::{Alarm, VaultEvidence};
+use crate::trust::{Acknowledged, Alarm, Exhibit, VERSION, VaultEvidence};
 use selkie_protocol::id::Incarnation;
-use selkie_protocol::log::{Head, Refusal, SignedHead};
+use selkie_protocol::log::{Body, Control, Entry, Frame, Head, Refusal, SignedHead};
 use selkie_protocol::vault::SignedHeadBytes;
 use selkie_protocol::{Bytes, Fixed};
+use std::collections::BTreeSet;
 
 /// Frames of our own log that are put into evidence.
 const SHOWN_FRAMES: u64 = 8;
@@ -44,8 +46,10 @@ impl Round<'_> {
     }
 
     /// Another device of this person has seen this head: the server must show it here too.
-    pub(crate) async fn heard(&mut self, head: Head, in_life: Incarnation) -> Step<()> {
+    pub(crate) async fn heard(&mut self, head: Head, in_life: Incarnation, proof: Option<SignedHead>) -> Step<()> {
         self.load().await?;
+        let key = self.room.head_key();
+        let proof = proof.filter(|proof| key.is_some_and(|key| proof.is_signed_by(&key)));
         self.with_replica(move |replica, room| {
             // What was seen before an honest restore may be lost: that is dealt with where the heads are compared.
             if replica.state.incarnation != Some(in_life) {
@@ -53,7 +57,8 @@ impl Round<'_> {
             }
             let before = replica.state.promises.clone();
             let seen = replica.state.promises.seen(head, &replica.log);
-            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(replica.state.reached_head()))?;
+            let heads = || replica.state.reached_head().into_iter().chain(proof.clone());
+            seen.map_err(|refusal| Alarm::refused(head.n, &refusal).with_heads(heads()))?;
             if replica.state.promises != before {
                 keep_all(replica, room)?;
             }
@@ -63,10 +68,10 @@ impl Round<'_> {
     }
 
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.
-    pub(super) async fn set_apart(&mut self, alarm: Alarm, served: &[Bytes]) -> Error {
+    pub(super) async fn set_apart(&mut self, alarm: Alarm) -> Error {
         tracing::warn!(kind = %alarm.kind, "a vault is set apart");
         let reload = self.load().await;
-        let saved = self.save_evidence(&alarm, served).await;
+        let saved = self.save_evidence(&alarm).await;
         let Alarm { kind, expected, found, .. } = alarm;
         let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };
         let kept = match reload {
@@ -88,36 +93,87 @@ impl Round<'_> {
     }
 
     /// When, where a person finds it, and under which name it is kept.
-    pub(super) async fn save_evidence(&self, alarm: &Alarm, served: &[Bytes]) -> Saved {
+    pub(super) async fn save_evidence(&self, alarm: &Alarm) -> Saved {
         let (context, kept) = (self.account.context(), self.account.kept());
-        let head = self.replica.as_ref().map(Replica::head);
-        let our_n = head.map_or(0, |head| head.n);
-        let (room, vault) = (self.room.clone(), self.vault);
-        let ours = move || room.store.frames(&vault, our_n.saturating_sub(SHOWN_FRAMES), our_n);
-        let ours = context.edges.apart(ours).await.ok().and_then(Result::ok).unwrap_or_default();
-        let known = self.replica.iter().flat_map(|replica| [replica.state.reached, replica.state.claimed]).flatten();
-        let heads = alarm.heads.iter().map(|head| Fixed::<160>::try_from_slice(&head.to_bytes()));
-        let mut heads: Vec<SignedHeadBytes> = known.chain(heads.flatten()).collect();
-        heads.dedup();
         let at_ms = context.now_ms();
+        let known = self.replica.iter().flat_map(|replica| [replica.state.reached, replica.state.claimed]).flatten();
+        let shown = alarm.heads.iter().filter_map(|head| Fixed::try_from_slice(&head.to_bytes()));
+        let mut heads: Vec<SignedHeadBytes> = Vec::new();
+        for head in known.chain(shown) {
+            if !heads.contains(&head) {
+                heads.push(head);
+            }
+        }
+        let (base, ours) = self.our_frames_before(&heads).await;
+        let in_flight = self.replica.as_ref().and_then(|replica| replica.in_flight.as_ref());
+        let acknowledged = in_flight.and_then(|flight| {
+            let entry = Frame::entry_bytes(&flight.frame).ok()?;
+            flight.acknowledged.map(|n| Acknowledged { n, entry: entry.into() })
+        });
         let evidence = VaultEvidence {
+            version: VERSION,
             kind: alarm.kind,
             seen_at_ms: at_ms,
-            server_name: &kept.server_name,
+            server_name: kept.server_name.clone(),
             vid: self.vault,
-            expected: &alarm.expected,
-            found: &alarm.found,
-            our_n,
-            our_h: head.map_or([0; 32], |head| head.h).into(),
+            expected: alarm.expected.clone(),
+            found: alarm.found.clone(),
             head_key: self.room.shared().head_key,
             heads,
-            ours: ours.into_iter().map(|(_, frame)| frame.into()).collect(),
-            served,
+            base_n: base.n,
+            base_h: base.h.into(),
+            people: authors_of(ours.iter().chain(&alarm.served), &self.room.crowd()),
+            ours,
+            served_after: alarm.served_after,
+            served: alarm.served.clone(),
+            acknowledged,
         };
-        let (name, bytes) = (evidence.file_name(), evidence.to_bytes());
+        let exhibit = Exhibit::VaultEvidence(evidence);
+        let (name, bytes) = (exhibit.file_name(), exhibit.to_bytes());
         let path = context.save_evidence(kept.folder(), name.clone(), bytes).await;
         Saved { at_ms, path, name }
     }
+
+    /// The end of our log, from before all these heads on, as far as it is still here; without what is beside entries.
+    async fn our_frames_before(&self, heads: &[SignedHeadBytes]) -> (Head, Vec<Bytes>) {
+        let Some(replica) = &self.replica else { return (Head { n: 0, h: self.vault.0 }, Vec::new()) };
+        let (trail, ours) = (replica.log.trail().clone(), replica.head());
+        let named = heads.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).map(|head| head.head.n);
+        let earliest = named.chain([ours.n.saturating_sub(SHOWN_FRAMES) + 1]).min().unwrap_or(ours.n);
+        let from = earliest.max(trail.first() + 1);
+        let (room, vault) = (self.room.clone(), self.vault);
+        let load = move || room.store.frames(&vault, from, ours.n);
+        let frames = self.account.context().edges.apart(load).await.ok().and_then(Result::ok).unwrap_or_default();
+        // Only what leads to our head without a gap says anything.
+        let gapless =
+            frames.iter().rev().zip((0..=ours.n).rev()).take_while(|((n, _), expected)| n == expected).count();
+        let kept: Vec<Bytes> = frames[frames.len() - gapless..].iter().map(|(_, frame)| bare(frame)).collect();
+        let n = ours.n - gapless as u64;
+        match trail.at(n) {
+            Some(h) => (Head { n, h }, kept),
+            None => (ours, Vec::new()),
+        }
+    }
+}
+
+/// A frame without what is beside its entry, except for a note.
+pub(super) fn bare(frame: &[u8]) -> Bytes {
+    match Frame::parse(frame) {
+        Ok(parsed) => parsed.keeping(|_| false).into(),
+        Err(_) => frame.into(),
+    }
+}
+
+/// The account logs of those who wrote these frames, or were added by one.
+pub(super) fn authors_of<'a>(frames: impl Iterator<Item = &'a Bytes>, crowd: &Crowd) -> Vec<Vec<Bytes>> {
+    let mut named = BTreeSet::new();
+    for entry in frames.filter_map(|frame| Frame::entry_bytes(frame).and_then(Entry::parse).ok()) {
+        named.insert(entry.header.user);
+        if let Body::Control(Control::AddMember { user, .. }) = &entry.body {
+            named.insert(*user);
+        }
+    }
+    named.iter().filter_map(|user| crowd.entries.get(user).cloned()).collect()
 }
 
 /// Evidence that was saved.

@@ -43,7 +43,7 @@ impl Round<'_> {
             let expected = format!("the key of epoch {epoch} that the vault's log commits to");
             let alarm = Alarm::new(Misbehaviour::WrongVaultKey, expected, "another key, or none at all");
             // The log is right, so it is followed; without the key nothing is read or written.
-            let saved = self.save_evidence(&alarm, &[]).await;
+            let saved = self.save_evidence(&alarm).await;
             self.with_replica(move |replica, room| {
                 replica.state.evidence.push(saved.name);
                 keep_all(replica, room)

@@ -15,18 +15,23 @@
 //! | [`bootstrap`] | coming in new from a checkpoint |
 //! | [`restore`] | a server that begins a new life |
 //! | [`afresh`] | going on without what is lost |
-//! | [`again`] | verifying everything once more |
+//! | [`again`] | verifying everything once more, and handing it on |
+//! | [`backoff`] | how long to leave a server alone |
+//! | [`hints`] | what a server hints at |
 //!
-//! Engine, replica, take, compose and settle are pure: they are given what they need and say what should be.
+//! Engine, replica, take, compose, settle, backoff and hints are pure: they are given what they need and say what
+//! should be.
 
 mod afresh;
 mod again;
+pub(crate) mod backoff;
 mod bootstrap;
 pub(crate) mod compose;
 pub(crate) mod driver;
 pub(crate) mod duties;
 pub(crate) mod engine;
 mod heads;
+pub(crate) mod hints;
 pub(crate) mod learn;
 pub(crate) mod replica;
 pub(crate) mod restore;

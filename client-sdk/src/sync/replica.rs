@@ -6,6 +6,7 @@
 use crate::error::{Error, Quarantine, Result};
 use crate::keys::vault::{AtRest, BackLinks, Keyring};
 use crate::store::vaults::{Begun, Fresh, KeptVault, Settlement};
+use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::EpochKey;
 use selkie_protocol::id::{ChangeId, DeviceId, Incarnation, RecordId, UserId, VaultId};
 use selkie_protocol::log::{
@@ -106,19 +107,34 @@ pub(crate) struct InFlight {
     pub(crate) wraps: Vec<Wrap>,
     /// Which write of the outbox is which change: number, and the change's id.
     pub(crate) writes: Vec<(u64, ChangeId)>,
-    /// Conflicts that it settles: record, who loses, who wins.
-    pub(crate) settles: Vec<(RecordId, ChangeId, ChangeId)>,
+    /// Conflicts that it settles.
+    pub(crate) settles: Vec<Settling>,
     /// Where the server says it stands.
     pub(crate) acknowledged: Option<u64>,
 }
 
+/// A conflict that is settled once the frame is in the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Settling {
+    pub(crate) record: RecordId,
+    pub(crate) lost: ChangeId,
+    pub(crate) won: ChangeId,
+    pub(crate) how: Outcome,
+    /// What a person is asked, sealed.
+    pub(crate) asked: Option<Bytes>,
+}
+
 impl InFlight {
     pub(crate) fn settlements(&self, at_ms: u64) -> impl Iterator<Item = Settlement> + '_ {
-        self.settles.iter().map(move |(record, lost, won)| Settlement {
-            record: *record,
-            lost: *lost,
-            won: *won,
+        self.settles.iter().map(move |one| Settlement {
+            id: 0,
+            record: one.record,
+            lost: one.lost,
+            won: one.won,
             at_ms,
+            how: one.how.word().to_owned(),
+            asked: one.asked.as_ref().map(|asked| asked.0.clone()),
         })
     }
 
@@ -171,11 +187,7 @@ impl Replica {
     /// somebody else was faster with.
     pub(crate) fn open(vault: &VaultId, kept: &KeptVault, at_rest: &AtRest) -> Result<Replica> {
         let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
-        let state: State = Face::Cbor.decode(&kept.state).map_err(|error| damaged(&error.what))?;
-        if state.version != STATE_VERSION {
-            return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));
-        }
-        let core = Core::from_bytes(&state.core).map_err(|error| damaged(error.0))?;
+        let (state, core) = read_state(&kept.state)?;
         let trail = read_trail(&kept.trail).ok_or_else(|| damaged("its trail"))?;
         let live = kept.live.iter().map(|(id, bytes)| Some((*id, read_live(bytes)?)));
         let live: LiveSet =
@@ -249,6 +261,17 @@ impl Replica {
             again: Vec::new(),
         }
     }
+}
+
+/// What is kept beside the log, and the state of the log itself.
+pub(crate) fn read_state(kept: &[u8]) -> Result<(State, Core)> {
+    let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
+    let state: State = Face::Cbor.decode(kept).map_err(|error| damaged(&error.what))?;
+    if state.version != STATE_VERSION {
+        return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));
+    }
+    let core = Core::from_bytes(&state.core).map_err(|error| damaged(error.0))?;
+    Ok((state, core))
 }
 
 fn read_trail(values: &[(u64, [u8; 32])]) -> Option<Trail> {

@@ -3,19 +3,19 @@
 //! Owns what vaults share: the store, the people, the server's key. One round at a time works with a vault; reading and
 //! writing records waits for nobody. Knows nothing of what a round does.
 
-use super::replica::Replica;
+use super::replica::{Replica, State, read_state};
 use super::settle::{NewestFirst, Settle};
 use crate::context::Context;
 use crate::error::{Error, Quarantine, Result};
 use crate::keys::at_rest::local_key;
 use crate::keys::vault::AtRest;
 use crate::store::Folder;
-use crate::store::vaults::VaultStore;
+use crate::store::vaults::{Outline, VaultStore};
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::id::{Incarnation, UserId, VaultId};
-use selkie_protocol::log::{Head, Role};
+use selkie_protocol::log::{Core, Head, Role};
 use selkie_protocol::sign::PublicKey;
-use selkie_protocol::vault::PollState;
+use selkie_protocol::vault::{PollState, SignedHeadBytes};
 use selkie_protocol::{Bytes, Face, Fixed};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashMap};
@@ -48,8 +48,10 @@ pub(crate) struct Room {
     slots: Mutex<HashMap<VaultId, Arc<Slot>>>,
     crowd: Mutex<Arc<Crowd>>,
     shared: Mutex<Shared>,
-    /// One poll at a time, and one making of the account's own vault.
+    /// One poll at a time.
     pub(crate) polling: futures_util::lock::Mutex<()>,
+    /// One making of the account's own vault.
+    pub(crate) making_own: futures_util::lock::Mutex<()>,
 }
 
 /// One vault's place.
@@ -58,6 +60,10 @@ pub(crate) struct Slot {
     /// Held by the round that works with the vault. Empty: to be read from the store.
     pub(crate) replica: futures_util::lock::Mutex<Option<Replica>>,
     glance: Mutex<Option<Glance>>,
+    /// What was read lately.
+    pub(crate) view: crate::records::view::View,
+    /// Rung after every write.
+    pub(crate) bell: crate::records::watch::Bell,
 }
 
 /// What can be told of a vault while somebody works with it.
@@ -70,6 +76,8 @@ pub(crate) struct Glance {
     pub(crate) has_key: bool,
     pub(crate) born: bool,
     pub(crate) incarnation: Option<Incarnation>,
+    /// The server's signature over where we are, or were.
+    pub(crate) reached: Option<SignedHeadBytes>,
     pub(crate) in_flight: bool,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) behind: Option<u64>,
@@ -81,21 +89,40 @@ pub(crate) struct Glance {
 impl Glance {
     pub(crate) fn of(replica: &Replica) -> Glance {
         let core = replica.log.core();
+        let has_key = replica.keys.has(core.governance().epoch());
+        Glance::of_parts(core, &replica.state, has_key, replica.in_flight.is_some())
+    }
+
+    /// As it is kept, without reading the chain and the live records, which grow with the log.
+    pub(crate) fn of_outline(vault: &VaultId, outline: &Outline, at_rest: &AtRest) -> Result<Glance> {
+        let (state, core) = read_state(&outline.state)?;
+        let governance = core.governance();
+        let present = outline.keys.iter().find(|(epoch, _)| *epoch == governance.epoch());
+        let commitment = governance.commitment(governance.epoch());
+        let has_key = match (present, commitment) {
+            (Some((epoch, sealed)), Some(commitment)) => at_rest.open_key(vault, *epoch, sealed, commitment).is_ok(),
+            _ => false,
+        };
+        Ok(Glance::of_parts(&core, &state, has_key, outline.in_flight.is_some()))
+    }
+
+    fn of_parts(core: &Core, state: &State, has_key: bool, in_flight: bool) -> Glance {
         let governance = core.governance();
         Glance {
             head: core.head(),
             app: core.app().as_str().to_owned(),
             members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
             epoch: governance.epoch(),
-            has_key: replica.keys.has(governance.epoch()),
-            born: replica.state.born,
-            incarnation: replica.state.incarnation,
-            in_flight: replica.in_flight.is_some(),
-            quarantine: replica.state.quarantine.clone(),
-            behind: replica.state.behind,
-            reset_offered: replica.state.reset_offered,
-            trust: replica.state.trust,
-            last_checkpoint: replica.state.last_checkpoint,
+            has_key,
+            born: state.born,
+            incarnation: state.incarnation,
+            reached: state.reached,
+            in_flight,
+            quarantine: state.quarantine.clone(),
+            behind: state.behind,
+            reset_offered: state.reset_offered,
+            trust: state.trust,
+            last_checkpoint: state.last_checkpoint,
         }
     }
 
@@ -107,6 +134,11 @@ impl Glance {
 impl Slot {
     pub(crate) fn glance(&self) -> Option<Glance> {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What was read from the store, unless somebody who worked with the vault has shown something newer.
+    pub(crate) fn show_first(&self, glance: Glance) -> Glance {
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
     pub(crate) fn show(&self, replica: &Replica) {
@@ -131,6 +163,8 @@ pub(crate) struct Shared {
     pub(crate) poll: Option<PollState>,
     /// When heads were last written down in the account's own vault.
     pub(crate) gossiped_ms: u64,
+    /// What this device is called, for the others.
+    pub(crate) device_name: String,
 }
 
 impl Room {
@@ -157,6 +191,7 @@ impl Room {
             crowd: Mutex::new(Arc::new(crowd)),
             shared: Mutex::new(shared),
             polling: futures_util::lock::Mutex::new(()),
+            making_own: futures_util::lock::Mutex::new(()),
         })
     }
 

@@ -4,6 +4,7 @@
 //! decide it, so a decision depends on what the versions say and on nothing else.
 
 use selkie_protocol::record::RecordBody;
+use serde::{Deserialize, Serialize};
 
 /// Decides conflicts. Whatever it decides, no version is lost: the one that does not win stays in the record's history
 /// and is listed among the conflicts.
@@ -20,7 +21,52 @@ pub enum Settled {
     /// Theirs stays what the record says; mine is written beneath it.
     Theirs,
     /// This is written, on top of both.
-    Merged(RecordBody),
+    Merged {
+        body: RecordBody,
+        /// Something that one of them says is not in it.
+        lossy: bool,
+    },
+    /// Theirs stays for now, and a person is asked.
+    Ask,
+    /// Both say the same, so nothing is lost and nobody need hear of it.
+    Same,
+}
+
+/// How a conflict went, for whoever looks at the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// What this device wrote stands.
+    MineKept,
+    /// What was in the log stands.
+    TheirsKept,
+    /// All that both wrote stands.
+    Merged,
+    /// Most that both wrote stands; where they changed the same thing, the newer.
+    PartlyMerged,
+    /// A person decides, or has decided.
+    Asked,
+}
+
+impl Outcome {
+    const WORDS: [(Outcome, &'static str); 5] = [
+        (Outcome::MineKept, "mine_kept"),
+        (Outcome::TheirsKept, "theirs_kept"),
+        (Outcome::Merged, "merged"),
+        (Outcome::PartlyMerged, "partly_merged"),
+        (Outcome::Asked, "asked"),
+    ];
+
+    /// As a word that stays the same.
+    pub fn word(self) -> &'static str {
+        Outcome::WORDS.iter().find(|(outcome, _)| *outcome == self).map_or("", |(_, word)| word)
+    }
+
+    /// `None` for one that was settled before outcomes were written down, or by a later version.
+    pub(crate) fn of_word(word: &str) -> Option<Outcome> {
+        Outcome::WORDS.iter().find(|(_, known)| *known == word).map(|(outcome, _)| *outcome)
+    }
 }
 
 /// Keeps both, the newest first. A deletion wins over an edit only if it is newer.
@@ -52,6 +98,14 @@ mod tests {
         let (a, b) = (at(1, "a"), at(1, "b"));
         assert_eq!(NewestFirst.settle(None, &a, &b), Settled::Theirs);
         assert_eq!(NewestFirst.settle(None, &b, &a), Settled::Mine);
+    }
+
+    #[test]
+    fn every_outcome_has_a_word() {
+        for (outcome, word) in Outcome::WORDS {
+            assert_eq!((outcome.word(), Outcome::of_word(word)), (word, Some(outcome)));
+        }
+        assert_eq!(Outcome::of_word(""), None);
     }
 
     #[test]

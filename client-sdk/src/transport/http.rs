@@ -3,7 +3,7 @@
 //! Owns the socket, its timeouts and what is refused before a byte leaves: plain HTTP to anywhere but this machine.
 //! Knows nothing of messages: bytes in, bytes out.
 
-use super::{Method, Request, Response, Transport, TransportError};
+use super::{Method, Request, Response, Streamed, Transport, TransportError};
 use async_trait::async_trait;
 use selkie_protocol::Face;
 use std::time::Duration;
@@ -11,6 +11,11 @@ use url::{Host, Url};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const TOTAL_TIMEOUT: Duration = Duration::from_secs(30);
+const EVENTS: &str = "text/event-stream";
+/// A refusal is a message like any other, and wants a face.
+const EVENTS_OR_REFUSAL: &str = "text/event-stream, application/cbor";
+/// For streams, which whoever listens gives up when they go silent.
+const STREAM_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
 /// The largest honest answer is a page of a vault's log: what is asked for at a time, and one frame more, which comes
 /// however long it is.
 const LARGEST_ANSWER: usize = 16 * 1024 * 1024;
@@ -107,34 +112,62 @@ fn is_loopback(url: &Url) -> bool {
 #[async_trait]
 impl Transport for Http {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let incoming = self.outgoing(request, Face::CBOR).send().await.map_err(unreachable)?;
+        whole(incoming).await
+    }
+
+    async fn stream(&self, request: Request) -> Result<Option<Streamed>, TransportError> {
+        let outgoing = self.outgoing(request, EVENTS_OR_REFUSAL).timeout(STREAM_TIMEOUT);
+        let begun = tokio::time::timeout(TOTAL_TIMEOUT, outgoing.send()).await;
+        let incoming = begun.map_err(|_| TransportError::TimedOut)?.map_err(unreachable)?;
+        let is_events = header(&incoming, reqwest::header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with(EVENTS));
+        if incoming.status() != reqwest::StatusCode::OK || !is_events {
+            return whole(incoming).await.map(Streamed::Answer).map(Some);
+        }
+        let chunks = futures_util::stream::try_unfold(incoming, |mut incoming| async move {
+            let chunk = incoming.chunk().await.map_err(unreachable)?;
+            Ok(chunk.map(|chunk| (chunk.to_vec(), incoming)))
+        });
+        Ok(Some(Streamed::Stream(Box::pin(chunks))))
+    }
+}
+
+impl Http {
+    fn outgoing(&self, request: Request, accept: &'static str) -> reqwest::RequestBuilder {
         // A path of ours is plain ASCII; a server that lives under a path keeps its prefix.
         let address = format!("{}{}", self.base.as_str().trim_end_matches('/'), request.path);
         let mut outgoing = match request.method {
             Method::Get => self.client.get(address),
             Method::Post => self.client.post(address),
         };
-        outgoing = outgoing.header(reqwest::header::ACCEPT, Face::CBOR);
+        outgoing = outgoing.header(reqwest::header::ACCEPT, accept);
         if let Some(token) = &request.bearer {
             outgoing = outgoing.bearer_auth(token.as_str());
         }
         if let Some(body) = request.body {
             outgoing = outgoing.header(reqwest::header::CONTENT_TYPE, Face::CBOR).body(body);
         }
-        let mut incoming = outgoing.send().await.map_err(unreachable)?;
-        let header = |name| incoming.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        let content_type = header(reqwest::header::CONTENT_TYPE);
-        let retry_after =
-            header(reqwest::header::RETRY_AFTER).and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
-        let status = incoming.status().as_u16();
-        let mut body = Vec::new();
-        while let Some(chunk) = incoming.chunk().await.map_err(unreachable)? {
-            if body.len() + chunk.len() > LARGEST_ANSWER {
-                return Err(TransportError::TooLarge);
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(Response { status, content_type, retry_after, body })
+        outgoing
     }
+}
+
+fn header(incoming: &reqwest::Response, name: reqwest::header::HeaderName) -> Option<String> {
+    incoming.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+async fn whole(mut incoming: reqwest::Response) -> Result<Response, TransportError> {
+    let content_type = header(&incoming, reqwest::header::CONTENT_TYPE);
+    let retry_after = header(&incoming, reqwest::header::RETRY_AFTER).and_then(|text| text.trim().parse().ok());
+    let retry_after = retry_after.map(Duration::from_secs);
+    let status = incoming.status().as_u16();
+    let mut body = Vec::new();
+    while let Some(chunk) = incoming.chunk().await.map_err(unreachable)? {
+        if body.len() + chunk.len() > LARGEST_ANSWER {
+            return Err(TransportError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Response { status, content_type, retry_after, body })
 }
 
 fn unreachable(error: reqwest::Error) -> TransportError {

@@ -9,8 +9,10 @@ pub(crate) use http::server_address;
 pub use http::{Http, HttpBuilder, HttpError};
 
 use async_trait::async_trait;
+use futures_util::Stream;
 use selkie_protocol::Private;
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::time::Duration;
 
 /// The two verbs of the protocol.
@@ -55,6 +57,23 @@ pub enum TransportError {
 #[async_trait]
 pub trait Transport: Send + Sync + Debug {
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// Sends a request whose answer goes on for as long as both sides like: `GET /v1/events`. A transport that has
+    /// nothing of that kind says so with `None`, as this does, and the client asks now and then instead.
+    async fn stream(&self, _request: Request) -> Result<Option<Streamed>, TransportError> {
+        Ok(None)
+    }
+}
+
+/// The body of an answer that goes on, as it comes.
+pub type ByteStream = Pin<Box<dyn Stream<Item = Result<Vec<u8>, TransportError>> + Send>>;
+
+/// What came back of a request for a stream.
+pub enum Streamed {
+    /// Status 200 and the stream.
+    Stream(ByteStream),
+    /// Anything else.
+    Answer(Response),
 }
 
 /// Bodies and addresses hold names, records and tokens: whoever prints a request sees none of them.

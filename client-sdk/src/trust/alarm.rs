@@ -4,6 +4,7 @@
 //! came. Pure.
 
 use crate::error::Misbehaviour;
+use selkie_protocol::Bytes;
 use selkie_protocol::log::{Refusal, SignedHead};
 
 /// A server was caught at a vault.
@@ -14,15 +15,30 @@ pub(crate) struct Alarm {
     pub(crate) found: String,
     /// What it signed and cannot take back.
     pub(crate) heads: Vec<SignedHead>,
+    /// The frames it showed, and the position they were to follow.
+    pub(crate) served: Vec<Bytes>,
+    pub(crate) served_after: u64,
 }
 
 impl Alarm {
     pub(crate) fn new(kind: Misbehaviour, expected: impl Into<String>, found: impl Into<String>) -> Self {
-        Alarm { kind, expected: expected.into(), found: found.into(), heads: Vec::new() }
+        Alarm {
+            kind,
+            expected: expected.into(),
+            found: found.into(),
+            heads: Vec::new(),
+            served: Vec::new(),
+            served_after: 0,
+        }
     }
 
     pub(crate) fn with_heads(mut self, heads: impl IntoIterator<Item = SignedHead>) -> Self {
         self.heads.extend(heads);
+        self
+    }
+
+    pub(crate) fn with_served(mut self, after: u64, frames: &[Bytes]) -> Self {
+        (self.served_after, self.served) = (after, frames.to_vec());
         self
     }
 

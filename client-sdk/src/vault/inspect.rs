@@ -62,7 +62,15 @@ impl Vault {
         Ok(Verified { entries, digest, records })
     }
 
-    /// What was seen when the server was caught at this vault: documents that others can check, oldest first.
+    /// The vault's log from its first entry on, without what is in the records, as a file in which anybody can check it
+    /// with [`judge`](crate::judge): who wrote when, and that the server vouches for it. It asks the server only for
+    /// what is no longer kept here.
+    pub async fn export_log(&self) -> Result<Vec<u8>> {
+        self.alone(async |round| round.export_log().await).await
+    }
+
+    /// What was seen when the server was caught at this vault, oldest first: files in which anybody can check with
+    /// [`judge`](crate::judge) what they prove.
     pub async fn export_evidence(&self) -> Result<Vec<Vec<u8>>> {
         let names = self
             .alone(async |round| {
@@ -81,9 +89,9 @@ impl Vault {
         .await
     }
 
-    /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) and when no other device could
-    /// help: goes on without what the server has lost. Other people's devices show what is lost and ask once; what this
-    /// device wrote itself is written again.
+    /// For an owner, after [`VaultState::ServerBehind`](crate::VaultState::ServerBehind) on this device or on somebody
+    /// else's, and when no other device could help: goes on without what the server has lost. Other people's devices
+    /// show what is lost and ask once; what this device wrote itself is written again.
     pub async fn reset_tail(&self) -> Result<()> {
         self.alone(async |round| round.reset_tail().await).await
     }

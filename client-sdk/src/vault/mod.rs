@@ -14,6 +14,7 @@ pub use records::{Conflict, Record, RecordVersion};
 
 use crate::account::Account;
 use crate::error::{Error, Quarantine, Result};
+use crate::sync::backoff::Backoff;
 use crate::sync::driver::{Round, SyncReport, Trouble};
 use crate::sync::replica::KeptTrust;
 use crate::sync::room::{Glance, Room, Slot};
@@ -37,6 +38,8 @@ pub struct VaultSummary {
     /// Missing while this device cannot read it.
     pub name: Option<String>,
     pub app: String,
+    /// What the account's devices tell each other: the SDK's, and no place for records of an app.
+    pub is_own: bool,
     /// Missing if this person is no member any more.
     pub role: Option<Role>,
     pub members: usize,
@@ -126,8 +129,8 @@ impl Vault {
     }
 
     /// The same when a poll has just said that nothing is new.
-    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64) -> Result<SyncReport> {
-        let round = Round { server_at, ..self.round() };
+    pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64, backoff: Backoff) -> Result<SyncReport> {
+        let round = Round { server_at, backoff, ..self.round() };
         round.run(&self.slot, known_current).await
     }
 
@@ -171,6 +174,7 @@ impl Vault {
         Ok(VaultSummary {
             id: self.id,
             name: self.name().await?,
+            is_own: glance.app == crate::account::OWN_APP,
             app: glance.app.clone(),
             role: glance.role(&self.account.user_id()).map(Role::from),
             members: glance.members.len(),
@@ -203,8 +207,13 @@ impl Vault {
         if let Some(glance) = self.slot.glance() {
             return Ok(glance);
         }
-        self.alone(async |round| round.load().await).await?;
-        self.slot.glance().ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))
+        let read = |room: &Room, vault: &VaultId| {
+            let outline = room.store.outline(vault)?;
+            outline.map(|outline| Glance::of_outline(vault, &outline, &room.at_rest)).transpose()
+        };
+        let glance = self.read(read).await?;
+        let glance = glance.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
+        Ok(self.slot.show_first(glance))
     }
 
     /// Reads the store, away from the threads that drive futures.

@@ -7,6 +7,7 @@ use super::Vault;
 use crate::error::{Error, Result};
 use crate::store::vaults::{NewWrite, Pending, Version};
 use crate::sync::room::Room;
+use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::{RecordKey, random_id};
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
 use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
@@ -58,6 +59,10 @@ pub struct RecordVersion {
 /// A conflict that was settled on this device. Both versions are in the record's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Conflict {
+    /// Missing for one that was settled by another version of the app.
+    pub how: Option<Outcome>,
+    /// A person has not decided it yet.
+    pub open: bool,
     pub record: RecordId,
     pub lost: ChangeId,
     pub won: ChangeId,
@@ -70,11 +75,17 @@ impl Vault {
         RecordId(random_id())
     }
 
-    /// Writes a record whole. It is on this device's disk when this returns, and is sent with the next
-    /// [`Vault::sync`].
+    /// Writes a record whole, as plain bytes: [`Vault::collection`] is for an app's own types. It is kept on this
+    /// device when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`].
     pub async fn put(&self, collection: &str, id: RecordId, data: &[u8]) -> Result<()> {
         let (collection, data) = (collection.to_owned(), data.to_vec());
         self.write(id, move |hlc| RecordBody::new(collection, hlc, data)).await
+    }
+
+    /// Returns when everything that was written would survive a power cut. Without it a write survives the end of the
+    /// program at once, and a power cut after the next sync.
+    pub async fn flush(&self) -> Result<()> {
+        self.read(|room, _| Ok(room.store.flush()?)).await
     }
 
     /// Marks a record as deleted. What it said stays in its history for a while.
@@ -83,12 +94,16 @@ impl Vault {
         self.write(id, move |hlc| RecordBody::deletion(collection, hlc)).await
     }
 
-    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
-        let glance = self.glance().await?;
-        let role = glance.role(&self.account.user_id());
+    pub(crate) async fn check_may_write(&self) -> Result<()> {
+        let role = self.glance().await?.role(&self.account.user_id());
         if !role.is_some_and(|role| role.may_write()) {
             return Err(Error::NotPossible("this person may only read in that vault".into()));
         }
+        Ok(())
+    }
+
+    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
+        self.check_may_write().await?;
         let now_ms = self.account.context().now_ms();
         self.read(move |room, vault| {
             let seen = newest_stamp(room, vault, &id)?;
@@ -102,7 +117,8 @@ impl Vault {
             }
             let shelf = room.at_rest.shelf(vault, &body.collection);
             let sealed = room.at_rest.seal_record(vault, &id, &plain);
-            room.store.write_down(vault, &NewWrite { record: id, shelf, sealed })?;
+            room.store.write_down(vault, None, &[NewWrite { record: id, shelf, sealed }])?;
+            room.slot(vault).bell.ring();
             Ok(())
         })
         .await
@@ -193,7 +209,16 @@ impl Vault {
     pub async fn conflicts(&self) -> Result<Vec<Conflict>> {
         self.read(|room, vault| {
             let all = room.store.settlements(vault)?.into_iter();
-            Ok(all.map(|one| Conflict { record: one.record, lost: one.lost, won: one.won, at_ms: one.at_ms }).collect())
+            Ok(all
+                .map(|one| Conflict {
+                    how: Outcome::of_word(&one.how),
+                    open: one.asked.is_some(),
+                    record: one.record,
+                    lost: one.lost,
+                    won: one.won,
+                    at_ms: one.at_ms,
+                })
+                .collect())
         })
         .await
     }

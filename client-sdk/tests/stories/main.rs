@@ -8,6 +8,7 @@ mod attacks;
 mod crashes;
 mod fake;
 mod links;
+mod records;
 mod schedules;
 mod sessions;
 mod stores;

@@ -259,7 +259,8 @@ fn vaults(visit: &mut impl Visit) {
     visit.message("PolledVault", vault.clone());
     visit.message("Polled, full", Polled { incarnation, state, vaults: Some(vec![vault]) });
     visit.message("VaultMoved", VaultMoved { vid, n: 8 });
-    visit.message("RestoreTail", RestoreTail { frames: vec![bytes(9)], head });
+    visit.message("RestoreTail", RestoreTail { frames: vec![bytes(9)], rest: None, head });
+    visit.message("RestoreTail, full", RestoreTail { frames: vec![bytes(9)], rest: Some(bytes(32)), head });
     visit.message("TailRestored", TailRestored { head });
 }
 

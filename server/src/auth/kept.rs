@@ -4,13 +4,18 @@
 //! true: every operation that can change a session passes through here and takes the account's sessions out of memory
 //! before it is answered. So a session that was ended is refused from the next request on.
 //!
-//! Memory is used only where no other server works on the database. Commands of the operator do, beside a running
-//! server; they leave word, and everything is forgotten.
+//! Where no other server works on the database, that is enough; commands of the operator do, beside a running server:
+//! they leave word, and everything is forgotten. Where others do, memory is used as long as the database says that
+//! nothing at all has changed in it; for whoever asks at the same time it is asked once, and so is what was forgotten.
 
 use crate::notices::Notices;
+use crate::snapshots::Snapshots;
 use crate::store::{
-    AccountChange, AccountNumber, EndSessions, Millis, NewAudit, NewSession, Result, SessionRow, Store, Tenant,
+    AccountChange, AccountNumber, EndSessions, Millis, NewAudit, NewSession, Result, SessionRow, Snapshot, Store,
+    Tenant,
 };
+use crate::together::Together;
+use futures_util::FutureExt as _;
 use selkie_protocol::id::SessionId;
 use std::collections::HashMap;
 use std::ops::Deref;
@@ -27,11 +32,22 @@ pub(super) struct Kept {
     then: Option<Then>,
 }
 
+/// A session, and as of when it is true.
+pub(super) type AsOf = (Option<Arc<SessionRow>>, Option<Snapshot>);
+
 type Then = Box<dyn Fn(Tenant, AccountNumber) + Send + Sync>;
 
 struct Memory {
-    notices: Notices,
+    truth: Truth,
     sessions: Mutex<Known>,
+}
+
+/// What makes memory true.
+enum Truth {
+    /// All others are commands of the operator, who leave word.
+    Word(Notices),
+    /// The database says whether anything has changed.
+    Snapshot { snapshots: Snapshots, sessions: Together<(Tenant, SessionId), Option<SessionRow>> },
 }
 
 #[derive(Default)]
@@ -42,6 +58,8 @@ struct Known {
     changes: u64,
     /// How much word was left when that was last asked.
     noticed: Option<u64>,
+    /// What all of this was read after.
+    as_of: Option<Snapshot>,
 }
 
 impl Kept {
@@ -51,7 +69,17 @@ impl Kept {
 
     pub(super) fn remember(&mut self, notices: Notices) {
         let sessions = Mutex::new(Known { noticed: notices.count(), ..Known::default() });
-        self.memory = Some(Memory { notices, sessions });
+        self.memory = Some(Memory { truth: Truth::Word(notices), sessions });
+    }
+
+    pub(super) fn remember_among_others(&mut self) {
+        let store = self.store.clone();
+        let sessions = Together::open(move |named| {
+            let store = store.clone();
+            async move { store.sessions_named(named).await }.boxed()
+        });
+        let snapshots = Snapshots::open(self.store.clone());
+        self.memory = Some(Memory { truth: Truth::Snapshot { snapshots, sessions }, sessions: Mutex::default() });
     }
 
     pub(super) fn on_change(&mut self, then: Then) {
@@ -59,29 +87,33 @@ impl Kept {
     }
 
     /// A session as it is now, from memory where that is as good.
-    pub(super) async fn known_session(
-        &self,
-        tenant: Tenant,
-        session: SessionId,
-        now: Millis,
-    ) -> Result<Option<Arc<SessionRow>>> {
+    pub(super) async fn known_session(&self, tenant: Tenant, session: SessionId, now: Millis) -> Result<AsOf> {
         let Some(memory) = &self.memory else {
-            return Ok(self.store.session(tenant, session).await?.map(Arc::new));
+            return Ok((self.store.session(tenant, session).await?.map(Arc::new), None));
+        };
+        let (snapshot, noticed) = match &memory.truth {
+            Truth::Word(notices) => (None, notices.count()),
+            Truth::Snapshot { snapshots, .. } => (snapshots.now().await?, None),
         };
         let moment = {
             let mut known = memory.known();
-            known.heed(memory.notices.count());
+            known.heed(noticed, snapshot.as_ref());
             if let Some((row, read_at)) = known.rows.get(&(tenant, session))
                 && (0..GOOD_FOR_MS).contains(&now.saturating_sub(*read_at))
             {
-                return Ok(Some(row.clone()));
+                return Ok((Some(row.clone()), snapshot));
             }
             known.changes
         };
-        let Some(row) = self.store.session(tenant, session).await? else { return Ok(None) };
-        let row = Arc::new(row);
-        memory.known().learn(tenant, &row, now, moment);
-        Ok(Some(row))
+        let row = match &memory.truth {
+            Truth::Word(_) => self.store.session(tenant, session).await?,
+            Truth::Snapshot { sessions, .. } => sessions.ask((tenant, session)).await?,
+        };
+        let row = row.map(Arc::new);
+        if let Some(row) = &row {
+            memory.known().learn(tenant, row, now, moment);
+        }
+        Ok((row, snapshot))
     }
 
     fn changed(&self, tenant: Tenant, account: AccountNumber) {
@@ -184,9 +216,10 @@ impl Memory {
 }
 
 impl Known {
-    fn heed(&mut self, noticed: Option<u64>) {
-        if noticed != self.noticed {
+    fn heed(&mut self, noticed: Option<u64>, snapshot: Option<&Snapshot>) {
+        if noticed != self.noticed || snapshot != self.as_of.as_ref() {
             self.noticed = noticed;
+            self.as_of = snapshot.cloned();
             self.forget_all();
         }
     }

@@ -138,6 +138,14 @@ impl Auth {
         self
     }
 
+    /// Keeps sessions in memory as long as the database says that nothing has changed in it: for where other servers
+    /// change them, too. On the runtime of whoever calls it.
+    #[must_use]
+    pub fn among_others(mut self) -> Self {
+        self.store.remember_among_others();
+        self
+    }
+
     /// Has something done whenever the sessions of an account may have changed.
     #[must_use]
     pub fn on_change(mut self, then: impl Fn(Tenant, AccountNumber) + Send + Sync + 'static) -> Self {

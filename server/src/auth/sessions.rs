@@ -4,7 +4,9 @@
 
 use super::{Auth, Refusal, Result};
 use crate::limits::{Action, Key, PlanFactor};
-use crate::store::{AccountNumber, AccountState, EndSessions, NewSession, Scope, SessionLife, SessionRow, Tenant};
+use crate::store::{
+    AccountNumber, AccountState, EndSessions, NewSession, Scope, SessionLife, SessionRow, Snapshot, Tenant,
+};
 use selkie_protocol::account::{Session, Sessions};
 use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use selkie_protocol::session::{SignOut, SignOutScope, Tokens};
@@ -28,6 +30,7 @@ pub struct Caller {
     pub(super) user: Option<UserId>,
     pub(super) app: Option<Arc<str>>,
     pub(super) plan: PlanFactor,
+    pub(super) as_of: Option<Snapshot>,
 }
 
 impl Caller {
@@ -65,6 +68,12 @@ impl Caller {
     /// The app the session was opened for.
     pub fn app(&self) -> Option<&str> {
         self.app.as_deref()
+    }
+
+    /// Where the database was when this was confirmed, if that is known. It is good for the request this was confirmed
+    /// for, which was here before, and for no later one.
+    pub fn as_of(&self) -> Option<&Snapshot> {
+        self.as_of.as_ref()
     }
 
     /// Not one that a recovery opened.
@@ -120,7 +129,8 @@ impl Auth {
         let claims = self.verified_claims(access_token).await?;
         let tenant = Tenant(claims.tid);
         let now = self.edges.now_ms();
-        let row = self.store.known_session(tenant, claims.sid, now).await?.ok_or(Refusal::SessionEnded)?;
+        let (row, as_of) = self.store.known_session(tenant, claims.sid, now).await?;
+        let row = row.ok_or(Refusal::SessionEnded)?;
         if row.account_uuid.to_string() != claims.sub {
             return Err(Refusal::Unauthenticated);
         }
@@ -136,6 +146,7 @@ impl Auth {
             user: row.uid,
             app: row.app.as_deref().map(Arc::from),
             plan: PlanFactor::of_percent(row.limit_factor),
+            as_of,
         })
     }
 
@@ -143,7 +154,7 @@ impl Auth {
     pub async fn may_go_on(&self, caller: &Caller) -> bool {
         let now = self.edges.now_ms();
         match self.store.known_session(caller.tenant, caller.session, now).await {
-            Ok(row) => row.is_some_and(|row| must_stand(&row, now).is_ok()),
+            Ok((row, _)) => row.is_some_and(|row| must_stand(&row, now).is_ok()),
             Err(_) => true,
         }
     }

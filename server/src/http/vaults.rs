@@ -67,7 +67,7 @@ pub(super) async fn head(door: Door, caller: Caller, _: Nothing) -> Answer<Vault
 
 pub(super) async fn poll(door: Door, caller: Caller, _: Nothing) -> Answer<Polled> {
     let known = door.query("known")?.map(|Known(state)| state);
-    Ok(door.logs().poll(&caller, door.from, known).await?)
+    Ok(door.logs().poll_as_of(&caller, door.from, known, caller.as_of()).await?)
 }
 
 pub(super) async fn wraps(door: Door, caller: Caller, _: Nothing) -> Answer<Wraps> {

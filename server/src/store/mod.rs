@@ -22,6 +22,8 @@ use async_trait::async_trait;
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, SessionId, UserId};
 use std::path::Path;
 
+#[cfg(test)]
+pub(crate) use conformance::announcing::cut_lines;
 pub use open::{OpenError, Options, SchemaState, Wall, check_url, let_work, migrate, open, revert, state, wall};
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::session::Scope;
@@ -93,11 +95,18 @@ pub type Millis = i64;
 // ---------------------------------------------------------------------------------------------------------------------
 // The server itself
 
+/// Where a database is in its history, to be compared and nothing else. It never comes again once it has passed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot(pub(crate) std::sync::Arc<str>);
+
 /// What belongs to no tenant.
 #[async_trait]
 pub trait Server: Send + Sync {
     /// Answers if the database can be read, and quickly.
     async fn ping(&self) -> Result<()>;
+    /// Where the database is in its history. As long as this stays the same nothing has changed in it: what was read
+    /// after it was asked is still so. `None` where that cannot be told; then it must be read again.
+    async fn snapshot(&self) -> Result<Option<Snapshot>>;
     /// Gives a new database its identity; leaves an old one as it is. Returns what is there now.
     async fn initialise(&self, first: Identity, default_tenant: NewTenant) -> Result<Identity>;
     /// Sealed OPAQUE setups, oldest first.
@@ -406,6 +415,8 @@ pub trait Sessions: Send + Sync {
     async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<()>;
     /// Everything a request or a refresh must know of a session, in one read. Ended ones are found, too.
     async fn session(&self, tenant: Tenant, session: SessionId) -> Result<Option<SessionRow>>;
+    /// The same of many sessions, of any tenants, in the order asked: one round trip.
+    async fn sessions_named(&self, named: Vec<(Tenant, SessionId)>) -> Result<Vec<Option<SessionRow>>>;
     /// Moves a live session from one refresh generation to the next. False if another request was faster; refused with
     /// [`Refused::SessionEnded`] if it is over.
     async fn rotate_session(

@@ -33,6 +33,8 @@ pub trait Vaults: Send + Sync {
     async fn vault(&self, tenant: Tenant, vid: VaultId) -> Result<Option<VaultRow>>;
     /// The vaults an account is a member of, oldest first.
     async fn vaults_of(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>>;
+    /// The same of many accounts, of any tenants, in the order asked: one round trip.
+    async fn vaults_of_many(&self, accounts: Vec<(Tenant, AccountNumber)>) -> Result<Vec<Vec<VaultRow>>>;
     /// Vaults that nobody is left in once this account is gone, oldest first: [`delete_account`] removes them with
     /// everything. Their pages are removed before, by the caller.
     ///
@@ -55,6 +57,9 @@ pub trait Vaults: Send + Sync {
     /// What stands after a position, as far as the limits go, and the head, in one snapshot. At least one entry if
     /// there is one, however long.
     async fn entries_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<(Vec<StoredFrame>, Head)>;
+    /// The entries alone of what stands after a position, without what travels beside them: that is not even read. As
+    /// far as the limits go, of which `bytes` counts entries; at least one if there is one.
+    async fn entries_alone_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<(u64, Vec<u8>)>>;
     /// CONTROL entries after a position, without what travels beside them.
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>>;
     /// Entry hashes of the positions `from..=to`, ascending.
@@ -182,7 +187,11 @@ pub struct Question {
     pub at: Place,
     /// The position the asker's own state is of: it is left out of the answer if it is of the head.
     pub known: Option<u64>,
+    /// Of which everything that is live is wanted.
     pub records: Vec<RecordId>,
+    /// Of which only the heads are wanted, the whole write, and these changes: a document that is written in
+    /// differences has very many that are live. None of them among `records`, and none twice.
+    pub differences: Vec<(RecordId, Vec<ChangeId>)>,
     /// Chain values wanted.
     pub chain: Vec<u64>,
 }

@@ -6,7 +6,7 @@
 use super::Room;
 use super::author::Author;
 use super::ground::KnownRoot;
-use super::leaves::{Bounds, Leaves};
+use super::leaves::{Bounds, Depth, Leaves};
 use super::refusal::{Refusal, Result};
 use crate::store::Place;
 use selkie_protocol::id::RecordId;
@@ -43,7 +43,7 @@ impl Room {
     }
 
     async fn root(&self, at: Place, n: u64, without: &[RecordId]) -> Result<Root> {
-        let mut leaves = Leaves::new(&*self.office.vaults, at, n, WINDOW);
+        let mut leaves = Leaves::new(&*self.office.vaults, at, n, WINDOW, Depth::Entries);
         let mut pages = Pages::default();
         while let Some(found) = leaves.next(|found| Ok((found.leaf(), size_of::<Leaf>()))).await? {
             let kept = found.iter().filter(|leaf| without.binary_search(&leaf.record).is_err());

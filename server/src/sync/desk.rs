@@ -9,7 +9,7 @@ use super::ground::{Push, Tail};
 use super::group::{Office, settle};
 use super::refusal::{Refusal, Result};
 use crate::store::Place;
-use selkie_protocol::id::{RecordId, UserId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use selkie_protocol::vault::SignedHeadBytes;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -45,7 +45,10 @@ pub(super) enum What {
 /// What must be known to judge it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Asks {
+    /// Of which everything must be known that is live.
     pub(super) records: Vec<RecordId>,
+    /// Of which only the heads must be known, and these changes: what a difference is made on top of.
+    pub(super) differences: Vec<(RecordId, Vec<ChangeId>)>,
     pub(super) chain: Vec<u64>,
     pub(super) authors: Vec<UserId>,
     /// People it speaks of, and how far their logs must reach.

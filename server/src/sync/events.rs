@@ -32,7 +32,7 @@ impl Logs {
     /// Whether other vaults than before are listened to now. Where others write in the database, too, nobody tells who
     /// comes into a vault; so it is asked now and then.
     pub async fn look_again(&self, caller: &Caller, listening: &Listening) -> Result<bool> {
-        let vaults: Vec<_> = self.standings(caller).await?.into_iter().map(|(listed, _)| listed).collect();
+        let vaults: Vec<_> = self.standings(caller, None).await?.into_iter().map(|(listed, _)| listed).collect();
         Ok(listening.follow_only(&vaults))
     }
 }

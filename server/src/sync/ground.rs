@@ -39,13 +39,27 @@ pub(super) struct KnownRoot {
 #[derive(Clone, Debug)]
 pub(super) struct Tail {
     pub(super) frames: Vec<Vec<u8>>,
-    pub(super) last: Head,
+    /// The hashes of what was acknowledged after them.
+    pub(super) rest: Vec<[u8; 32]>,
+    /// The head that was signed, after all of these.
+    pub(super) signed: Head,
 }
 
 impl Tail {
-    /// The position of its first entry. 0 if it has more entries than its head has positions.
+    /// The position of its last frame.
+    pub(super) fn last(&self) -> u64 {
+        self.signed.n.saturating_sub(self.rest.len() as u64)
+    }
+
+    /// The position of its first frame. 0 if it has more entries than its head has positions.
     pub(super) fn first(&self) -> u64 {
-        (self.last.n + 1).saturating_sub(self.frames.len() as u64)
+        self.last().saturating_add(1).saturating_sub(self.frames.len() as u64)
+    }
+
+    /// Whether a chain value after the last frame leads to the head that was signed: nothing else does.
+    fn leads_on_from(&self, value: [u8; 32]) -> bool {
+        let after = (self.last().saturating_add(1)..).zip(&self.rest);
+        after.fold(value, |h, (n, entry)| log::chain(&h, n, entry)) == self.signed.h
     }
 }
 
@@ -163,7 +177,7 @@ impl Ground {
             let step = trial.known.core.check(&frame.entry, frame.beside(), people, &trial)?;
             trial.take(bytes.clone(), &step, now)?;
         }
-        if trial.chain_value(tail.last.n) != Some(tail.last.h) {
+        if !trial.chain_value(tail.last()).is_some_and(|value| tail.leads_on_from(value)) {
             return Err(Refusal::RestoreRefused("the head that was signed is another"));
         }
         if !trial.has_live_payloads()? {

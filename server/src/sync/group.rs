@@ -16,7 +16,7 @@ use crate::telemetry;
 use selkie_protocol::id::{Incarnation, UserId, VaultId};
 use selkie_protocol::log::{self, Head};
 use selkie_protocol::vault::SignedHeadBytes;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -165,7 +165,7 @@ impl Office {
         let mut here = Vec::new();
         for submission in &batch.submissions {
             let What::Tail(tail) = &submission.what else { continue };
-            let (from, to) = (tail.first(), head.min(tail.last.n));
+            let (from, to) = (tail.first(), head.min(tail.last()));
             here.push(if from <= to { self.vaults.entry_hashes(batch.at, from, to).await? } else { Vec::new() });
         }
         Ok(Some((Ground::new(batch.at, &state, bearings), here)))
@@ -275,9 +275,15 @@ fn question(batch: &Batch, known: Option<&Known>) -> Question {
     let asks = || batch.submissions.iter().map(|submission| &submission.asks);
     let records: BTreeSet<_> = asks().flat_map(|asks| &asks.records).copied().collect();
     let chain: BTreeSet<u64> = asks().flat_map(|asks| &asks.chain).copied().filter(is_new).collect();
+    let mut differences: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
+    for (record, named) in asks().flat_map(|asks| &asks.differences).filter(|(record, _)| !records.contains(record)) {
+        differences.entry(*record).or_default().extend(named.iter().copied());
+    }
+    let differences = differences.into_iter().map(|(record, named)| (record, named.into_iter().collect()));
     Question {
         at: batch.at,
         known: known.map(|known| known.head().n),
+        differences: differences.collect(),
         records: records.into_iter().collect(),
         chain: chain.into_iter().collect(),
     }
@@ -314,7 +320,7 @@ fn judge(cases: Vec<Case>, crowd: &Crowd, now: Millis) -> Vec<Settled> {
             What::Push(push) => ground.push(push, &people, now),
             What::Tail(tail) => {
                 let here = here.next().map_or(&[][..], Vec::as_slice);
-                ground.tail(tail, here, &people, now).map(|()| Judged::Repeated(tail.last.n))
+                ground.tail(tail, here, &people, now).map(|()| Judged::Repeated(tail.last()))
             }
         };
         let verdicts = batch.submissions.iter().map(verdict).collect();

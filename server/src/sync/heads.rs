@@ -1,10 +1,11 @@
-//! Where all vaults stand, in the memory of the only process that moves them.
+//! Where all vaults stand, in memory.
 //!
-//! Owns what polls of an embedded server are answered from: the positions of vaults and which account has which. What
-//! is here is never older than what anybody was told: it is changed between the commit and the answer to it. What was
-//! read from the store while something changed is not kept.
+//! Owns what polls are answered from: the positions of vaults and which account has which. What this process moves is
+//! changed here between the commit and the answer to it, and what was read from the store while something changed is
+//! not kept: so nothing here is older than what anybody was told. Where others write, too, all of it is as of a
+//! snapshot of the database, and forgotten when that is past.
 
-use crate::store::{AccountNumber, Place, Tenant, VaultRow};
+use crate::store::{AccountNumber, Place, Snapshot, Tenant, VaultRow};
 use selkie_protocol::id::VaultId;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ struct Memory {
     lists: HashMap<(Tenant, AccountNumber), Arc<[Listed]>>,
     /// Counts the changes of who has which vaults.
     changes: u64,
+    /// What all of this was read after, where others write, too.
+    as_of: Option<Snapshot>,
 }
 
 /// A vault that an account has.
@@ -35,7 +38,7 @@ pub(super) struct Listed {
 pub(super) type Standing = (Listed, u64);
 
 /// The moment at which a reading began.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Moment(u64);
 
 pub(super) fn listed(tenant: Tenant, row: &VaultRow) -> Listed {
@@ -43,16 +46,17 @@ pub(super) fn listed(tenant: Tenant, row: &VaultRow) -> Listed {
 }
 
 impl Heads {
-    /// The vaults of an account and where they stand, if they are in memory.
-    pub(super) fn of(&self, tenant: Tenant, account: AccountNumber) -> Option<Vec<Standing>> {
-        let memory = self.memory();
-        let list = memory.lists.get(&(tenant, account))?;
-        list.iter().map(|listed| Some((listed.clone(), *memory.positions.get(&listed.at)?))).collect()
-    }
-
-    /// To be taken before the store is asked.
-    pub(super) fn moment(&self) -> Moment {
-        Moment(self.memory().changes)
+    /// The vaults of an account and where they stand, if they are in memory; else what is to be shown when the store
+    /// was asked for them.
+    pub(super) fn of(
+        &self,
+        snapshot: Option<&Snapshot>,
+        tenant: Tenant,
+        account: AccountNumber,
+    ) -> Result<Vec<Standing>, Moment> {
+        let mut memory = self.memory();
+        memory.heed(snapshot);
+        memory.of(tenant, account).ok_or(Moment(memory.changes))
     }
 
     /// Keeps what the store said, if nothing changed since it was asked.
@@ -97,6 +101,20 @@ impl Heads {
 }
 
 impl Memory {
+    fn heed(&mut self, snapshot: Option<&Snapshot>) {
+        if self.as_of.as_ref() != snapshot {
+            self.as_of = snapshot.cloned();
+            self.changes += 1;
+            self.lists.clear();
+            self.positions.clear();
+        }
+    }
+
+    fn of(&self, tenant: Tenant, account: AccountNumber) -> Option<Vec<Standing>> {
+        let list = self.lists.get(&(tenant, account))?;
+        list.iter().map(|listed| Some((listed.clone(), *self.positions.get(&listed.at)?))).collect()
+    }
+
     fn stay_bounded(&mut self) {
         if self.positions.len() >= MOST || self.lists.len() >= MOST {
             self.changes += 1;
@@ -125,13 +143,34 @@ mod tests {
     }
 
     fn positions(heads: &Heads) -> Option<Vec<u64>> {
-        Some(heads.of(TENANT, ANA)?.into_iter().map(|(_, n)| n).collect())
+        Some(heads.of(None, TENANT, ANA).ok()?.into_iter().map(|(_, n)| n).collect())
+    }
+
+    fn moment(heads: &Heads) -> Moment {
+        heads.of(None, TENANT, ANA).expect_err("nothing is in memory")
+    }
+
+    #[test]
+    fn nothing_is_true_beyond_its_snapshot() {
+        let (then, now) = (Snapshot("1".into()), Snapshot("2".into()));
+        let heads = Heads::default();
+        let asked = heads.of(Some(&then), TENANT, ANA).unwrap_err();
+        heads.learn(TENANT, ANA, &[row(1, 5)], asked);
+        let found = heads.of(Some(&then), TENANT, ANA).unwrap();
+        assert_eq!(found[0].1, 5);
+        let asked = heads.of(Some(&now), TENANT, ANA).unwrap_err();
+        let late = heads.of(Some(&then), TENANT, ANA).unwrap_err();
+        heads.learn(TENANT, ANA, &[row(1, 6)], asked);
+        heads.of(Some(&then), TENANT, ANA).unwrap_err();
+        heads.learn(TENANT, ANA, &[row(1, 6)], late);
+        heads.of(Some(&then), TENANT, ANA).unwrap();
+        heads.of(Some(&now), TENANT, ANA).unwrap_err();
     }
 
     #[test]
     fn what_was_read_before_a_push_does_not_hide_it() {
         let heads = Heads::default();
-        let asked = heads.moment();
+        let asked = moment(&heads);
         heads.moved(place(1), 6);
         heads.learn(TENANT, ANA, &[row(1, 5)], asked);
         assert_eq!(positions(&heads), Some(vec![6]));
@@ -142,11 +181,11 @@ mod tests {
     #[test]
     fn what_was_read_before_somebody_joined_is_not_kept() {
         let heads = Heads::default();
-        let asked = heads.moment();
+        let asked = moment(&heads);
         heads.members_changed();
         heads.learn(TENANT, ANA, &[row(1, 5)], asked);
         assert_eq!(positions(&heads), None);
-        heads.learn(TENANT, ANA, &[row(1, 5), row(2, 1)], heads.moment());
+        heads.learn(TENANT, ANA, &[row(1, 5), row(2, 1)], moment(&heads));
         assert_eq!(positions(&heads), Some(vec![5, 1]));
         heads.created(TENANT, ANA);
         assert_eq!(positions(&heads), None);

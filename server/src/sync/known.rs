@@ -94,7 +94,8 @@ pub(super) async fn look_up(vaults: &dyn Vaults, cores: &Cores, at: Place) -> Re
     let mut known = cores.get(&at);
     loop {
         let position = known.as_ref().map(|known| known.head().n);
-        let question = Question { at, known: position, records: Vec::new(), chain: Vec::new() };
+        let question =
+            Question { at, known: position, records: Vec::new(), differences: Vec::new(), chain: Vec::new() };
         let answer = vaults.bearings(vec![question]).await?.pop().flatten();
         let Some(bearings) = answer else {
             cores.forget(&at);

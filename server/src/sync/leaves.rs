@@ -1,13 +1,15 @@
 //! Everything that is live in a vault at a position, in the order of a checkpoint, without ever holding all of it.
 //!
 //! Owns the walk: a window of live changes at a time, for which the log is read once, from the first entry that is
-//! needed to the last, skipping what is not. Knows nothing of what is done with them.
+//! needed to the last, skipping what is not; with the payloads only for who wants them. Knows nothing of what is done
+//! with them.
 
 use super::pull::stored_frame;
 use super::refusal::{Refusal, Result};
 use crate::store::{LiveRow, PageLimits, Place, Vaults};
 use selkie_protocol::id::{ChangeId, RecordId};
-use selkie_protocol::log::{Body, Change, Header, Leaf};
+use selkie_protocol::log::{Body, Change, Entry, Frame, Header, Leaf};
+use std::sync::Arc;
 
 /// Rows of one question.
 const ROWS: u32 = 4_096;
@@ -30,11 +32,20 @@ pub(super) struct Found<'a> {
     pub(super) payload: Option<&'a [u8]>,
 }
 
+/// How much is read of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Depth {
+    /// What a leaf is made of.
+    Entries,
+    Payloads,
+}
+
 pub(super) struct Leaves<'v> {
     vaults: &'v dyn Vaults,
     at: Place,
     n: u64,
     bounds: Bounds,
+    depth: Depth,
     after: Option<(RecordId, ChangeId)>,
 }
 
@@ -46,8 +57,8 @@ impl Found<'_> {
 
 impl<'v> Leaves<'v> {
     /// What is live in a vault at a position that is not long past.
-    pub(super) fn new(vaults: &'v dyn Vaults, at: Place, n: u64, bounds: Bounds) -> Self {
-        Leaves { vaults, at, n, bounds, after: None }
+    pub(super) fn new(vaults: &'v dyn Vaults, at: Place, n: u64, bounds: Bounds, depth: Depth) -> Self {
+        Leaves { vaults, at, n, bounds, depth, after: None }
     }
 
     /// The next live changes, in order, with what is wanted of each and how much that is. `None` after the last.
@@ -64,19 +75,19 @@ impl<'v> Leaves<'v> {
             let run = left.iter().take_while(|(next, _)| *next < n + ENTRIES).last().map_or(n, |(last, _)| *last);
             let entries = u32::try_from(run - n + 1).unwrap_or(u32::MAX);
             let limits = PageLimits { entries, bytes: BYTES };
-            let (frames, _) = self.vaults.entries_after(self.at, n - 1, limits).await?;
-            if frames.first().is_none_or(|stored| stored.n != n) {
+            let read = self.read(n - 1, limits).await?;
+            if read.first().is_none_or(|(first, _)| *first != n) {
                 return Err(Refusal::broken("an entry with live changes is missing"));
             }
-            for stored in &frames {
-                let here = left.iter().take_while(|(at, _)| *at == stored.n).count();
+            for (at, bytes) in &read {
+                let here = left.iter().take_while(|(next, _)| next == at).count();
                 let (places, rest) = left.split_at(here);
                 left = rest;
                 if places.iter().all(|(_, index)| *index >= window.end) {
                     continue;
                 }
-                let frame = stored_frame(&stored.frame)?;
-                let Body::Data(data) = &frame.entry.body else {
+                let stored = self.depth.parse(bytes)?;
+                let Entry { header, body: Body::Data(data), .. } = stored.entry() else {
                     return Err(Refusal::broken("a live change in an entry without changes"));
                 };
                 let changes: Vec<Change<'_>> = data.changes().collect();
@@ -84,8 +95,7 @@ impl<'v> Leaves<'v> {
                     let row = &rows[*index];
                     let change = changes.get(usize::from(row.index));
                     let change = change.ok_or_else(|| Refusal::broken("a live change that its entry does not have"))?;
-                    let header = &frame.entry.header;
-                    let found = Found { row, header, change, payload: frame.payload(row.index) };
+                    let found = Found { row, header, change, payload: stored.payload(row.index) };
                     let (item, size) = wanted(found)?;
                     window.put(*index, item, size);
                 }
@@ -94,6 +104,17 @@ impl<'v> Leaves<'v> {
         let items = window.finish()?;
         self.after = rows.get(items.len() - 1).map(|row| (row.record, row.change));
         Ok(Some(items))
+    }
+
+    /// Frames, or entries alone, with their positions.
+    async fn read(&self, after: u64, limits: PageLimits) -> Result<Vec<(u64, Vec<u8>)>> {
+        Ok(match self.depth {
+            Depth::Entries => self.vaults.entries_alone_after(self.at, after, limits).await?,
+            Depth::Payloads => {
+                let (frames, _) = self.vaults.entries_after(self.at, after, limits).await?;
+                frames.into_iter().map(|stored| (stored.n, stored.frame)).collect()
+            }
+        })
     }
 
     async fn rows(&self) -> Result<Vec<LiveRow>> {
@@ -109,6 +130,40 @@ impl<'v> Leaves<'v> {
             }
         }
         Ok(rows)
+    }
+}
+
+/// What was parsed before it was kept.
+enum Stored<'a> {
+    Entry(Entry<'a>),
+    Frame(Frame<'a>),
+}
+
+impl Depth {
+    fn parse(self, bytes: &[u8]) -> Result<Stored<'_>> {
+        match self {
+            Depth::Entries => {
+                let entry = Entry::parse(bytes).map_err(|malformed| Refusal::Broken(Arc::new(malformed)))?;
+                Ok(Stored::Entry(entry))
+            }
+            Depth::Payloads => Ok(Stored::Frame(stored_frame(bytes)?)),
+        }
+    }
+}
+
+impl Stored<'_> {
+    fn entry(&self) -> &Entry<'_> {
+        match self {
+            Stored::Entry(entry) => entry,
+            Stored::Frame(frame) => &frame.entry,
+        }
+    }
+
+    fn payload(&self, index: u16) -> Option<&[u8]> {
+        match self {
+            Stored::Entry(_) => None,
+            Stored::Frame(frame) => frame.payload(index),
+        }
     }
 }
 

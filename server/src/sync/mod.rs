@@ -127,9 +127,9 @@ impl Logs {
         let vaults: Arc<dyn Vaults> = store.clone();
         let hub = Arc::new(Hub::new(policy.listeners));
         let announcer = (!alone).then(|| Announcer::open(vaults.clone(), &hub));
-        let news = News { heads: alone.then(Heads::default), hub, announcer };
+        let news = News { heads: Heads::default(), hub, announcer };
         let people = Acquaintances::new(vaults.clone());
-        let census = (!alone).then(|| Census::open(vaults.clone()));
+        let census = (!alone).then(|| Census::open(store.clone()));
         let cores = known::cores();
         let office = Arc::new(Office { vaults, edges, head_key, incarnation, people, cores, news });
         let room = Room {

@@ -22,8 +22,7 @@ pub(super) struct Moved {
 }
 
 pub(super) struct News {
-    /// Where this process is the only one that writes.
-    pub(super) heads: Option<Heads>,
+    pub(super) heads: Heads,
     pub(super) hub: Arc<Hub>,
     /// To those who write beside us, where there may be some.
     pub(super) announcer: Option<Announcer>,
@@ -32,21 +31,17 @@ pub(super) struct News {
 impl News {
     /// To be called before anybody is told that it stands.
     pub(super) fn tell(&self, moved: &Moved) {
-        if let Some(heads) = &self.heads {
-            heads.moved(moved.at, moved.n);
-            if moved.members.is_some() {
-                heads.members_changed();
-            }
+        self.heads.moved(moved.at, moved.n);
+        if moved.members.is_some() {
+            self.heads.members_changed();
         }
         self.say(moved);
     }
 
     /// A new vault, for the account that made it. Nobody else's list of vaults has changed.
     pub(super) fn created(&self, moved: &Moved, tenant: Tenant, account: AccountNumber) {
-        if let Some(heads) = &self.heads {
-            heads.moved(moved.at, moved.n);
-            heads.created(tenant, account);
-        }
+        self.heads.moved(moved.at, moved.n);
+        self.heads.created(tenant, account);
         self.say(moved);
     }
 

@@ -1,36 +1,41 @@
 //! What is new in all vaults of an account, at the price of a look into memory.
 //!
 //! Owns the answer to a poll and its one rule: it is never older than the question. Where this process is the only one
-//! that writes, memory is as new as what anybody was told. Where others write, too, the store is asked: once for all
-//! who ask at the same time, and whoever comes while it is being asked waits for the next time.
+//! that writes, memory is as new as what anybody was told. Where others write, too, memory is used if the database says
+//! that nothing has changed in it; else it is read anew. Both are asked once for all who poll at the same time.
 
 use super::author::Reader;
 use super::heads::{Standing, listed};
 use super::hub::is_shown;
-use super::refusal::{Refusal, Result};
+use super::refusal::Result;
 use super::{Logs, Room};
 use crate::auth::Caller;
 use crate::limits::{Action, Key};
 use crate::secrets::{MasterKey, Purpose};
-use crate::store::{AccountNumber, Tenant, VaultRow, Vaults};
-use futures_util::future::join_all;
+use crate::snapshots::Snapshots;
+use crate::store::{AccountNumber, Snapshot, Store, Tenant, VaultRow};
+use crate::together::Together;
+use futures_util::FutureExt as _;
 use selkie_protocol::vault::{PollState, Polled, PolledVault};
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::{mpsc, oneshot};
-
-/// How many accounts are asked about at once.
-const AT_ONCE: usize = 64;
-
-type Account = (Tenant, AccountNumber);
-type Rows = Result<Arc<[VaultRow]>>;
 
 impl Logs {
     /// `GET /v1/poll?known=state`
     pub async fn poll(&self, caller: &Caller, from: IpAddr, known: Option<PollState>) -> Result<Polled> {
+        self.poll_as_of(caller, from, known, None).await
+    }
+
+    /// The same, for who knows where the database was after the poll had come: it is not asked that again.
+    pub async fn poll_as_of(
+        &self,
+        caller: &Caller,
+        from: IpAddr,
+        known: Option<PollState>,
+        as_of: Option<&Snapshot>,
+    ) -> Result<Polled> {
         self.count(caller, Action::Poll, &[Key::Address(from), Key::Account(caller.account_uuid())])?;
-        let vaults = self.standings(caller).await?;
+        let vaults = self.standings(caller, as_of).await?;
         let state = self.poll_state(caller, &vaults);
         let moved = known != Some(state);
         metrics::counter!("selkie_polls_total", "moved" => if moved { "yes" } else { "no" }).increment(1);
@@ -39,10 +44,10 @@ impl Logs {
         Ok(Polled { incarnation: self.room.office.incarnation, state, vaults })
     }
 
-    /// The vaults that a session is shown, and where they stand.
-    pub(super) async fn standings(&self, caller: &Caller) -> Result<Vec<Standing>> {
+    /// The vaults that a session is shown, and where they stand: now, or when the database was asked for its snapshot.
+    pub(super) async fn standings(&self, caller: &Caller, as_of: Option<&Snapshot>) -> Result<Vec<Standing>> {
         let reader = Reader::of(caller)?;
-        let mut vaults = self.room.standings_of(reader).await?;
+        let mut vaults = self.room.standings_of(reader, as_of).await?;
         vaults.retain(|(listed, _)| is_shown(caller.app(), &listed.app));
         Ok(vaults)
     }
@@ -61,62 +66,48 @@ impl Logs {
 }
 
 impl Room {
-    async fn standings_of(&self, reader: Reader) -> Result<Vec<Standing>> {
+    async fn standings_of(&self, reader: Reader, as_of: Option<&Snapshot>) -> Result<Vec<Standing>> {
         let Reader { tenant, account, .. } = reader;
-        let rows = match (&self.office.news.heads, &self.census) {
-            (Some(heads), _) => {
-                if let Some(vaults) = heads.of(tenant, account) {
-                    return Ok(vaults);
-                }
-                let moment = heads.moment();
-                let rows = self.office.vaults.vaults_of(tenant, account).await?;
-                heads.learn(tenant, account, &rows, moment);
-                rows.into()
-            }
-            (None, Some(census)) => census.vaults_of((tenant, account)).await?,
-            (None, None) => self.office.vaults.vaults_of(tenant, account).await?.into(),
+        let asked = match (&self.census, as_of) {
+            (Some(census), None) => census.snapshots.now().await?,
+            _ => None,
         };
+        let snapshot = as_of.or(asked.as_ref());
+        let heads = &self.office.news.heads;
+        // Where others write, memory is true of a snapshot or not at all.
+        let moment = match (&self.census, snapshot) {
+            (Some(_), None) => None,
+            _ => match heads.of(snapshot, tenant, account) {
+                Ok(vaults) => return Ok(vaults),
+                Err(moment) => Some(moment),
+            },
+        };
+        let rows = match &self.census {
+            Some(census) => census.rows.ask((tenant, account)).await?,
+            None => self.office.vaults.vaults_of(tenant, account).await?.into(),
+        };
+        if let Some(moment) = moment {
+            heads.learn(tenant, account, &rows, moment);
+        }
         Ok(rows.iter().map(|row| (listed(tenant, row), row.head.n)).collect())
     }
 }
 
-/// Asks the store for everybody who asks at the same time.
-pub(super) struct Census(mpsc::UnboundedSender<(Account, oneshot::Sender<Rows>)>);
-
-impl Census {
-    pub(super) fn open(vaults: Arc<dyn Vaults>) -> Self {
-        let (questions, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(take(vaults, waiting));
-        Census(questions)
-    }
-
-    async fn vaults_of(&self, account: Account) -> Rows {
-        let (answer, answered) = oneshot::channel();
-        self.0.send((account, answer)).map_err(|_| Refusal::Overloaded)?;
-        answered.await.map_err(|_| Refusal::Overloaded)?
-    }
+/// The store, asked once for all who poll at the same time.
+pub(super) struct Census {
+    snapshots: Snapshots,
+    rows: Together<(Tenant, AccountNumber), Arc<[VaultRow]>>,
 }
 
-async fn take(vaults: Arc<dyn Vaults>, mut waiting: mpsc::UnboundedReceiver<(Account, oneshot::Sender<Rows>)>) {
-    let mut round = Vec::new();
-    while waiting.recv_many(&mut round, AT_ONCE).await > 0 {
-        let mut askers: HashMap<Account, Vec<oneshot::Sender<Rows>>> = HashMap::new();
-        for (account, answer) in round.drain(..) {
-            askers.entry(account).or_default().push(answer);
-        }
-        join_all(askers.into_iter().map(|(account, answers)| {
-            let vaults = vaults.clone();
-            async move {
-                let rows = vaults.vaults_of(account.0, account.1).await;
-                let rows: Rows = rows.map(Into::into).map_err(Refusal::from);
-                for answer in answers {
-                    let copy = rows.as_ref().map(Arc::clone).map_err(Refusal::shared);
-                    // Whoever went away has no use for it.
-                    let _gone = answer.send(copy);
-                }
-            }
-        }))
-        .await;
+impl Census {
+    /// On the runtime of whoever opens it.
+    pub(super) fn open(store: Arc<dyn Store>) -> Self {
+        let snapshots = Snapshots::open(store.clone());
+        let rows = Together::open(move |accounts| {
+            let store = store.clone();
+            async move { Ok(store.vaults_of_many(accounts).await?.into_iter().map(Into::into).collect()) }.boxed()
+        });
+        Census { snapshots, rows }
     }
 }
 

@@ -4,7 +4,7 @@
 //! that an answer is one part. The pages are hashed as they are written and held against what was signed.
 
 use super::checkpoints::forgotten;
-use super::leaves::{Bounds, Found, Leaves};
+use super::leaves::{Bounds, Depth, Found, Leaves};
 use super::pull::stored_frame;
 use super::refusal::{Refusal, Result};
 use super::{Logs, Room};
@@ -80,7 +80,7 @@ impl Room {
 
     /// Returns the hashes of the pages, once they are the ones that were signed.
     async fn write_pages(&self, at: Place, n: u64, expected: Root, without: &[RecordId]) -> Result<Vec<u8>> {
-        let mut leaves = Leaves::new(&*self.office.vaults, at, n - 1, WINDOW);
+        let mut leaves = Leaves::new(&*self.office.vaults, at, n - 1, WINDOW, Depth::Payloads);
         let mut pages = Pages::default();
         let mut part = Part::default();
         while let Some(window) = leaves.next(laid_out).await? {

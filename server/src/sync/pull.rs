@@ -104,7 +104,8 @@ impl Room {
             }
         }
         let known = self.office.cores.get(&at).map(|known| known.head().n);
-        let question = Question { at, known, records: records.into_iter().collect(), chain: Vec::new() };
+        let records = records.into_iter().collect();
+        let question = Question { at, known, records, differences: Vec::new(), chain: Vec::new() };
         let answer = self.office.vaults.bearings(vec![question]).await?.pop().flatten();
         let bearings = answer.ok_or(Refusal::NotFound("vault"))?;
         let live: HashSet<ChangeId> = bearings.live.iter().map(|row| row.change).collect();

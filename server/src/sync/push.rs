@@ -70,7 +70,15 @@ pub(super) fn asks(frame: &Frame<'_>) -> Result<Asks> {
     let header = &frame.entry.header;
     let mut asks = Asks { chain: vec![header.seen.n], authors: vec![header.user], ..Asks::default() };
     match (&frame.entry.body, frame.beside()) {
-        (Body::Data(data), _) => asks.records.extend(data.changes().map(|change| change.record)),
+        (Body::Data(data), _) => {
+            for change in data.changes() {
+                if change.full {
+                    asks.records.push(change.record);
+                } else {
+                    asks.differences.push((change.record, change.deps.iter().collect()));
+                }
+            }
+        }
         (Body::Checkpoint(checkpoint), Beside::Note(note)) => {
             let hash = checkpoint.note.unwrap_or_default();
             let forgotten = log::read_note(note, &hash).map_err(log::Refusal::Malformed)?;

@@ -16,8 +16,10 @@ use selkie_protocol::id::VaultId;
 use selkie_protocol::log::{self, Frame, SignedHead};
 use selkie_protocol::vault::{RestoreTail, TailRestored};
 
-/// Entries of one offer. A longer tail is offered in parts, each up to a head that was signed.
+/// Entries of one offer. A longer tail is offered in parts, each with the hashes of what follows up to the signed head.
 const MAX_ENTRIES: usize = 4_096;
+/// Hashes of what follows.
+const MAX_REST: usize = 1 << 16;
 
 impl Logs {
     /// `POST /v1/vaults/{vid}/restore-tail`
@@ -35,18 +37,25 @@ impl Logs {
         let at = self.room.place(reader.tenant, vid).await?;
         let known = office.look_up(at).await?;
         member(&known, reader)?;
-        let tail = Tail { last: signed.head, frames: request.frames.into_iter().map(|frame| frame.0).collect() };
+        let rest = request.rest.unwrap_or_default();
+        let (rest, odd) = rest.as_chunks::<32>();
+        if !odd.is_empty() || rest.len() > MAX_REST {
+            return Err(Refusal::invalid("rest", "up to 65536 hashes of 32 bytes lead on to the head"));
+        }
+        let frames = request.frames.into_iter().map(|frame| frame.0).collect();
+        let tail = Tail { frames, rest: rest.to_vec(), signed: signed.head };
         if tail.first() == 0 {
             return Err(Refusal::RestoreRefused("there are more entries than positions"));
         }
         if tail.first() > known.head().n + 1 {
             return Err(Refusal::RestoreRefused("entries are missing before them"));
         }
-        let mut all = Asks { chain: vec![tail.last.n], ..Asks::default() };
+        let mut all = Asks { chain: vec![tail.last()], ..Asks::default() };
         for bytes in &tail.frames {
             let frame = Frame::parse(bytes).map_err(log::Refusal::Malformed)?;
             let one = asks(&frame)?;
             all.records.extend(one.records);
+            all.differences.extend(one.differences);
             all.chain.extend(one.chain);
             all.authors.extend(one.authors);
             all.people.extend(one.people);

@@ -36,6 +36,10 @@ impl Server for Counting {
         self.note("ping");
         self.inner.ping().await
     }
+    async fn snapshot(&self) -> Result<Option<Snapshot>> {
+        self.note("snapshot");
+        self.inner.snapshot().await
+    }
     async fn initialise(&self, first: Identity, default_tenant: NewTenant) -> Result<Identity> {
         self.note("initialise");
         self.inner.initialise(first, default_tenant).await
@@ -229,6 +233,10 @@ impl Sessions for Counting {
         self.note("session");
         self.inner.session(tenant, session).await
     }
+    async fn sessions_named(&self, named: Vec<(Tenant, SessionId)>) -> Result<Vec<Option<SessionRow>>> {
+        self.note("sessions_named");
+        self.inner.sessions_named(named).await
+    }
     async fn rotate_session(
         &self,
         tenant: Tenant,
@@ -375,6 +383,10 @@ impl Vaults for Counting {
         self.note("vaults_of");
         self.inner.vaults_of(tenant, account).await
     }
+    async fn vaults_of_many(&self, accounts: Vec<(Tenant, AccountNumber)>) -> Result<Vec<Vec<VaultRow>>> {
+        self.note("vaults_of_many");
+        self.inner.vaults_of_many(accounts).await
+    }
     async fn vaults_left_empty_by(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>> {
         self.note("vaults_left_empty_by");
         self.inner.vaults_left_empty_by(tenant, account).await
@@ -398,6 +410,10 @@ impl Vaults for Counting {
     async fn entries_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<(Vec<StoredFrame>, Head)> {
         self.note("entries_after");
         self.inner.entries_after(at, after, limits).await
+    }
+    async fn entries_alone_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<(u64, Vec<u8>)>> {
+        self.note("entries_alone_after");
+        self.inner.entries_alone_after(at, after, limits).await
     }
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {
         self.note("controls_after");

@@ -2,7 +2,7 @@
 //!
 //! Owns the starting of both backends with settings as in production. Knows nothing about vaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use diesel::connection::SimpleConnection as _;
@@ -30,6 +30,7 @@ pub(crate) struct Postgres {
 pub(crate) struct Machine {
     pub(crate) name: &'static str,
     pub(crate) server: MeasuredServer,
+    program: PathBuf,
     premises: Premises,
     postgres: Option<Arc<Postgres>>,
     raw: Raw,
@@ -55,22 +56,28 @@ impl Postgres {
 
 impl Machine {
     pub(crate) async fn start(program: &Path, backend: Backend, cluster: &Cluster) -> Machine {
+        let program = program.to_owned();
         match backend {
             Backend::SqliteAndFiles => {
                 let premises = Premises::embedded();
-                let server = MeasuredServer::start(program, &premises, VARIABLES);
+                let server = MeasuredServer::start(&program, &premises, VARIABLES);
                 let raw = Raw::Sqlite(Box::new(RawSqlite::new()));
-                Machine { name: "SQLite", server, premises, postgres: None, raw }
+                Machine { name: "SQLite", server, program, premises, postgres: None, raw }
             }
             Backend::PostgresAndS3 => {
                 let premises = Premises::in_cluster(cluster).await;
-                let server = MeasuredServer::start(program, &premises, VARIABLES);
+                let server = MeasuredServer::start(&program, &premises, VARIABLES);
                 let process = cluster.process_id().expect("the cluster is ours");
                 let postgres = Arc::new(Postgres { process });
                 let raw = Raw::Postgres(RawPostgres::new(cluster, postgres.clone()).await);
-                Machine { name: "Postgres", server, premises, postgres: Some(postgres), raw }
+                Machine { name: "Postgres", server, program, premises, postgres: Some(postgres), raw }
             }
         }
+    }
+
+    /// A second server on the same database, where there can be one.
+    pub(crate) fn another(&self) -> Option<MeasuredServer> {
+        self.postgres.is_some().then(|| MeasuredServer::start(&self.program, &self.premises, VARIABLES))
     }
 
     pub(crate) fn used(&self) -> Used {

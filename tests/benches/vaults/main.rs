@@ -10,6 +10,7 @@
 
 mod figures;
 mod line;
+mod logins;
 mod machine;
 mod polls;
 mod pulls;
@@ -111,5 +112,23 @@ async fn measure(machine: &mut Machine, plan: &Plan, found: &mut Vec<Figure>) {
     }
     pulls::measure(machine, plan, found).await;
     polls::measure(machine, plan, found).await;
+    logins::measure(machine, plan, found).await;
     streams::measure(machine, plan, found).await;
+    if let Some(figure) = day(machine.name, found) {
+        plan.report(found, figure);
+    }
+}
+
+/// Of 10,000 people, each with two devices that ask once a minute for eight hours, and with 100 records.
+fn day(backend: &'static str, found: &[Figure]) -> Option<Figure> {
+    const POLLS: f64 = 10_000.0 * 2.0 * 60.0 * 8.0;
+    const PUSHES: f64 = 10_000.0 * 100.0;
+    let is_it = |figure: &&Figure, what: &str| {
+        figure.backend == backend && figure.what.starts_with(what) && !figure.what.contains("one vault")
+    };
+    let of = |what: &str| found.iter().rev().find(|figure| is_it(figure, what)).map(|figure| figure.value);
+    let (poll, push) = (of("poll, nothing new")?, of("push of 1, 32 clients")?);
+    let seconds = (POLLS * poll + PUSHES * push) / 1e6;
+    let figure = Figure::new(backend, "a day of 10,000 people, from the above", seconds, "s CPU");
+    Some(figure.goal(Goal::at_most(300.0)).and("polls", POLLS * poll / 1e6).and("pushes", PUSHES * push / 1e6))
 }

@@ -1,12 +1,17 @@
-//! What a malicious server can try, and how it fails: a test for each row of the list of attacks that concerns
-//! accounts.
+//! What a malicious server can try, and how it fails: the rows of the list of attacks, told over the wire.
 //!
 //! The server is the real one; the malice sits in the network before it, where it reads and rewrites every message,
 //! answers by itself, or leads to another world with the same past. An attack must end in the typed error that the row
 //! names, transmit nothing secret, and leave the client as it was.
 
+mod app;
+mod cast;
 mod identity;
+mod members;
 mod password;
+mod records;
+mod restore;
+mod sequence;
 
 use selkie_client::{Account, Error, Misbehaviour};
 use selkie_e2e::device::{Device, Person};

@@ -15,6 +15,15 @@ fn the_server_links_no_content_cipher() {
     assert_links_none_of("selkie-server", &ciphers);
 }
 
+/// What compresses lets the length of a secret be guessed from beside it.
+#[test]
+fn mal_070_nothing_that_compresses_is_linked() {
+    let compressors = ["flate2", "miniz_oxide", "zstd", "brotli", "lz4", "lz4_flex", "snap", "async-compression"];
+    for product in ["selkie-protocol", "selkie-client", "selkie-cli", "selkie-server"] {
+        assert_links_none_of(product, &compressors);
+    }
+}
+
 #[test]
 fn the_server_and_the_client_never_see_each_other() {
     assert_links_none_of("selkie-server", &["selkie-client", "selkie-cli"]);

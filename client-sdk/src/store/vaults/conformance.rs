@@ -38,6 +38,23 @@ fn unread(of: u8, number: u8) -> Aside {
     }
 }
 
+fn settlement(of: u8, lost: u8, won: u8, asked: Option<Vec<u8>>) -> Settlement {
+    let (record, lost, won, how) = (record(of), change(lost), change(won), "asked".to_owned());
+    Settlement { id: 0, record, lost, won, at_ms: 6, how, asked }
+}
+
+fn put_down(store: &dyn VaultStore, writes: &[NewWrite]) -> Vec<u64> {
+    store.write_down(&VAULT, None, writes).unwrap().unwrap()
+}
+
+/// What there is of a collection, as the first byte of each content.
+fn on_shelf(store: &dyn VaultStore, of: u8) -> Vec<u8> {
+    let mut found = Vec::new();
+    let at = store.shelf(&VAULT, &[of; 16], &mut |shown| found.push(shown.sealed[0])).unwrap();
+    assert_eq!(at, store.stamp(&VAULT).unwrap());
+    found
+}
+
 fn write(of: u8, content: u8) -> NewWrite {
     NewWrite { record: record(of), shelf: [of; 16], sealed: vec![content] }
 }
@@ -72,11 +89,20 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     store.begin(&VAULT, &Begun::default()).unwrap();
     assert_eq!(store.load(&VAULT).unwrap().unwrap(), kept, "what is kept already stays");
     assert_eq!(store.vaults().unwrap(), [VAULT]);
+    let outline = Outline { state: kept.state, keys: kept.keys, in_flight: kept.in_flight };
+    assert_eq!(store.outline(&VAULT).unwrap(), Some(outline));
+    store.keep_note(&VAULT, &[1; 16], b"one").unwrap();
+    store.keep_note(&VAULT, &[1; 16], b"two").unwrap();
+    assert_eq!(store.note(&VAULT, &[1; 16]).unwrap().as_deref(), Some(b"two".as_slice()));
+    assert_eq!(store.note(&VAULT, &[2; 16]).unwrap(), None);
+    store.flush().unwrap();
     store.forget(&VAULT).unwrap();
     store.forget(&VAULT).unwrap();
     assert_eq!(store.load(&VAULT).unwrap(), None);
     assert_eq!(store.frames(&VAULT, 0, 9).unwrap(), []);
-    assert!(store.write_down(&VAULT, &write(1, 1)).is_err());
+    assert!(store.write_down(&VAULT, None, &[write(1, 1)]).is_err());
+    assert_eq!(store.outline(&VAULT).unwrap(), None);
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now::default());
 }
 
 fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) {
@@ -92,7 +118,7 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
         versions: vec![version(1, 11, 2), version(2, 21, 2)],
         heads: vec![(record(1), vec![change(11)]), (record(2), vec![change(21)])],
         aside: vec![unread(3, 31)],
-        settlements: vec![Settlement { record: record(1), lost: change(10), won: change(11), at_ms: 6 }],
+        settlements: vec![settlement(1, 10, 11, None), settlement(1, 9, 11, Some(vec![7]))],
         keys: vec![(1, b"k1 again".to_vec()), (2, b"k2".to_vec())],
         ..Advance::default()
     };
@@ -108,7 +134,12 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
     assert_eq!(store.current(&VAULT, None).unwrap().len(), 2);
     assert_eq!(store.current(&VAULT, Some(&[2; 16])).unwrap()[0].change, change(21));
     assert_eq!(store.aside(&VAULT).unwrap(), [unread(3, 31)]);
-    assert_eq!(store.settlements(&VAULT).unwrap().len(), 1);
+    let met = store.settlements(&VAULT).unwrap();
+    assert_eq!((met.len(), &met[0].asked, &met[1].asked), (2, &None, &Some(vec![7])));
+    let before = store.stamp(&VAULT).unwrap();
+    store.resolve(&VAULT, met[1].id).unwrap();
+    assert_eq!(store.settlements(&VAULT).unwrap()[1], Settlement { asked: None, ..met[1].clone() });
+    assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, Some(vec![record(1)])));
     assert_eq!(store.counts(&VAULT).unwrap(), Counts { records: 2, pending: 0, aside: 1 });
 
     // The next head cannot be read, so the one before stays; then it can.
@@ -134,7 +165,7 @@ fn writes_wait_in_order_and_know_what_they_are_made_on(store: &dyn VaultStore) {
     store.advance(&VAULT, 1, &step).unwrap();
     let seqs: Vec<u64> = [write(1, 1), write(2, 2), write(1, 3), write(1, 4)]
         .iter()
-        .map(|write| store.write_down(&VAULT, write).unwrap())
+        .flat_map(|write| put_down(store, std::slice::from_ref(write)))
         .collect();
     assert!(seqs.is_sorted_by(|one, next| one < next));
     assert_eq!(store.load(&VAULT).unwrap().unwrap().revision, 2, "a write is no step of the log");
@@ -159,8 +190,9 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     let heads = vec![(record(1), vec![change(11)])];
     let versions = vec![version(1, 11, 2)];
     store.advance(&VAULT, 1, &Advance { versions, heads, aside: vec![unread(3, 31)], ..Advance::default() }).unwrap();
-    store.write_down(&VAULT, &write(1, 1)).unwrap();
-    store.write_down(&VAULT, &write(1, 2)).unwrap();
+    put_down(store, &[write(1, 1), write(1, 2)]);
+    store.keep_note(&VAULT, &[1; 16], b"of what was").unwrap();
+    let before = store.stamp(&VAULT).unwrap();
     store.stage(&VAULT, true, &[version(7, 70, 1)], &[]).unwrap();
     store.stage(&VAULT, true, &[version(1, 15, 7)], &[]).unwrap();
     store.stage(&VAULT, false, &[version(2, 25, 7)], &[unread(4, 41)]).unwrap();
@@ -171,7 +203,7 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
         live: vec![(record(1), b"l".to_vec())],
         heads: vec![(record(1), vec![change(15)]), (record(2), vec![change(25)])],
         keys: vec![(2, b"k2".to_vec())],
-        again: vec![write(1, 9)],
+        again: vec![Again { write: write(1, 9), collides: false }, Again { write: write(2, 8), collides: true }],
     };
     assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), None);
     assert_eq!(store.replace(&VAULT, 2, &fresh).unwrap(), Some(3));
@@ -182,16 +214,71 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     assert_eq!(store.current(&VAULT, None).unwrap().len(), 2);
     assert_eq!(store.aside(&VAULT).unwrap(), [unread(4, 41)]);
     let pending = store.outbox(&VAULT, 9).unwrap();
-    assert_eq!(pending.iter().map(|pending| pending.sealed[0]).collect::<Vec<_>>(), [9, 1, 2]);
-    assert!(pending.iter().all(|pending| pending.record == record(1)));
+    assert_eq!(pending.iter().map(|pending| pending.sealed[0]).collect::<Vec<_>>(), [9, 8, 1, 2]);
+    assert_eq!(pending.iter().filter(|pending| pending.record == record(1)).count(), 3);
     assert_eq!(pending[0].base, Some(vec![change(15)]));
+    assert_eq!(pending[1].base, Some(vec![]), "it is on top of nothing, so that it meets what came in its place");
+    assert_eq!(pending.iter().map(|pending| pending.group).collect::<Vec<_>>(), [3, 4, 5, 5]);
+    assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, None), "it may be all of them");
+    assert_eq!(store.note(&VAULT, &[1; 16]).unwrap(), None);
+    assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)]).unwrap(), None);
 }
 
-const CONTRACT: [fn(&dyn VaultStore); 4] = [
+fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
+    begun(store);
+    let start = store.stamp(&VAULT).unwrap();
+    let seqs = put_down(store, &[write(1, 10), write(2, 20)]);
+    let after = store.stamp(&VAULT).unwrap();
+    assert_eq!(store.touched(&VAULT, start).unwrap(), (after, Some(vec![record(1), record(2)])));
+    assert_eq!(store.touched(&VAULT, after).unwrap(), (after, Some(vec![])));
+    assert_eq!(store.touched(&VAULT, after + 1).unwrap(), (after, None), "this is another vault than was seen");
+    put_down(store, &[write(1, 11)]);
+    let now = store.stamp(&VAULT).unwrap();
+    assert_eq!(store.write_down(&VAULT, Some(after), &[write(2, 21), write(1, 12)]).unwrap(), None, "all or none");
+    assert_eq!(store.write_down(&VAULT, Some(now), &[write(1, 12)]).unwrap().map(|seqs| seqs.len()), Some(1));
+    let groups: Vec<u64> = store.outbox(&VAULT, 9).unwrap().iter().map(|pending| pending.group).collect();
+    assert_eq!(groups, [1, 1, 3, 4]);
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap().pending.unwrap().sealed, [12]);
+    assert_eq!((on_shelf(store, 1), on_shelf(store, 2)), (vec![12], vec![20]));
+
+    // It goes into the log, and somebody else goes on.
+    let sent = vec![(seqs[1], Some(change(21)))];
+    let heads = vec![(record(2), vec![change(22)])];
+    let versions = vec![version(2, 22, 3)];
+    let seen = store.stamp(&VAULT).unwrap();
+    store.advance(&VAULT, 1, &Advance { sent, heads, versions, ..Advance::default() }).unwrap();
+    assert_eq!(store.touched(&VAULT, seen).unwrap().1, Some(vec![record(2)]));
+    let kept = store.now(&VAULT, &record(2)).unwrap();
+    assert_eq!((kept.pending, kept.current[0].change), (None, change(22)));
+    assert_eq!(on_shelf(store, 2), [22]);
+    store.advance(&VAULT, 2, &Advance { state: Some(vec![1]), ..Advance::default() }).unwrap();
+    assert_eq!(store.stamp(&VAULT).unwrap(), seen + 1, "no record was touched by that");
+}
+
+fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {
+    begun(store);
+    let heads = vec![(record(1), vec![change(11)])];
+    store.advance(&VAULT, 1, &Advance { versions: vec![version(1, 11, 2)], heads, ..Advance::default() }).unwrap();
+    let seqs = put_down(store, &[write(1, 1), write(1, 2), write(1, 3)]);
+    assert_eq!(store.take_back(&VAULT, 1, &seqs).unwrap(), None, "something was sent meanwhile");
+    assert_eq!(store.take_back(&VAULT, 2, &seqs[2..]).unwrap(), Some(3));
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap().pending.unwrap().sealed, [2]);
+    let seen = store.stamp(&VAULT).unwrap();
+    assert_eq!(store.take_back(&VAULT, 3, &seqs[..1]).unwrap(), Some(4));
+    assert_eq!(store.touched(&VAULT, seen).unwrap().1, Some(vec![record(1)]));
+    let left = store.outbox(&VAULT, 9).unwrap();
+    assert_eq!((left[0].sealed.as_slice(), &left[0].base), ([2].as_slice(), &Some(vec![change(11)])));
+    assert_eq!(store.take_back(&VAULT, 4, &seqs).unwrap(), Some(5));
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap().current[0].change, change(11));
+}
+
+const CONTRACT: [fn(&dyn VaultStore); 6] = [
     what_is_kept_comes_back,
     a_step_is_taken_from_where_it_was_made_or_not_at_all,
     writes_wait_in_order_and_know_what_they_are_made_on,
     a_log_is_replaced_whole_and_what_is_to_be_sent_stays,
+    what_was_touched_is_told_to_whoever_saw_an_earlier_stamp,
+    a_write_that_is_not_in_the_log_can_be_taken_back,
 ];
 
 #[test]

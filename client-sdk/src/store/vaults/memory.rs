@@ -3,8 +3,8 @@
 //! Owns a few maps under one lock, so that every method is whole. Knows nothing of files.
 
 use super::{
-    Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Pending, Result, Settlement, Shelf,
-    VaultStore, Version,
+    Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
+    Shelf, Shown, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::collections::BTreeMap;
@@ -36,6 +36,11 @@ struct One {
     aside: BTreeMap<ChangeId, Aside>,
     settlements: Vec<Settlement>,
     staged: (Vec<Version>, Vec<Aside>),
+    notes: BTreeMap<Shelf, Vec<u8>>,
+    stamp: u64,
+    touched: BTreeMap<RecordId, u64>,
+    /// Of what was touched before, nothing is known.
+    floor: u64,
 }
 
 impl One {
@@ -55,7 +60,13 @@ impl One {
         }
     }
 
-    fn write_down(&mut self, write: &NewWrite) -> u64 {
+    fn touch(&mut self, records: impl IntoIterator<Item = RecordId>) {
+        self.stamp += 1;
+        let stamp = self.stamp;
+        self.touched.extend(records.into_iter().map(|record| (record, stamp)));
+    }
+
+    fn write_down(&mut self, write: &NewWrite, group: Option<u64>) -> u64 {
         let own_before = self.outbox.values().any(|pending| pending.record == write.record);
         let current = self.versions.get(&write.record).into_iter().flatten().filter(|version| version.current);
         let mut base: Vec<ChangeId> = current.map(|version| version.change).collect();
@@ -63,7 +74,8 @@ impl One {
         self.next_seq += 1;
         let (seq, record, shelf) = (self.next_seq, write.record, write.shelf);
         let base = (!own_before).then_some(base);
-        self.outbox.insert(seq, Pending { seq, record, shelf, base, sealed: write.sealed.clone() });
+        let group = group.unwrap_or(seq);
+        self.outbox.insert(seq, Pending { seq, group, record, shelf, base, sealed: write.sealed.clone() });
         seq
     }
 
@@ -77,6 +89,11 @@ impl One {
         }
         self.trail.extend(step.trail.iter().copied());
         self.trail.retain(|n, _| *n >= step.trail_from);
+        let sent = step.sent.iter().filter_map(|(seq, _)| Some(self.outbox.get(seq)?.record));
+        let touched: Vec<RecordId> = sent.chain(step.touched()).collect();
+        if !touched.is_empty() {
+            self.touch(touched);
+        }
         for (record, live) in &step.live {
             match live {
                 Some(live) => drop(self.live.insert(*record, live.clone())),
@@ -101,7 +118,10 @@ impl One {
                 next.base = Some(vec![*change]);
             }
         }
-        self.settlements.extend(step.settlements.iter().cloned());
+        for settlement in &step.settlements {
+            let id = self.settlements.len() as u64 + 1;
+            self.settlements.push(Settlement { id, ..settlement.clone() });
+        }
         self.keys.extend(step.keys.iter().cloned());
     }
 }
@@ -196,17 +216,26 @@ impl VaultStore for MemoryVaults {
             keys: old.keys.into_iter().chain(fresh.keys.iter().cloned()).collect(),
             aside: aside.into_iter().map(|aside| (aside.change, aside)).collect(),
             settlements: old.settlements,
+            stamp: old.stamp + 1,
+            floor: old.stamp + 1,
             ..One::default()
         };
         one.take_versions(&versions);
         fresh.heads.iter().for_each(|(record, heads)| one.set_heads(record, heads));
-        for write in &fresh.again {
-            one.write_down(write);
+        for again in &fresh.again {
+            let seq = one.write_down(&again.write, None);
+            let base = one.outbox.get_mut(&seq).and_then(|pending| pending.base.as_mut());
+            if let Some(base) = base.filter(|_| again.collides) {
+                base.clear();
+            }
         }
+        // What belonged together still does, under the new number of its first.
+        let mut groups = BTreeMap::new();
         for pending in old.outbox.into_values() {
             one.next_seq += 1;
             let seq = one.next_seq;
-            one.outbox.insert(seq, Pending { seq, ..pending });
+            let group = *groups.entry(pending.group).or_insert(seq);
+            one.outbox.insert(seq, Pending { seq, group, ..pending });
         }
         Ok(Some(one.revision))
     }
@@ -216,10 +245,38 @@ impl VaultStore for MemoryVaults {
         Ok(())
     }
 
-    fn write_down(&self, vault: &VaultId, write: &NewWrite) -> Result<u64> {
+    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>> {
         let mut all = self.all();
         let one = all.vaults.get_mut(vault).ok_or_else(|| super::gone("writing a record"))?;
-        Ok(one.write_down(write))
+        let later = |seen| writes.iter().any(|write| one.touched.get(&write.record).is_some_and(|at| *at > seen));
+        if seen.is_some_and(|seen| seen < one.floor || later(seen)) {
+            return Ok(None);
+        }
+        let mut seqs = Vec::with_capacity(writes.len());
+        for write in writes {
+            seqs.push(one.write_down(write, seqs.first().copied()));
+        }
+        one.touch(writes.iter().map(|write| write.record));
+        Ok(Some(seqs))
+    }
+
+    fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>> {
+        let mut all = self.all();
+        let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };
+        for seq in seqs {
+            let Some(gone) = one.outbox.remove(seq) else { continue };
+            let next = one.outbox.range_mut(seq..).find(|(_, pending)| pending.record == gone.record);
+            if let Some((_, next)) = next {
+                next.base = gone.base;
+            }
+            one.touch([gone.record]);
+        }
+        one.revision += 1;
+        Ok(Some(one.revision))
+    }
+
+    fn flush(&self) -> Result<()> {
+        Ok(())
     }
 
     fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>> {
@@ -228,6 +285,54 @@ impl VaultStore for MemoryVaults {
 
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Pending>> {
         self.read(vault, |one| one.outbox.values().filter(|pending| pending.record == *record).cloned().collect())
+    }
+
+    fn now(&self, vault: &VaultId, record: &RecordId) -> Result<Now> {
+        self.read(vault, |one| {
+            let pending = one.outbox.values().rfind(|pending| pending.record == *record).cloned();
+            let current = one.versions.get(record).into_iter().flatten().filter(|version| version.current);
+            let current = if pending.is_some() { Vec::new() } else { current.cloned().collect() };
+            Now { pending, current }
+        })
+    }
+
+    fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64> {
+        let (stamp, shown) = self.read(vault, |one| {
+            let pending: BTreeMap<RecordId, &Pending> =
+                one.outbox.values().map(|pending| (pending.record, pending)).collect();
+            let current = one.versions.values().flatten().filter(|version| version.current);
+            let in_log = current.filter(|version| !pending.contains_key(&version.record) && version.shelf == *shelf);
+            let in_log = in_log.map(|version| (version.record, Some(version.change), &version.sealed));
+            let pending = pending.values().filter(|pending| pending.shelf == *shelf);
+            let pending = pending.map(|pending| (pending.record, None, &pending.sealed));
+            let shown = in_log.chain(pending);
+            let shown = shown.map(|(record, change, sealed)| Shown { record, change, sealed: sealed.clone() });
+            (one.stamp, shown.collect::<Vec<_>>())
+        })?;
+        shown.into_iter().for_each(visit);
+        Ok(stamp)
+    }
+
+    fn stamp(&self, vault: &VaultId) -> Result<u64> {
+        self.read(vault, |one| one.stamp)
+    }
+
+    fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)> {
+        self.read(vault, |one| {
+            let known = after >= one.floor && after <= one.stamp;
+            let later = || one.touched.iter().filter(|(_, at)| **at > after).map(|(record, _)| *record).collect();
+            (one.stamp, known.then(later))
+        })
+    }
+
+    fn outline(&self, vault: &VaultId) -> Result<Option<Outline>> {
+        self.read(vault, |one| {
+            Some(Outline {
+                state: one.state.clone(),
+                keys: one.keys.iter().map(|(epoch, key)| (*epoch, key.clone())).collect(),
+                in_flight: one.in_flight.clone(),
+            })
+        })
     }
 
     fn versions(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Version>> {
@@ -247,6 +352,27 @@ impl VaultStore for MemoryVaults {
 
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {
         self.read(vault, |one| one.settlements.clone())
+    }
+
+    fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()> {
+        let mut all = self.all();
+        let Some(one) = all.vaults.get_mut(vault) else { return Ok(()) };
+        let Some(decided) = one.settlements.iter_mut().find(|one| one.id == settlement) else { return Ok(()) };
+        decided.asked = None;
+        let record = decided.record;
+        one.touch([record]);
+        Ok(())
+    }
+
+    fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> Result<()> {
+        if let Some(one) = self.all().vaults.get_mut(vault) {
+            one.notes.insert(*name, sealed.to_vec());
+        }
+        Ok(())
+    }
+
+    fn note(&self, vault: &VaultId, name: &Shelf) -> Result<Option<Vec<u8>>> {
+        self.read(vault, |one| one.notes.get(name).cloned())
     }
 
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>> {

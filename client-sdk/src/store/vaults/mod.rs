@@ -62,15 +62,41 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Forgets a vault on this device.
     fn forget(&self, vault: &VaultId) -> Result<()>;
 
-    /// Takes down a write of this device, to be sent. It is made on top of what is current of the record here, or of
-    /// the device's own last write that is not in the log yet. Returns its number; numbers ascend.
-    fn write_down(&self, vault: &VaultId, write: &NewWrite) -> Result<u64>;
+    /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of
+    /// its record here, or of the device's own last write that is not in the log yet. Those of one call belong
+    /// together. Returns their numbers, which ascend; or `None` if one of the records was touched after the stamp
+    /// `seen`.
+    ///
+    /// This survives the end of the program, and a power cut once anything else was kept: see [`VaultStore::flush`].
+    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>>;
+
+    /// Takes back writes that are not in the log yet. Returns the new revision, or `None` as [`VaultStore::advance`]
+    /// does: something may be on its way by now that carries them.
+    fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>>;
+
+    /// Returns when everything that was written down would survive a power cut.
+    fn flush(&self) -> Result<()>;
 
     /// What is to be sent, in the order it was written down, at most so many.
     fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>>;
 
     /// What is to be sent of one record.
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Pending>>;
+
+    /// A record as it is on this device now. Quick: a page or two are read, and nobody is waited for who writes.
+    fn now(&self, vault: &VaultId, record: &RecordId) -> Result<Now>;
+
+    /// Goes through a collection as it is on this device now, and says at which stamp that was.
+    fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64>;
+
+    /// Grows with every change of any record of the vault, whoever made it. Quick.
+    fn stamp(&self, vault: &VaultId) -> Result<u64>;
+
+    /// The stamp now, and what was touched after another; `None` if that is not known any more: it may be all of them.
+    fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)>;
+
+    /// Enough of a vault to tell what may be done with it; quicker than [`VaultStore::load`].
+    fn outline(&self, vault: &VaultId) -> Result<Option<Outline>>;
 
     /// Every version of a record that is kept, oldest first.
     fn versions(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Version>>;
@@ -81,8 +107,17 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Changes that are in the log and cannot be read here, for now.
     fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>>;
 
-    /// Conflicts that were settled on this device, oldest first.
+    /// Conflicts that this device has met, oldest first.
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>>;
+
+    /// A person has decided a conflict.
+    fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()>;
+
+    /// Keeps something that can be made again from the rest, under a name. A later one takes its place.
+    fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> Result<()>;
+
+    /// What was kept under that name. It is forgotten when the records are replaced.
+    fn note(&self, vault: &VaultId, name: &Shelf) -> Result<Option<Vec<u8>>>;
 
     /// Raw frames that are still kept of these positions, ascending.
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>>;
@@ -103,6 +138,14 @@ pub struct KeptVault {
     /// Ascending.
     pub live: Vec<(RecordId, Vec<u8>)>,
     /// Sealed keys by epoch.
+    pub keys: Vec<(u32, Vec<u8>)>,
+    pub in_flight: Option<Vec<u8>>,
+}
+
+/// A vault without its chain and its live records.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outline {
+    pub state: Vec<u8>,
     pub keys: Vec<(u32, Vec<u8>)>,
     pub in_flight: Option<Vec<u8>>,
 }
@@ -145,6 +188,18 @@ pub struct Advance {
     pub keys: Vec<(u32, Vec<u8>)>,
 }
 
+impl Advance {
+    /// Records that say something else afterwards, or are kept otherwise; those of writes that were sent are in the
+    /// store.
+    fn touched(&self) -> impl Iterator<Item = RecordId> + '_ {
+        let live = self.live.iter().map(|(record, _)| *record);
+        let versions = self.versions.iter().map(|version| version.record);
+        let heads = self.heads.iter().map(|(record, _)| *record);
+        let settled = self.settlements.iter().map(|settlement| settlement.record);
+        live.chain(versions).chain(heads).chain(settled)
+    }
+}
+
 /// The log of a vault, all of it other than before.
 #[derive(Clone, Debug, Default)]
 pub struct Fresh {
@@ -155,7 +210,15 @@ pub struct Fresh {
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     pub keys: Vec<(u32, Vec<u8>)>,
     /// Writes that were lost with the old log and are to be sent again, before all others.
-    pub again: Vec<NewWrite>,
+    pub again: Vec<Again>,
+}
+
+/// A write that was lost with the old log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Again {
+    pub write: NewWrite,
+    /// Somebody has written the record since, who could not know of it: it is on top of nothing, so that the two meet.
+    pub collides: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +272,8 @@ pub struct NewWrite {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
     pub seq: u64,
+    /// The number of the first of the writes it belongs together with.
+    pub group: u64,
     pub record: RecordId,
     pub shelf: Shelf,
     /// The changes it was made on top of; `None`: on top of the device's own write before.
@@ -216,14 +281,37 @@ pub struct Pending {
     pub sealed: Vec<u8>,
 }
 
+/// A record as this device has it: its own last write if there is one that is not in the log, else what the log has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    pub pending: Option<Pending>,
+    /// Empty if there is a pending write; else what is current, of which there can be several.
+    pub current: Vec<Version>,
+}
+
+/// One record of a collection, gone through: a pending write, or one of its current versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub record: RecordId,
+    /// Missing for a write that is not in the log.
+    pub change: Option<ChangeId>,
+    pub sealed: Vec<u8>,
+}
+
 /// A conflict, and how it went.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settlement {
+    /// Which it is among those of the vault; given by the store.
+    pub id: u64,
     pub record: RecordId,
     /// The version that is no longer current and was not made in knowledge of the other.
     pub lost: ChangeId,
     pub won: ChangeId,
     pub at_ms: u64,
+    /// How it was settled, as a word.
+    pub how: String,
+    /// While a person is to decide: what they decide between, sealed.
+    pub asked: Option<Vec<u8>>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@
 pub(crate) mod vaults;
 
 use async_trait::async_trait;
-use selkie_client::transport::{Method, Request, Response, Transport, TransportError};
+use selkie_client::transport::{Method, Request, Response, Streamed, Transport, TransportError};
 use selkie_client::{Client, ClientBuilder, Clock, Runtime};
 use selkie_protocol::account::{self, AccountState, TenantRole};
 use selkie_protocol::account_log::{AccountLog, Entry, Payload};
@@ -24,6 +24,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 
 pub(crate) const URL: &str = "https://home.example/";
 pub(crate) const NAME: &str = "home.example";
@@ -64,6 +65,9 @@ pub(crate) struct World {
     server_name: String,
     pub(crate) vaults: vaults::Vaults,
     people: BTreeMap<UserId, AccountLog>,
+    /// Whoever listens to hints; none can be had while there is no list.
+    listeners: Option<Vec<UnboundedSender<Vec<u8>>>>,
+    opened: usize,
 }
 
 #[derive(Clone)]
@@ -109,6 +113,7 @@ impl Fake {
             setup: Some(ServerSetup::generate()),
             protocol: PROTOCOL_VERSION,
             server_name: NAME.into(),
+            listeners: Some(Vec::new()),
             ..World::default()
         };
         Arc::new(Fake { world: Mutex::new(world), clock })
@@ -172,6 +177,25 @@ impl Fake {
 
     pub(crate) fn refuse_all_tokens(&self) {
         self.world.lock().unwrap().refuse_all_tokens = true;
+    }
+
+    /// Says this to everybody who listens.
+    pub(crate) fn hint(&self, text: &str) {
+        let mut world = self.world.lock().unwrap();
+        let listeners = world.listeners.iter_mut().flatten();
+        listeners.for_each(|listener| drop(listener.send(text.as_bytes().to_vec())));
+    }
+
+    /// Ends all streams of hints; how many were opened so far.
+    pub(crate) fn hang_up(&self) -> usize {
+        let mut world = self.world.lock().unwrap();
+        world.listeners.iter_mut().for_each(Vec::clear);
+        world.opened
+    }
+
+    /// From now on it is a transport without streams.
+    pub(crate) fn have_no_hints(&self) {
+        self.world.lock().unwrap().listeners = None;
     }
 
     pub(crate) fn speak_protocol(&self, version: u32) {
@@ -264,6 +288,22 @@ impl Transport for Fake {
             Err(code) => (400, Face::PROBLEM_CBOR, Face::Cbor.encode(&ErrorBody::new(code, 400, "request-1"))),
         };
         Ok(Response { status, content_type: Some(content_type.into()), retry_after: None, body })
+    }
+
+    async fn stream(&self, request: Request) -> Result<Option<Streamed>, TransportError> {
+        let now = self.clock.now_ms();
+        let mut world = self.world.lock().unwrap();
+        if let Err(code) = world.caller(&request, now) {
+            let body = Face::Cbor.encode(&ErrorBody::new(code, 401, "request-1"));
+            let content_type = Some(Face::PROBLEM_CBOR.to_owned());
+            return Ok(Some(Streamed::Answer(Response { status: 401, content_type, retry_after: None, body })));
+        }
+        world.opened += 1;
+        let Some(listeners) = &mut world.listeners else { return Ok(None) };
+        let (say, hear) = unbounded_channel();
+        listeners.push(say);
+        let heard = futures_util::stream::unfold(hear, |mut hear| async { hear.recv().await.map(|it| (Ok(it), hear)) });
+        Ok(Some(Streamed::Stream(Box::pin(heard))))
     }
 }
 
@@ -784,7 +824,10 @@ impl Clock for TestClock {
     }
 }
 
-/// Tokio, for whom every pause is a short one. How long an answer may take is not a pause.
+/// How long a renewal of the session may take, which is not a pause.
+const RENEWAL: Duration = Duration::from_secs(15);
+
+/// Tokio, for whom every pause is a short one.
 #[derive(Debug)]
 struct Impatient;
 
@@ -795,10 +838,10 @@ impl Runtime for Impatient {
     }
 
     async fn sleep(&self, duration: Duration) {
-        if duration < Duration::from_secs(5) {
-            tokio::task::yield_now().await;
-        } else {
+        if duration == RENEWAL {
             tokio::time::sleep(duration).await;
+        } else {
+            tokio::task::yield_now().await;
         }
     }
 }

@@ -30,6 +30,10 @@ pub(crate) struct Vaults {
     /// The most entries of one answer.
     pub(crate) page: usize,
     pub(crate) refuse_tails: bool,
+    /// Of what stands before, only the first entry is still there.
+    pub(crate) gone_before: u64,
+    /// The most entries that are put back in one request.
+    pub(crate) most_put_back: usize,
     /// A lie about where checkpoints stand.
     pub(crate) misplace_beginnings_by: u64,
 }
@@ -61,6 +65,8 @@ impl Default for Vaults {
             all: BTreeMap::new(),
             page: 1_000,
             refuse_tails: false,
+            gone_before: 0,
+            most_put_back: 1_000,
             misplace_beginnings_by: 0,
         }
     }
@@ -118,6 +124,16 @@ impl One {
             items.push((item.to_bytes().into(), frame.payload(index).unwrap().into()));
         }
         Start { n: self.log.head().n + 1, items, page_hashes: pages.finish().0 }
+    }
+
+    /// Puts a frame at the end that the rules may forbid, as a server that lies can.
+    pub(crate) fn append_unasked(&mut self, frame: &[u8]) -> Head {
+        let n = self.frames.len() as u64 + 1;
+        let entry = Frame::parse(frame).unwrap().entry.hash();
+        let h = selkie_protocol::log::chain(&self.chain[n as usize - 1], n, &entry);
+        self.frames.push(frame.to_vec());
+        self.chain.push(h);
+        Head { n, h }
     }
 
     fn entry(&self, n: u64) -> &[u8] {
@@ -209,6 +225,9 @@ impl Vaults {
             }
             (Method::Get, ["log"]) => {
                 let after = asked("after").unwrap_or(0) as usize;
+                if after > 0 && after + 1 < self.gone_before as usize && !one.beginnings.is_empty() {
+                    return Err(ErrorCode::ResyncFromCheckpoint);
+                }
                 let most = self.page.min(asked("max_entries").unwrap_or(1000) as usize);
                 let frames = one.frames.iter().skip(after).take(most).map(|frame| Bytes(frame.clone())).collect();
                 write(&LogFrames { frames, head: self.head(&vault, now) })
@@ -253,11 +272,19 @@ impl Vaults {
                 if self.refuse_tails || !head.is_signed_by(&self.public_key()) {
                     return Err(ErrorCode::RestoreRefused);
                 }
-                let mut one = one.clone();
-                for frame in &message.frames {
-                    one.append(frame, people).map_err(|_| ErrorCode::RestoreRefused)?;
+                if message.frames.len() > self.most_put_back {
+                    return Err(ErrorCode::PayloadTooLarge);
                 }
-                if one.log.compare(&head.head) != selkie_protocol::log::Extends::Yes {
+                let mut one = one.clone();
+                let mut last = 0;
+                for frame in &message.frames {
+                    last = one.append(frame, people).map_err(|_| ErrorCode::RestoreRefused)?;
+                }
+                let rest = message.rest.unwrap_or_default();
+                let after = (last + 1..).zip(rest.as_chunks::<32>().0);
+                let value = one.log.trail().at(last).ok_or(ErrorCode::RestoreRefused)?;
+                let leads_to = after.fold(value, |h, (n, entry)| selkie_protocol::log::chain(&h, n, entry));
+                if leads_to != head.head.h {
                     return Err(ErrorCode::RestoreRefused);
                 }
                 self.all.insert(vault, one);

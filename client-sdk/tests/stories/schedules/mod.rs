@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use weather::Dice;
 
-const MANY: u64 = 400;
+const MANY: u64 = 2_000;
 const STEPS: u64 = 40;
 
 #[test]

@@ -193,13 +193,23 @@ creaking! {
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
     fn forget(&self, vault: &VaultId) -> ();
-    fn write_down(&self, vault: &VaultId, write: &NewWrite) -> u64;
+    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Option<Vec<u64>>;
+    fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
+    fn flush(&self) -> ();
     fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
+    fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
+    fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;
+    fn stamp(&self, vault: &VaultId) -> u64;
+    fn touched(&self, vault: &VaultId, after: u64) -> (u64, Option<Vec<RecordId>>);
+    fn outline(&self, vault: &VaultId) -> Option<Outline>;
     fn versions(&self, vault: &VaultId, record: &RecordId) -> Vec<Version>;
     fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
     fn aside(&self, vault: &VaultId) -> Vec<Aside>;
     fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+    fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
+    fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();
+    fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
     fn counts(&self, vault: &VaultId) -> Counts;
 }

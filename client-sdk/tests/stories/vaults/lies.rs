@@ -8,16 +8,16 @@ use selkie_protocol::log::Head;
 use selkie_protocol::vault::{LogFrames, Pushed, Wraps};
 use std::sync::Arc;
 
-struct Scene {
-    server: Arc<Fake>,
-    ana: SignedUp,
-    _phone: Account,
-    laptop: Vault,
-    on_phone: Vault,
+pub(super) struct Scene {
+    pub(super) server: Arc<Fake>,
+    pub(super) ana: SignedUp,
+    pub(super) phone: Account,
+    pub(super) laptop: Vault,
+    pub(super) on_phone: Vault,
 }
 
 /// Two devices in step, then three more entries from the phone that the laptop has not seen.
-async fn scene() -> Scene {
+pub(super) async fn scene() -> Scene {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;
     let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
@@ -30,16 +30,16 @@ async fn scene() -> Scene {
         on_phone.put("notes", id(number), b"from the phone").await.unwrap();
         on_phone.sync().await.unwrap();
     }
-    Scene { server, ana, _phone: phone, laptop, on_phone }
+    Scene { server, ana, phone, laptop, on_phone }
 }
 
 impl Scene {
-    fn vaults<T>(&self, work: impl FnOnce(&mut Vaults) -> T) -> T {
+    pub(super) fn vaults<T>(&self, work: impl FnOnce(&mut Vaults) -> T) -> T {
         self.server.with(|world| work(&mut world.vaults))
     }
 
     /// Answers to pulls are changed before they leave.
-    fn bend_log(&self, bend: impl Fn(&mut LogFrames) + Send + Sync + 'static) {
+    pub(super) fn bend_log(&self, bend: impl Fn(&mut LogFrames) + Send + Sync + 'static) {
         self.server.bend(move |path, body| {
             if !path.contains("/log?after") {
                 return body;
@@ -51,7 +51,7 @@ impl Scene {
     }
 
     /// The laptop notices, keeps what it had, and the proof.
-    async fn is_caught(&self, kind: Misbehaviour) {
+    pub(super) async fn is_caught(&self, kind: Misbehaviour) {
         let before = self.laptop.digest().await.unwrap();
         let error = self.laptop.sync().await.unwrap_err();
         let Error::Quarantined(quarantine) = &error else { panic!("{kind:?}: {error:?}") };

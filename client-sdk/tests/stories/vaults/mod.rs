@@ -1,7 +1,11 @@
 //! Vaults: made, written by several devices and people, and still the same for all of them.
 
 mod converge;
+mod follows;
+mod forks;
 mod lies;
+mod own;
+mod proofs;
 mod restored;
 
 use crate::fake::Fake;

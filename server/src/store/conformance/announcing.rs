@@ -6,6 +6,8 @@ use super::vaults::expect_log;
 use super::*;
 use crate::store::*;
 use selkie_protocol::id::Incarnation;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::broadcast::Receiver;
@@ -56,6 +58,37 @@ async fn postgres_is_copied_by_its_own_tools() {
     let house = House::on_postgres().await;
     let Err(StoreError::Internal(why)) = house.copy_to(std::path::Path::new("/nowhere")).await else { panic!() };
     assert!(why.to_string().contains("pg_dump"), "{why}");
+}
+
+/// What every memory among several servers rests on.
+#[tokio::test]
+async fn a_snapshot_is_past_as_soon_as_anything_is_written() {
+    let house = House::on_postgres().await;
+    let second = open(&house.url, Options::default(), Handle::current()).await.unwrap();
+    let account = house.register(house.home, registration(1)).await.unwrap();
+    let mut scribe = Scribe::create(&*house.store, house.home, account, 1).await;
+    let mut seen = Vec::new();
+    for n in 0..50 {
+        let before = second.snapshot().await.unwrap().expect("PostgreSQL tells");
+        match n % 3 {
+            0 => scribe.writes(&*house.store, &[Write::Whole(n)]).await,
+            1 => house.set_account_suspended(house.home, account, n % 2 == 0, audit("suspended")).await.unwrap(),
+            _ => connect(&house.url).await.batch_execute("UPDATE accounts SET last_seen = 1").await.unwrap(),
+        }
+        let after = second.snapshot().await.unwrap().expect("PostgreSQL tells");
+        assert_ne!(after, before);
+        assert!(!seen.contains(&after), "it came again");
+        seen.push(before);
+    }
+    // Others write in the same cluster; but there are moments in which nobody does.
+    loop {
+        let before = second.snapshot().await.unwrap();
+        second.ping().await.unwrap();
+        if second.snapshot().await.unwrap() == before {
+            break;
+        }
+    }
+    second.close().await;
 }
 
 async fn heard(announcements: &mut Receiver<Announcement>) -> Announcement {
@@ -121,6 +154,21 @@ async fn servers_hear_what_the_others_say_and_when_they_may_have_missed_it() {
 async fn on_sqlite_there_is_nobody_to_tell() {
     let house = House::on_sqlite().await;
     let mut announcements = house.announcements();
+    assert_eq!(house.snapshot().await.unwrap(), None, "and nobody to ask about");
     house.announce(vec![(Place { tenant: house.home, vault: VaultNumber(1) }, 1)]).await.unwrap();
     assert!(announcements.try_recv().is_err());
+}
+
+/// Ends every connection that listens, again and again; how many.
+pub(crate) async fn cut_lines(database: String, over: Arc<AtomicBool>) -> u64 {
+    let (client, connection) = tokio_postgres::connect(&database, tokio_postgres::NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let mut cuts = 0;
+    while !over.load(Ordering::SeqCst) || cuts == 0 {
+        cuts += client.query(cut, &[]).await.unwrap().len() as u64;
+    }
+    driver.abort();
+    cuts
 }

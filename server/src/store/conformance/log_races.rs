@@ -147,7 +147,9 @@ async fn readers_see_the_log_in_the_order_of_commits(house: House) {
                     assert!(frame.n <= head.n);
                     seen.push(frame.frame);
                 }
-                let asked = Question { at, known: Some(head.n), records: Vec::new(), chain: vec![seen.len() as u64] };
+                let (records, differences) = (Vec::new(), Vec::new());
+                let chain = vec![seen.len() as u64];
+                let asked = Question { at, known: Some(head.n), records, differences, chain };
                 let bearings = store.bearings(vec![asked]).await.unwrap().remove(0).unwrap();
                 assert!(bearings.head.n >= head.n && bearings.chain.len() == 1);
                 if finished && seen.len() as u64 == head.n {

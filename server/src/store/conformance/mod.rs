@@ -4,7 +4,7 @@
 //! `isolation` and `durability`, which look behind the traits on purpose.
 
 mod accounts;
-mod announcing;
+pub(super) mod announcing;
 mod audit;
 mod catalogue;
 mod changes;

@@ -243,7 +243,7 @@ impl Scribe {
     }
 
     pub(super) fn question(&self) -> Question {
-        Question { at: self.at, known: None, records: Vec::new(), chain: Vec::new() }
+        Question { at: self.at, known: None, records: Vec::new(), differences: Vec::new(), chain: Vec::new() }
     }
 
     /// Everything of these records that is live, as the store should tell it.

@@ -6,6 +6,7 @@ use crate::store::*;
 on_both![
     a_sign_in_under_way_is_taken_once_and_in_time,
     a_session_knows_all_that_a_request_asks,
+    many_sessions_are_found_like_one,
     a_device_has_one_session_for_an_app,
     a_refresh_moves_a_session_on_once,
     a_session_that_is_over_cannot_be_refreshed,
@@ -90,6 +91,32 @@ async fn a_session_knows_all_that_a_request_asks(house: House) {
     let strange = session(3, account, Some(device_id(9)));
     assert_eq!(missing(house.open_session(house.home, strange, audit("x")).await), "device");
     house.expect_whole_audit().await;
+}
+
+async fn many_sessions_are_found_like_one(house: House) {
+    let other = house.tenant("other", "home").await;
+    let (with_keys, bare_one) =
+        (house.register(house.home, registration(1)).await.unwrap(), house.register(other, bare(2)).await.unwrap());
+    let app = NewSession { app: Some("notes".into()), ..session(1, with_keys, Some(device_id(1))) };
+    house.open_session(house.home, app, audit("signed_in")).await.unwrap();
+    house.open_session(other, session(2, bare_one, None), audit("signed_in")).await.unwrap();
+    house.open_session(house.home, session(3, with_keys, None), audit("signed_in")).await.unwrap();
+    let ended = EndSessions::One(session_id(3));
+    house.end_sessions(house.home, with_keys, ended, NOW, audit("signed_out")).await.unwrap();
+    let named = vec![
+        (other, session_id(2)),
+        (house.home, session_id(1)),
+        (house.home, session_id(9)),
+        (other, session_id(1)),
+        (house.home, session_id(3)),
+        (house.home, session_id(1)),
+    ];
+    let found = house.sessions_named(named.clone()).await.unwrap();
+    assert_eq!(found.iter().map(Option::is_some).collect::<Vec<_>>(), [true, true, false, false, true, true]);
+    for ((tenant, id), found) in named.into_iter().zip(found) {
+        assert!(found == house.session(tenant, id).await.unwrap(), "{id:?}");
+    }
+    assert!(house.sessions_named(Vec::new()).await.unwrap().is_empty());
 }
 
 async fn a_device_has_one_session_for_an_app(house: House) {

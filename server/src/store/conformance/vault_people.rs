@@ -19,8 +19,11 @@ async fn members_are_those_of_the_newest_control_entry(house: House) {
     let bo = house.register(house.home, registration(2)).await.unwrap();
     let mut scribe = Scribe::create(&*house.store, house.home, ana, 1).await;
     let other = Scribe::create(&*house.store, house.home, bo, 2).await;
+    let elsewhere = house.tenant("other", "home").await;
     let of = async |account| {
         let vaults = house.vaults_of(house.home, account).await.unwrap();
+        let asked = vec![(elsewhere, account), (house.home, account), (house.home, AccountNumber(99))];
+        assert_eq!(house.vaults_of_many(asked).await.unwrap(), [Vec::new(), vaults.clone(), Vec::new()]);
         vaults.into_iter().map(|row| row.vault).collect::<Vec<_>>()
     };
     assert_eq!(of(bo).await, [other.at.vault]);

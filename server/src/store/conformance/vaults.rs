@@ -3,7 +3,7 @@
 use super::scribe::{Scribe, Write, record};
 use super::*;
 use crate::store::*;
-use selkie_protocol::id::{RecordId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, VaultId};
 use selkie_protocol::log::{Frame, Head};
 
 on_both![
@@ -166,6 +166,20 @@ async fn pages_end_by_number_and_by_bytes(house: House) {
     assert_eq!(page(1, 100, 1).await, [2], "never empty while there is more");
     assert_eq!(page(7, 100, u64::MAX).await, [0; 0]);
     assert_eq!(page(u64::MAX, 100, u64::MAX).await, [0; 0]);
+    let entry = |n: usize| Frame::entry_bytes(&scribe.entries[n - 1].frame).unwrap().to_vec();
+    let alone = async |after, entries, bytes| {
+        let found = house.entries_alone_after(scribe.at, after, PageLimits { entries, bytes }).await.unwrap();
+        for (n, alone) in &found {
+            assert!(*alone == entry(*n as usize));
+        }
+        found.into_iter().map(|(n, _)| n).collect::<Vec<_>>()
+    };
+    let length_alone = |n: usize| entry(n).len() as u64;
+    assert_eq!(alone(0, 100, u64::MAX).await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(alone(2, 3, u64::MAX).await, [3, 4, 5]);
+    assert_eq!(alone(1, 100, length_alone(2) + length_alone(3)).await, [2, 3], "what is beside them is not counted");
+    assert_eq!(alone(1, 100, 1).await, [2]);
+    assert_eq!(alone(7, 100, u64::MAX).await, [0; 0]);
     let controls = house.controls_after(scribe.at, 0, EVERYTHING).await.unwrap();
     assert_eq!(controls.iter().map(|frame| frame.n).collect::<Vec<_>>(), [1, 5]);
     assert_eq!(house.controls_after(scribe.at, 1, EVERYTHING).await.unwrap().len(), 1);
@@ -231,7 +245,25 @@ pub(super) async fn expect_live(house: &House, scribe: &Scribe) {
     let live = house.live_at(scribe.at, scribe.head.n, None, 100_000).await.unwrap();
     assert_eq!(live, scribe.live_at(scribe.head.n));
     let records: Vec<RecordId> = live.iter().map(|row| row.record).collect();
-    let answer = house.bearings(vec![Question { records, ..scribe.question() }]).await.unwrap().remove(0).unwrap();
+    let answer = house
+        .bearings(vec![Question { records: records.clone(), ..scribe.question() }])
+        .await
+        .unwrap()
+        .remove(0)
+        .unwrap();
     assert_eq!(answer.head, scribe.head);
     assert_eq!(answer.live, live);
+    // As who writes differences asks: of each record the first change by its name, and what every answer has.
+    let mut differences: Vec<(RecordId, Vec<ChangeId>)> =
+        records.into_iter().map(|record| (record, Vec::new())).collect();
+    differences.dedup();
+    let mut expected = Vec::new();
+    for (record, named) in &mut differences {
+        let of_record = live.iter().filter(|row| row.record == *record);
+        named.extend(of_record.clone().map(|row| row.change).take(1));
+        named.push(ChangeId([0xee; 32]));
+        expected.extend(of_record.filter(|row| row.head || row.full || named.contains(&row.change)).copied());
+    }
+    let asked = Question { differences, ..scribe.question() };
+    assert_eq!(house.bearings(vec![asked]).await.unwrap().remove(0).unwrap().live, expected);
 }

@@ -17,7 +17,7 @@ mod factors;
 mod links;
 mod registration;
 mod server;
-mod sessions;
+pub(super) mod sessions;
 mod tenants;
 pub(super) mod vaults;
 

@@ -6,7 +6,7 @@ use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{
     failures, invitations, links, login_state, opaque_setup, server_meta, sessions, signing_keys,
 };
-use crate::store::{FailureRow, Identity, Millis, NewTenant, Result, SealedKey, Server, Tenant};
+use crate::store::{FailureRow, Identity, Millis, NewTenant, Result, SealedKey, Server, Snapshot, Tenant};
 use async_trait::async_trait;
 use diesel::{ExpressionMethods as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
@@ -28,6 +28,10 @@ impl Server for Backend {
             .boxed()
         })
         .await
+    }
+
+    async fn snapshot(&self) -> Result<Option<Snapshot>> {
+        self.now().await
     }
 
     async fn initialise(&self, first: Identity, default_tenant: NewTenant) -> Result<Identity> {

@@ -40,6 +40,10 @@ impl Sessions for Backend {
         self.read(Reach::Tenant(tenant), (tenant, session), |conn, args| one(conn, args).boxed()).await
     }
 
+    async fn sessions_named(&self, named: Vec<(Tenant, SessionId)>) -> Result<Vec<Option<SessionRow>>> {
+        self.log_sessions(named).await
+    }
+
     async fn rotate_session(
         &self,
         tenant: Tenant,
@@ -316,7 +320,7 @@ async fn rotate(conn: &mut Conn, rotation: &Rotation) -> Outcome<bool> {
 }
 
 /// What is known of a session's account, of the session itself, of its tokens and of its life.
-type Columns = (
+pub(in crate::store) type Columns = (
     (Vec<u8>, Option<Vec<u8>>, bool, Option<i64>, i16, bool, i32),
     (Vec<u8>, i64, Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>, i16, Option<String>),
     (Vec<u8>, i64, i64),
@@ -371,7 +375,7 @@ macro_rules! select_sessions {
     };
 }
 
-fn session_row(columns: Columns) -> Outcome<SessionRow> {
+pub(in crate::store) fn session_row(columns: Columns) -> Outcome<SessionRow> {
     let (of_account, of_session, of_tokens, of_life) = columns;
     let (account_uuid, uid, suspended, delete_after, role, tenant_suspended, limit_factor) = of_account;
     let (session, account, device, device_key, device_revoked_at, scope, app) = of_session;
@@ -401,7 +405,10 @@ fn session_row(columns: Columns) -> Outcome<SessionRow> {
     })
 }
 
-async fn one(conn: &mut Conn, (tenant, session): &(Tenant, SessionId)) -> Outcome<Option<SessionRow>> {
+pub(in crate::store) async fn one(
+    conn: &mut Conn,
+    (tenant, session): &(Tenant, SessionId),
+) -> Outcome<Option<SessionRow>> {
     let row: Option<Columns> =
         select_sessions!(tenant.0).filter(sessions::session.eq(session.0)).first(conn).await.optional()?;
     row.map(session_row).transpose()

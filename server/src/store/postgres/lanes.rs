@@ -143,6 +143,14 @@ impl Lane<'_> {
         Ok(answers)
     }
 
+    /// One row of a statement that needs no tenant, nor a transaction around it.
+    pub(super) async fn ask_alone(&mut self, statement: fn(&Statements) -> &Statement) -> Result<Row, Error> {
+        let connected = self.connected.take().expect("a lane is used by one transaction at a time");
+        let row = connected.client.query_one(statement(&connected.statements), &[]).await?;
+        self.connected = Some(connected);
+        Ok(row)
+    }
+
     /// One statement that needs no tenant.
     pub(super) async fn execute(&mut self, sql: &str, arguments: &[&(dyn ToSql + Sync)]) -> Result<u64, Error> {
         let connected = self.connected.take().expect("a lane is used by one transaction at a time");

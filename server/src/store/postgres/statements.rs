@@ -70,6 +70,40 @@ const KEEP_STATES: &str = "
     WHERE i = ANY ((SELECT current_setting('selkie.taken')::int4[])::int4[])
     ON CONFLICT (tenant, vault) DO UPDATE SET n = excluded.n, state = excluded.state";
 
+const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
+
+/// Everything a request must know of who sends it.
+const SESSIONS: &str = "
+    SELECT q.i, a.uuid, a.uid, a.suspended, a.delete_after, a.role, t.suspended, p.limit_factor,
+        s.session, s.account, s.device, d.public_key, d.revoked_at, s.scope, s.app,
+        s.refresh_seed, s.refresh_generation, s.rotated_at,
+        s.auth_time, s.created_at, s.idle_expires_at, s.expires_at, s.ended_at
+    FROM unnest($1::int4[], $2::int8[], $3::bytea[]) AS q (i, tenant, session)
+    CROSS JOIN LATERAL (
+        SELECT s.* FROM sessions s WHERE s.tenant = q.tenant AND s.session = q.session OFFSET 0
+    ) s
+    CROSS JOIN LATERAL (
+        SELECT a.* FROM accounts a WHERE a.tenant = s.tenant AND a.account = s.account OFFSET 0
+    ) a
+    CROSS JOIN LATERAL (SELECT t.suspended, t.plan FROM tenants t WHERE t.tenant = s.tenant OFFSET 0) t
+    CROSS JOIN LATERAL (SELECT p.limit_factor FROM plans p WHERE p.plan = t.plan OFFSET 0) p
+    LEFT JOIN LATERAL (
+        SELECT d.public_key, d.revoked_at FROM devices d
+        WHERE d.tenant = s.tenant AND d.account = s.account AND d.device = s.device OFFSET 0
+    ) d ON true";
+
+const VAULTS_OF: &str = "
+    SELECT q.i, v.vault, v.vid, v.app, v.n, v.h
+    FROM unnest($1::int4[], $2::int8[], $3::int8[]) AS q (i, tenant, account)
+    CROSS JOIN LATERAL (
+        SELECT m.tenant, m.vault FROM vault_members m
+        WHERE m.tenant = q.tenant AND m.account = q.account AND m.present OFFSET 0
+    ) m
+    CROSS JOIN LATERAL (
+        SELECT v.vault, v.vid, v.app, v.n, v.h FROM vaults v
+        WHERE v.tenant = m.tenant AND v.vault = m.vault OFFSET 0
+    ) v ORDER BY q.i, v.vault";
+
 const POSITIONS: &str = "
     SELECT coalesce(v.n, 0) FROM unnest($1::int8[], $2::int4[]) WITH ORDINALITY AS p (tenant, vault, i)
     LEFT JOIN LATERAL (
@@ -98,12 +132,15 @@ const STANDINGS: &str = "
         ) e CROSS JOIN LATERAL (SELECT substr(e.frame, 1, 4) AS l) l
     ) after ON s.n < v.n";
 
+/// What is live of a record: everything, or the heads, the whole write and whatever is named, one after the other.
 const LIVE: &str = "
     SELECT q.i, c.record, c.place, c.change, c.whole, c.unheaded_at IS NULL
-    FROM unnest($1::int4[], $2::int8[], $3::int4[], $4::bytea[]) AS q (i, tenant, vault, record)
+    FROM unnest($1::int4[], $2::int8[], $3::int4[], $4::bytea[], $5::bool[], $6::bytea[])
+        AS q (i, tenant, vault, record, everything, named)
     CROSS JOIN LATERAL (
         SELECT c.record, c.place, c.change, c.whole, c.unheaded_at FROM vault_changes c
-        WHERE c.tenant = q.tenant AND c.vault = q.vault AND c.record = q.record AND c.superseded_at IS NULL OFFSET 0
+        WHERE c.tenant = q.tenant AND c.vault = q.vault AND c.record = q.record AND c.superseded_at IS NULL
+            AND (q.everything OR c.unheaded_at IS NULL OR c.whole OR position(c.change IN q.named) > 0) OFFSET 0
     ) c";
 
 const CHAIN: &str = "
@@ -131,6 +168,9 @@ pub(super) struct Statements {
     pub(super) insert_changes: Statement,
     pub(super) end_changes: Statement,
     pub(super) keep_states: Statement,
+    pub(super) snapshot: Statement,
+    pub(super) sessions: Statement,
+    pub(super) vaults_of: Statement,
     pub(super) positions: Statement,
     pub(super) standings: Statement,
     pub(super) live: Statement,
@@ -155,6 +195,9 @@ impl Statements {
             insert_changes: client.prepare(INSERT_CHANGES).await?,
             end_changes: client.prepare(END_CHANGES).await?,
             keep_states: client.prepare(KEEP_STATES).await?,
+            snapshot: client.prepare(SNAPSHOT).await?,
+            sessions: client.prepare(SESSIONS).await?,
+            vaults_of: client.prepare(VAULTS_OF).await?,
             positions: client.prepare(POSITIONS).await?,
             standings: client.prepare(STANDINGS).await?,
             live: client.prepare(LIVE).await?,

@@ -1,14 +1,19 @@
 //! Several servers on one database, and a server that was restored.
 
 use super::{house, quiet, rule};
+use crate::store::{NewAudit, cut_lines};
 use crate::sync::{Hint, Listening, Refusal};
 use crate::testing::writer::{Writer, record};
 use crate::testing::{House, SOMEWHERE};
 use futures_util::future::join_all;
 use selkie_protocol::Bytes;
+use selkie_protocol::id::VaultId;
 use selkie_protocol::log::{Frame, Role, SignedHead};
+use selkie_protocol::session::{SignOut, SignOutScope};
 use selkie_protocol::vault::{RestoreTail, SignedHeadBytes, VaultMoved};
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Writers on two servers at once: every append names the head it was decided at, so whoever is second looks again.
@@ -38,6 +43,89 @@ async fn two_servers_write_in_one_vault_and_no_number_is_missing() {
     let places: BTreeSet<u64> = join_all(writing).await.into_iter().flat_map(Result::unwrap).collect();
     assert_eq!(places, (before + 1..=before + 12 * 8).collect());
     reader.pull(&house.app.logs).await;
+}
+
+/// Memory is warmed before every push: it must not outlive it, whether or not a hint comes.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_new_is_never_said_when_the_other_server_has_acknowledged_something() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let ana = house.person("ana@example.org").await;
+    let mut writer = Writer::create(&house, &ana).await;
+    let token = ana.tokens().access_token.as_str().to_owned();
+    let over = Arc::new(AtomicBool::new(false));
+    for line_is_cut in [false, true] {
+        let cutting = line_is_cut.then(|| tokio::spawn(cut_lines(house.database_url(), over.clone())));
+        for _ in 0..40 {
+            let there = &beside.app.logs;
+            let known = there.poll(&beside.auth().authenticate(&token).await.unwrap(), SOMEWHERE, None).await.unwrap();
+            let state = Some(known.state);
+            for _ in 0..2 {
+                let caller = beside.auth().authenticate(&token).await.unwrap();
+                let polled = there.poll_as_of(&caller, SOMEWHERE, state, caller.as_of()).await.unwrap();
+                assert_eq!(polled.vaults, None);
+            }
+            let n = writer.publish(&house.app.logs, writer.write(&[(record(1), "new")])).await;
+            let caller = beside.auth().authenticate(&token).await.unwrap();
+            for as_of in [caller.as_of(), None] {
+                let polled = there.poll_as_of(&caller, SOMEWHERE, state, as_of).await.unwrap();
+                assert_eq!(polled.vaults.expect("something is new")[0].n, n);
+            }
+        }
+        over.store(line_is_cut, Ordering::SeqCst);
+        if let Some(cutting) = cutting {
+            assert_ne!(cutting.await.unwrap(), 0, "nothing was cut");
+        }
+    }
+}
+
+/// Whoever was shown out at one server is not let in at the other, however warm its memory is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_that_ends_at_one_server_is_over_at_the_other() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let mut ana = house.person("ana@example.org").await;
+    for _ in 0..10 {
+        let token = ana.tokens().access_token.as_str().to_owned();
+        for _ in 0..3 {
+            beside.auth().authenticate(&token).await.unwrap();
+        }
+        let request = SignOut { which: SignOutScope::This };
+        house.auth().sign_out(&house.caller(&ana).await, request).await.unwrap();
+        let refused = beside.auth().authenticate(&token).await.unwrap_err();
+        assert!(matches!(refused, crate::auth::Refusal::SessionEnded), "{refused:?}");
+        ana.sign_in(&house).await;
+    }
+    let token = ana.tokens().access_token.as_str().to_owned();
+    let caller = beside.auth().authenticate(&token).await.unwrap();
+    let audit = NewAudit { at: 1, action: "suspended", device: None, detail: None };
+    house.app.store.set_account_suspended(caller.tenant(), caller.account(), true, audit).await.unwrap();
+    let refused = beside.auth().authenticate(&token).await.unwrap_err();
+    assert!(matches!(refused, crate::auth::Refusal::AccountSuspended), "{refused:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listener_at_one_server_is_told_of_a_push_at_the_other() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let ana = house.person("ana@example.org").await;
+    let mut writer = Writer::create(&house, &ana).await;
+    let vid = writer.vault();
+    let mut there = beside.app.logs.listen(&beside.caller(&ana).await, SOMEWHERE).await.unwrap();
+    // The lines come up some time after their servers: until then a push is not told, and the next one is.
+    loop {
+        let n = writer.publish(&house.app.logs, writer.write(&[(record(1), "new")])).await;
+        match tokio::time::timeout(Duration::from_secs(1), hint_of(&mut there, vid, n)).await {
+            Ok(()) => break,
+            Err(_) => continue,
+        }
+    }
+    let n = writer.publish(&house.app.logs, writer.write(&[(record(1), "newer")])).await;
+    tokio::time::timeout(Duration::from_secs(20), hint_of(&mut there, vid, n)).await.expect("in time");
+}
+
+async fn hint_of(listening: &mut Listening, vid: VaultId, n: u64) {
+    while listening.next().await.expect("it goes on") != Hint::Moved(VaultMoved { vid, n }) {}
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -111,7 +199,7 @@ async fn a_restored_server_takes_back_what_it_acknowledged_and_nothing_else() {
 
     let vid = at_ana.vault();
     let offer = |frames: &[Bytes], head| {
-        let request = RestoreTail { frames: frames.to_vec(), head };
+        let request = RestoreTail { frames: frames.to_vec(), rest: None, head };
         there.restore_tail(&at_ana.caller, vid, request)
     };
     let refused = |outcome: Result<_, Refusal>| matches!(outcome, Err(Refusal::RestoreRefused(_)));
@@ -129,8 +217,22 @@ async fn a_restored_server_takes_back_what_it_acknowledged_and_nothing_else() {
     assert!(refused(offer(&longer, head).await.map(drop)), "more than was acknowledged");
     let stranger = restored.person("eve@example.org").await;
     let stranger = restored.caller(&stranger).await;
-    let request = RestoreTail { frames: tail.clone(), head };
+    let request = RestoreTail { frames: tail.clone(), rest: None, head };
     assert!(matches!(there.restore_tail(&stranger, vid, request).await, Err(Refusal::NotFound("vault"))));
+
+    // In two parts: the first says by hashes what follows.
+    let hash = |frame: &Bytes| Frame::parse(frame).unwrap().entry.hash();
+    let part = |frames: &[Bytes], after: &[[u8; 32]]| {
+        let request = RestoreTail { frames: frames.to_vec(), rest: Some(after.concat().into()), head };
+        there.restore_tail(&at_ana.caller, vid, request)
+    };
+    let after: Vec<[u8; 32]> = tail[1..].iter().map(hash).collect();
+    let swapped: Vec<[u8; 32]> = after.iter().rev().copied().collect();
+    assert!(refused(part(&tail[..1], &swapped).await.map(drop)), "other entries follow");
+    assert!(refused(part(&tail[..1], &after[..1]).await.map(drop)), "the head is further on");
+    assert!(matches!(part(&tail[..1], &[[1; 32]; 70_000]).await, Err(Refusal::Invalid { .. })), "too many");
+    let first = part(&tail[..1], &after).await.unwrap();
+    assert_eq!(SignedHead::parse(first.head.as_ref()).unwrap().head.n, 3, "so far");
 
     let (one, two) = tokio::join!(offer(&tail, head), offer(&tail, head));
     for answer in [one, two] {

@@ -3,13 +3,19 @@
 //! Owns the file: write-ahead log, every commit on the disk before it is answered, foreign keys. Contents come sealed,
 //! so the file says which vaults there are, who is in them and when something was written, but nothing of what. Two
 //! programs may have it open: the file's own lock makes them wait for each other.
+//!
+//! There are four connections, so that nobody waits who need not. One takes the steps of a log, each on the disk before
+//! it is answered: what was promised to a server must not be forgotten. One takes down writes: they are in the file at
+//! once, and on the disk with the next step or [`SqliteVaults::flush`]. One reads what may take long, and one what must
+//! be quick.
 
 mod read;
 mod schema;
 mod write;
 
 use super::{
-    Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Pending, Result, Settlement, Shelf, VaultStore, Version,
+    Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement, Shelf, Shown,
+    VaultStore, Version,
 };
 use crate::store::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -22,44 +28,67 @@ const FILE: &str = "vaults.sqlite";
 /// How long one program waits for another that is writing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many statements a connection keeps prepared: all there are.
+const STATEMENTS: usize = 64;
+
 /// The vaults of one account, in a file.
-pub struct SqliteVaults(Mutex<Connection>);
+pub struct SqliteVaults {
+    steps: Mutex<Connection>,
+    writes: Mutex<Connection>,
+    reads: Mutex<Connection>,
+    glances: Mutex<Connection>,
+}
 
 impl SqliteVaults {
     /// Opens the file in the account's folder, or makes it.
     pub fn open(folder: &Path) -> Result<Self> {
-        let open = || -> rusqlite::Result<Connection> {
+        let open = |synchronous: &str| -> rusqlite::Result<Connection> {
             let connection = Connection::open(folder.join(FILE))?;
             connection.busy_timeout(PATIENCE)?;
             connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "synchronous", synchronous)?;
             connection.pragma_update(None, "foreign_keys", true)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
             Ok(connection)
         };
-        let mut connection = open().map_err(while_doing("opening the vaults on this device"))?;
-        schema::bring_up_to_date(&mut connection)?;
-        Ok(SqliteVaults(Mutex::new(connection)))
-    }
-
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        // A transaction that was cut off by a panic was rolled back when it was dropped.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        let open = |synchronous: &str| open(synchronous).map_err(while_doing("opening the vaults on this device"));
+        let mut steps = open("FULL")?;
+        schema::bring_up_to_date(&mut steps)?;
+        let [writes, reads, glances] = [open("NORMAL")?, open("NORMAL")?, open("NORMAL")?].map(Mutex::new);
+        Ok(SqliteVaults { steps: Mutex::new(steps), writes, reads, glances })
     }
 
     fn reading<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
-        read(&self.connection()).map_err(while_doing("reading a vault on this device"))
+        // One snapshot: another program may be writing.
+        let mut connection = held(&self.reads);
+        let all = || read(&*connection.transaction()?);
+        all().map_err(while_doing("reading a vault on this device"))
     }
 
-    fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
-        let mut connection = self.connection();
-        let all = || {
-            let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let done = write(&transaction)?;
-            transaction.commit()?;
-            Ok(done)
-        };
-        all().map_err(while_doing("keeping a vault on this device"))
+    fn glancing<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
+        read(&held(&self.glances)).map_err(while_doing("reading a vault on this device"))
     }
+
+    /// A step: on the disk when this returns.
+    fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+        whole(&self.steps, write)
+    }
+}
+
+fn held(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
+    // A transaction that was cut off by a panic was rolled back when it was dropped.
+    connection.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn whole<T>(connection: &Mutex<Connection>, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
+    let mut connection = held(connection);
+    let all = || {
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let done = write(&transaction)?;
+        transaction.commit()?;
+        Ok(done)
+    };
+    all().map_err(while_doing("keeping a vault on this device"))
 }
 
 /// The row of a vault that is at a revision.
@@ -69,7 +98,8 @@ fn row_at(transaction: &Transaction<'_>, vault: &VaultId, revision: u64) -> rusq
 }
 
 fn row_of(connection: &Connection, vault: &VaultId) -> rusqlite::Result<Option<i64>> {
-    connection.query_row("SELECT id FROM vaults WHERE vault = ?1", [vault.as_bytes()], |row| row.get(0)).optional()
+    let mut find = connection.prepare_cached("SELECT id FROM vaults WHERE vault = ?1")?;
+    find.query_row([vault.as_bytes()], |row| row.get(0)).optional()
 }
 
 impl VaultStore for SqliteVaults {
@@ -99,13 +129,7 @@ impl VaultStore for SqliteVaults {
     }
 
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {
-        // One snapshot: another program may be writing.
-        let mut connection = self.connection();
-        let mut load = || {
-            let snapshot = connection.transaction()?;
-            read::load(&snapshot, vault)
-        };
-        load().map_err(while_doing("reading a vault on this device"))
+        self.reading(|db| read::load(db, vault))
     }
 
     fn begin(&self, vault: &VaultId, begun: &Begun) -> Result<()> {
@@ -137,12 +161,44 @@ impl VaultStore for SqliteVaults {
         self.writing(|db| db.execute("DELETE FROM vaults WHERE vault = ?1", [vault.as_bytes()]).map(drop))
     }
 
-    fn write_down(&self, vault: &VaultId, new: &NewWrite) -> Result<u64> {
-        let written = self.writing(|db| match row_of(db, vault)? {
-            Some(row) => write::write_down(db, row, new).map(Some),
+    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>> {
+        let written = whole(&self.writes, |db| match row_of(db, vault)? {
+            Some(row) => write::write_down(db, row, seen, writes).map(Some),
             None => Ok(None),
         })?;
         written.ok_or_else(|| super::gone("writing a record"))
+    }
+
+    fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>> {
+        self.writing(|db| match row_at(db, vault, revision)? {
+            Some(row) => write::take_back(db, row, seqs).map(|()| Some(revision + 1)),
+            None => Ok(None),
+        })
+    }
+
+    fn flush(&self) -> Result<()> {
+        // A commit through this connection is on the disk, and what was committed before lies before it.
+        self.writing(|db| db.execute("UPDATE counters SET floor = floor", []).map(drop))
+    }
+
+    fn now(&self, vault: &VaultId, record: &RecordId) -> Result<Now> {
+        self.glancing(|db| read::now(db, vault, record))
+    }
+
+    fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64> {
+        self.reading(|db| read::shelf(db, vault, shelf, visit))
+    }
+
+    fn stamp(&self, vault: &VaultId) -> Result<u64> {
+        self.glancing(|db| Ok(read::stamps(db, vault)?.0))
+    }
+
+    fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)> {
+        self.reading(|db| read::touched(db, vault, after))
+    }
+
+    fn outline(&self, vault: &VaultId) -> Result<Option<Outline>> {
+        self.reading(|db| read::outline(db, vault))
     }
 
     fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>> {
@@ -167,6 +223,24 @@ impl VaultStore for SqliteVaults {
 
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {
         self.reading(|db| read::settlements(db, vault))
+    }
+
+    fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()> {
+        self.writing(|db| match row_of(db, vault)? {
+            Some(row) => write::resolve(db, row, settlement),
+            None => Ok(()),
+        })
+    }
+
+    fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> Result<()> {
+        whole(&self.writes, |db| match row_of(db, vault)? {
+            Some(row) => write::keep_note(db, row, name, sealed),
+            None => Ok(()),
+        })
+    }
+
+    fn note(&self, vault: &VaultId, name: &Shelf) -> Result<Option<Vec<u8>>> {
+        self.reading(|db| read::note(db, vault, name))
     }
 
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>> {

@@ -2,8 +2,8 @@
 //!
 //! Owns the queries and the making of values out of rows. A row that is not what it should be is an error.
 
-use super::super::{Aside, Counts, KeptVault, Pending, Settlement, Shelf, Version};
-use super::int;
+use super::super::{Aside, Counts, KeptVault, Now, Outline, Pending, Settlement, Shelf, Shown, Version};
+use super::{int, row_of};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
@@ -16,7 +16,7 @@ pub(super) fn all<T>(
     given: impl Params,
     read: impl FnMut(&Row<'_>) -> Read<T>,
 ) -> Read<Vec<T>> {
-    db.prepare(query)?.query_map(given, read)?.collect()
+    db.prepare_cached(query)?.query_map(given, read)?.collect()
 }
 
 fn bytes<const N: usize>(row: &Row<'_>, column: usize) -> Read<[u8; N]> {
@@ -66,7 +66,18 @@ pub(super) fn load(db: &Connection, vault: &VaultId) -> Read<Option<KeptVault>> 
     }))
 }
 
-const PENDING: &str = "SELECT seq, record, shelf, base, sealed FROM outbox JOIN vaults ON vaults.id = outbox.of
+/// The keys and the state, without what grows with the log.
+pub(super) fn outline(db: &Connection, vault: &VaultId) -> Read<Option<Outline>> {
+    let find = "SELECT id, state, in_flight FROM vaults WHERE vault = ?1";
+    let head = db.query_row(find, [vault.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
+    let Some((of, state, in_flight)) = head.optional()? else { return Ok(None) };
+    let keys = all(db, "SELECT epoch, sealed FROM keys WHERE of = ?1 ORDER BY epoch", [of], |row| {
+        Ok((row.get(0)?, row.get(1)?))
+    })?;
+    Ok(Some(Outline { state, keys, in_flight }))
+}
+
+const PENDING: &str = "SELECT seq, record, shelf, base, sealed, grp FROM outbox JOIN vaults ON vaults.id = outbox.of
     WHERE vault = ?1";
 
 fn pending(row: &Row<'_>) -> Read<Pending> {
@@ -75,6 +86,7 @@ fn pending(row: &Row<'_>) -> Read<Pending> {
     let base = base.map(|blob| change_ids(&blob).ok_or_else(wrong)).transpose()?;
     Ok(Pending {
         seq: number(row, 0)?,
+        group: number(row, 5)?,
         record: RecordId(bytes(row, 1)?),
         shelf: bytes(row, 2)?,
         base,
@@ -115,6 +127,58 @@ pub(super) fn versions(db: &Connection, vault: &VaultId, record: &RecordId) -> R
     all(db, &format!("{VERSIONS} AND record = ?2 ORDER BY n, idx"), given, version)
 }
 
+pub(super) fn now(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<Now> {
+    let Some(of) = row_of(db, vault)? else { return Ok(Now::default()) };
+    let given = params![of, record.as_bytes()];
+    let last = "SELECT seq, record, shelf, base, sealed, grp FROM outbox
+        WHERE of = ?1 AND record = ?2 ORDER BY seq DESC LIMIT 1";
+    if let Some(pending) = db.prepare_cached(last)?.query_row(given, pending).optional()? {
+        return Ok(Now { pending: Some(pending), current: Vec::new() });
+    }
+    let current = "SELECT record, change, n, idx, shelf, user, device, unix_ms, current, sealed FROM versions
+        WHERE of = ?1 AND record = ?2 AND current = 1";
+    Ok(Now { pending: None, current: all(db, current, given, version)? })
+}
+
+pub(super) fn shelf(db: &Connection, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Read<u64> {
+    let Some(of) = row_of(db, vault)? else { return Ok(0) };
+    let pending = "SELECT record, NULL, sealed FROM outbox AS own WHERE of = ?1 AND shelf = ?2 AND seq =
+        (SELECT max(seq) FROM outbox WHERE of = own.of AND record = own.record)";
+    let in_log = "SELECT record, change, sealed FROM versions WHERE of = ?1 AND shelf = ?2 AND current = 1
+        AND NOT EXISTS (SELECT 1 FROM outbox WHERE of = versions.of AND record = versions.record)";
+    for query in [in_log, pending] {
+        let mut query = db.prepare_cached(query)?;
+        let mut rows = query.query(params![of, shelf.as_slice()])?;
+        while let Some(row) = rows.next()? {
+            let change = if row.get_ref(1)? == rusqlite::types::ValueRef::Null { None } else { Some(bytes(row, 1)?) };
+            visit(Shown { record: RecordId(bytes(row, 0)?), change: change.map(ChangeId), sealed: row.get(2)? });
+        }
+    }
+    Ok(stamps(db, vault)?.0)
+}
+
+/// The stamp now, and the one before which nothing is known of what was touched.
+pub(super) fn stamps(db: &Connection, vault: &VaultId) -> Read<(u64, u64)> {
+    let find = "SELECT stamp, floor FROM vaults JOIN counters ON counters.of = vaults.id WHERE vault = ?1";
+    let found = db.prepare_cached(find)?.query_row([vault.as_bytes()], |row| Ok((number(row, 0)?, number(row, 1)?)));
+    Ok(found.optional()?.unwrap_or_default())
+}
+
+pub(super) fn touched(db: &Connection, vault: &VaultId, after: u64) -> Read<(u64, Option<Vec<RecordId>>)> {
+    let (stamp, floor) = stamps(db, vault)?;
+    if after < floor || after > stamp {
+        return Ok((stamp, None));
+    }
+    let query = "SELECT record FROM touched JOIN vaults ON vaults.id = touched.of WHERE vault = ?1 AND stamp > ?2";
+    let later = all(db, query, params![vault.as_bytes(), int(after)], |row| bytes(row, 0).map(RecordId))?;
+    Ok((stamp, Some(later)))
+}
+
+pub(super) fn note(db: &Connection, vault: &VaultId, name: &Shelf) -> Read<Option<Vec<u8>>> {
+    let find = "SELECT sealed FROM notes JOIN vaults ON vaults.id = notes.of WHERE vault = ?1 AND name = ?2";
+    db.query_row(find, params![vault.as_bytes(), name.as_slice()], |row| row.get(0)).optional()
+}
+
 pub(super) fn current(db: &Connection, vault: &VaultId, shelf: Option<&Shelf>) -> Read<Vec<Version>> {
     let query = format!("{VERSIONS} AND current = 1");
     match shelf {
@@ -144,14 +208,17 @@ pub(super) fn aside(db: &Connection, vault: &VaultId) -> Read<Vec<Aside>> {
 }
 
 pub(super) fn settlements(db: &Connection, vault: &VaultId) -> Read<Vec<Settlement>> {
-    let query = "SELECT record, lost, won, at_ms FROM settlements JOIN vaults ON vaults.id = settlements.of
+    let query = "SELECT settlements.id, record, lost, won, at_ms, how, asked FROM settlements JOIN vaults ON vaults.id = settlements.of
         WHERE vault = ?1 ORDER BY settlements.id";
     all(db, query, [vault.as_bytes()], |row| {
         Ok(Settlement {
-            record: RecordId(bytes(row, 0)?),
-            lost: ChangeId(bytes(row, 1)?),
-            won: ChangeId(bytes(row, 2)?),
-            at_ms: number(row, 3)?,
+            id: number(row, 0)?,
+            record: RecordId(bytes(row, 1)?),
+            lost: ChangeId(bytes(row, 2)?),
+            won: ChangeId(bytes(row, 3)?),
+            at_ms: number(row, 4)?,
+            how: row.get(5)?,
+            asked: row.get(6)?,
         })
     })
 }

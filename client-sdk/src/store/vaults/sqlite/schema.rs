@@ -7,7 +7,8 @@ use crate::store::StoreError;
 use rusqlite::{Connection, TransactionBehavior};
 
 /// One script a version: the first makes version 1 out of nothing.
-const SCRIPTS: &[&str] = &["
+const SCRIPTS: &[&str] = &[
+    "
     CREATE TABLE account (id INTEGER PRIMARY KEY CHECK (id = 1), state BLOB NOT NULL);
     CREATE TABLE people (user BLOB PRIMARY KEY, log BLOB NOT NULL) WITHOUT ROWID;
     CREATE TABLE vaults (
@@ -51,7 +52,26 @@ const SCRIPTS: &[&str] = &["
         of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, change BLOB NOT NULL, record BLOB NOT NULL,
         n INTEGER NOT NULL, epoch INTEGER NOT NULL, unix_ms INTEGER NOT NULL, reason TEXT NOT NULL,
         item BLOB NOT NULL, payload BLOB NOT NULL, PRIMARY KEY (of, change));
-"];
+",
+    "
+    CREATE TABLE counters (
+        of INTEGER PRIMARY KEY REFERENCES vaults ON DELETE CASCADE, next_seq INTEGER NOT NULL, stamp INTEGER NOT NULL,
+        floor INTEGER NOT NULL);
+    INSERT INTO counters SELECT id, next_seq, 0, 0 FROM vaults;
+    ALTER TABLE vaults DROP COLUMN next_seq;
+    CREATE TABLE touched (
+        of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, record BLOB NOT NULL, stamp INTEGER NOT NULL,
+        PRIMARY KEY (of, record)) WITHOUT ROWID;
+    CREATE INDEX touched_by_stamp ON touched (of, stamp);
+    ALTER TABLE outbox ADD COLUMN grp INTEGER NOT NULL DEFAULT 0;
+    UPDATE outbox SET grp = seq;
+    ALTER TABLE settlements ADD COLUMN how TEXT NOT NULL DEFAULT '';
+    ALTER TABLE settlements ADD COLUMN asked BLOB;
+    CREATE TABLE notes (
+        of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, name BLOB NOT NULL, sealed BLOB NOT NULL,
+        PRIMARY KEY (of, name));
+",
+];
 
 /// Runs the scripts that the file has not seen, each in one transaction with its number.
 pub(super) fn bring_up_to_date(connection: &mut Connection) -> Result<()> {
@@ -74,4 +94,29 @@ pub(super) fn bring_up_to_date(connection: &mut Connection) -> Result<()> {
         return Err(StoreError { doing: "opening the vaults on this device".into(), source });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_the_first_version_goes_on_where_it_was() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch(SCRIPTS[0]).unwrap();
+        connection.pragma_update(None, "user_version", 1).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO vaults (id, vault, revision, next_seq, state) VALUES (7, x'0707', 3, 41, x'01');
+                 INSERT INTO outbox (of, seq, record, shelf, sealed) VALUES (7, 41, x'02', x'03', x'04');
+                 INSERT INTO settlements (of, record, lost, won, at_ms) VALUES (7, x'02', x'05', x'06', 1);",
+            )
+            .unwrap();
+        bring_up_to_date(&mut connection).unwrap();
+        let one = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(one("SELECT next_seq FROM counters WHERE of = 7"), 41);
+        assert_eq!(one("SELECT grp FROM outbox WHERE seq = 41"), 41);
+        assert_eq!(one("SELECT count(*) FROM settlements WHERE how = '' AND asked IS NULL"), 1);
+        bring_up_to_date(&mut connection).unwrap();
+    }
 }

@@ -2,20 +2,21 @@
 //!
 //! Owns the statements. That a vault is at the right revision was seen before.
 
-use super::super::{Advance, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Version};
+use super::super::{Advance, Again, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Shelf, Version};
 use super::{int, read};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 type Done<T = ()> = rusqlite::Result<T>;
 
 pub(super) fn begin(db: &Transaction<'_>, vault: &VaultId, begun: &Begun) -> Done {
-    let insert = "INSERT OR IGNORE INTO vaults (vault, revision, next_seq, state, in_flight) VALUES (?1, 1, 0, ?2, ?3)";
+    let insert = "INSERT OR IGNORE INTO vaults (vault, revision, state, in_flight) VALUES (?1, 1, ?2, ?3)";
     if db.execute(insert, params![vault.as_bytes(), begun.state, begun.in_flight])? == 0 {
         return Ok(());
     }
     let of = db.last_insert_rowid();
+    db.execute("INSERT INTO counters (of, next_seq, stamp, floor) VALUES (?1, 0, 0, 0)", [of])?;
     trail(db, of, &begun.trail)?;
     keys(db, of, &begun.keys)?;
     frames(db, of, &begun.frames)
@@ -33,6 +34,7 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
         trail(db, of, &step.trail)?;
         db.execute("DELETE FROM trail WHERE of = ?1 AND n < ?2", params![of, int(step.trail_from)])?;
     }
+    let mut touched: BTreeSet<RecordId> = step.touched().collect();
     live(db, of, &step.live)?;
     frames(db, of, &step.frames)?;
     if step.frames_before_ms > 0 {
@@ -47,10 +49,25 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
         no_longer.execute(params![of, change.as_bytes()])?;
     }
     for (seq, change) in &step.sent {
-        sent(db, of, *seq, change.as_ref())?;
+        touched.extend(sent(db, of, *seq, change.as_ref())?);
     }
     settlements(db, of, &step.settlements)?;
+    touch(db, of, touched)?;
     keys(db, of, &step.keys)
+}
+
+fn touch(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = RecordId>) -> Done {
+    let mut records = records.into_iter().peekable();
+    if records.peek().is_none() {
+        return Ok(());
+    }
+    let next = "UPDATE counters SET stamp = stamp + 1 WHERE of = ?1 RETURNING stamp";
+    let stamp: i64 = db.prepare_cached(next)?.query_row([of], |row| row.get(0))?;
+    let mut touch = db.prepare_cached("INSERT OR REPLACE INTO touched (of, record, stamp) VALUES (?1, ?2, ?3)")?;
+    for record in records {
+        touch.execute(params![of, record.as_bytes(), stamp])?;
+    }
+    Ok(())
 }
 
 pub(super) fn stage(db: &Transaction<'_>, of: i64, anew: bool, new: &[Version], unread: &[Aside]) -> Done {
@@ -70,7 +87,8 @@ fn forget_staged(db: &Transaction<'_>, of: i64) -> Done {
 pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
     let state = "UPDATE vaults SET revision = revision + 1, state = ?2, in_flight = NULL WHERE id = ?1";
     db.execute(state, params![of, fresh.state])?;
-    for table in ["trail", "live", "frames", "versions", "aside"] {
+    db.execute("UPDATE counters SET stamp = stamp + 1, floor = stamp + 1 WHERE of = ?1", [of])?;
+    for table in ["trail", "live", "frames", "versions", "aside", "touched", "notes"] {
         db.execute(&format!("DELETE FROM {table} WHERE of = ?1"), [of])?;
     }
     db.execute("INSERT INTO versions SELECT * FROM staged_versions WHERE of = ?1", [of])?;
@@ -84,32 +102,71 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
     heads(db, of, &fresh.heads)?;
     keys(db, of, &fresh.keys)?;
     // What was lost comes before what was written later.
-    let later = read::all(db, "SELECT seq FROM outbox WHERE of = ?1 ORDER BY seq", [of], |row| row.get::<_, i64>(0))?;
-    let mut again = BTreeSet::new();
-    for write in &fresh.again {
-        put_into_outbox(db, of, write, !again.insert(write.record))?;
-    }
-    if !again.is_empty() {
-        for seq in later {
+    if !fresh.again.is_empty() {
+        let later = "SELECT seq, grp FROM outbox WHERE of = ?1 ORDER BY seq";
+        let later = read::all(db, later, [of], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
+        let mut again = BTreeSet::new();
+        for Again { write, collides } in &fresh.again {
+            let seq = put_into_outbox(db, of, write, !again.insert(write.record), None)?;
+            if *collides {
+                let on_nothing = "UPDATE outbox SET base = x'' WHERE of = ?1 AND seq = ?2 AND base IS NOT NULL";
+                db.execute(on_nothing, params![of, int(seq)])?;
+            }
+        }
+        // What belonged together still does, under the new number of its first.
+        let mut groups = BTreeMap::new();
+        for (seq, group) in later {
             let next = next_seq(db, of)?;
-            db.execute("UPDATE outbox SET seq = ?3 WHERE of = ?1 AND seq = ?2", params![of, seq, next])?;
+            let group = *groups.entry(group).or_insert(next);
+            let moved = "UPDATE outbox SET seq = ?3, grp = ?4 WHERE of = ?1 AND seq = ?2";
+            db.execute(moved, params![of, seq, next, group])?;
         }
     }
     Ok(())
 }
 
 fn next_seq(db: &Transaction<'_>, of: i64) -> Done<i64> {
-    let next = "UPDATE vaults SET next_seq = next_seq + 1 WHERE id = ?1 RETURNING next_seq";
-    db.query_row(next, [of], |row| row.get(0))
+    let next = "UPDATE counters SET next_seq = next_seq + 1 WHERE of = ?1 RETURNING next_seq";
+    db.prepare_cached(next)?.query_row([of], |row| row.get(0))
 }
 
-pub(super) fn write_down(db: &Transaction<'_>, of: i64, new: &NewWrite) -> Done<u64> {
-    let own = "SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2 LIMIT 1";
-    let own = db.query_row(own, params![of, new.record.as_bytes()], |_| Ok(())).optional()?;
-    put_into_outbox(db, of, new, own.is_some())
+/// Whether a record was touched after a stamp, as far as that is known.
+fn touched_since(db: &Transaction<'_>, of: i64, seen: u64, writes: &[NewWrite]) -> Done<bool> {
+    let floor: i64 = db.query_row("SELECT floor FROM counters WHERE of = ?1", [of], |row| row.get(0))?;
+    if int(seen) < floor {
+        return Ok(true);
+    }
+    let mut later = db.prepare_cached("SELECT 1 FROM touched WHERE of = ?1 AND record = ?2 AND stamp > ?3")?;
+    for write in writes {
+        if later.exists(params![of, write.record.as_bytes(), int(seen)])? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
-fn put_into_outbox(db: &Transaction<'_>, of: i64, new: &NewWrite, on_own: bool) -> Done<u64> {
+pub(super) fn write_down(
+    db: &Transaction<'_>,
+    of: i64,
+    seen: Option<u64>,
+    writes: &[NewWrite],
+) -> Done<Option<Vec<u64>>> {
+    if let Some(seen) = seen
+        && touched_since(db, of, seen, writes)?
+    {
+        return Ok(None);
+    }
+    let mut seqs = Vec::with_capacity(writes.len());
+    let mut own = db.prepare_cached("SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2 LIMIT 1")?;
+    for write in writes {
+        let on_own = own.exists(params![of, write.record.as_bytes()])?;
+        seqs.push(put_into_outbox(db, of, write, on_own, seqs.first().copied())?);
+    }
+    touch(db, of, writes.iter().map(|write| write.record))?;
+    Ok(Some(seqs))
+}
+
+fn put_into_outbox(db: &Transaction<'_>, of: i64, new: &NewWrite, on_own: bool, group: Option<u64>) -> Done<u64> {
     let record = new.record.as_bytes();
     let current = "SELECT change FROM versions WHERE of = ?1 AND record = ?2 AND current = 1 ORDER BY change";
     let base = match on_own {
@@ -117,20 +174,55 @@ fn put_into_outbox(db: &Transaction<'_>, of: i64, new: &NewWrite, on_own: bool) 
         false => Some(read::all(db, current, params![of, record], |row| row.get::<_, Vec<u8>>(0))?.concat()),
     };
     let seq = next_seq(db, of)?;
-    let insert = "INSERT INTO outbox (of, seq, record, shelf, base, sealed) VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
-    db.execute(insert, params![of, seq, record, new.shelf.as_slice(), base, new.sealed])?;
+    let insert = "INSERT INTO outbox (of, seq, record, shelf, base, sealed, grp) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+    let group = group.map_or(seq, int);
+    let given = params![of, seq, record, new.shelf.as_slice(), base, new.sealed, group];
+    db.prepare_cached(insert)?.execute(given)?;
     Ok(u64::try_from(seq).unwrap_or_default())
 }
 
-fn sent(db: &Transaction<'_>, of: i64, seq: u64, change: Option<&ChangeId>) -> Done {
-    let gone = "DELETE FROM outbox WHERE of = ?1 AND seq = ?2 RETURNING record";
-    let record: Option<Vec<u8>> = db.query_row(gone, params![of, int(seq)], |row| row.get(0)).optional()?;
-    if let (Some(record), Some(change)) = (record, change) {
-        let rebase = "UPDATE outbox SET base = ?3 WHERE of = ?1 AND seq =
-            (SELECT min(seq) FROM outbox WHERE of = ?1 AND record = ?2 AND seq > ?4)";
-        db.execute(rebase, params![of, record, change.as_bytes(), int(seq)])?;
+pub(super) fn take_back(db: &Transaction<'_>, of: i64, seqs: &[u64]) -> Done {
+    db.execute("UPDATE vaults SET revision = revision + 1 WHERE id = ?1", [of])?;
+    let mut touched = BTreeSet::new();
+    for seq in seqs {
+        let gone = "DELETE FROM outbox WHERE of = ?1 AND seq = ?2 RETURNING record, base";
+        let gone = db.query_row(gone, params![of, int(*seq)], |row| {
+            Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, Option<Vec<u8>>>(1)?))
+        });
+        let Some((record, base)) = gone.optional()? else { continue };
+        db.execute(NEXT_OF_RECORD, params![of, record, base, int(*seq)])?;
+        touched.extend(record_id(&record));
     }
-    Ok(())
+    touch(db, of, touched)
+}
+
+fn record_id(bytes: &[u8]) -> Option<RecordId> {
+    bytes.try_into().ok().map(RecordId)
+}
+
+/// Says what the next write of a record is made on top of.
+const NEXT_OF_RECORD: &str = "UPDATE outbox SET base = ?3 WHERE of = ?1 AND seq =
+    (SELECT min(seq) FROM outbox WHERE of = ?1 AND record = ?2 AND seq > ?4)";
+
+fn sent(db: &Transaction<'_>, of: i64, seq: u64, change: Option<&ChangeId>) -> Done<Option<RecordId>> {
+    let gone = "DELETE FROM outbox WHERE of = ?1 AND seq = ?2 RETURNING record";
+    let gone: Option<Vec<u8>> =
+        db.prepare_cached(gone)?.query_row(params![of, int(seq)], |row| row.get(0)).optional()?;
+    if let (Some(record), Some(change)) = (&gone, change) {
+        db.prepare_cached(NEXT_OF_RECORD)?.execute(params![of, record, change.as_bytes(), int(seq)])?;
+    }
+    Ok(gone.as_deref().and_then(record_id))
+}
+
+pub(super) fn resolve(db: &Transaction<'_>, of: i64, settlement: u64) -> Done {
+    let decided = "UPDATE settlements SET asked = NULL WHERE of = ?1 AND id = ?2 RETURNING record";
+    let record: Option<Vec<u8>> = db.query_row(decided, params![of, int(settlement)], |row| row.get(0)).optional()?;
+    touch(db, of, record.as_deref().and_then(record_id))
+}
+
+pub(super) fn keep_note(db: &Transaction<'_>, of: i64, name: &Shelf, sealed: &[u8]) -> Done {
+    let keep = "INSERT OR REPLACE INTO notes (of, name, sealed) VALUES (?1, ?2, ?3)";
+    db.execute(keep, params![of, name.as_slice(), sealed]).map(drop)
 }
 
 fn trail(db: &Transaction<'_>, of: i64, values: &[(u64, [u8; 32])]) -> Done {
@@ -242,10 +334,11 @@ fn aside(db: &Transaction<'_>, of: i64, table: &str, unread: &[Aside]) -> Done {
 }
 
 fn settlements(db: &Transaction<'_>, of: i64, settled: &[Settlement]) -> Done {
-    let insert = "INSERT INTO settlements (of, record, lost, won, at_ms) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let insert = "INSERT INTO settlements (of, record, lost, won, at_ms, how, asked)
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
     for one in settled {
-        let (lost, won) = (one.lost.as_bytes(), one.won.as_bytes());
-        db.execute(insert, params![of, one.record.as_bytes(), lost, won, int(one.at_ms)])?;
+        let (record, lost, won) = (one.record.as_bytes(), one.lost.as_bytes(), one.won.as_bytes());
+        db.execute(insert, params![of, record, lost, won, int(one.at_ms), one.how, one.asked])?;
     }
     Ok(())
 }

@@ -2,16 +2,23 @@
 
 use super::{Conn, head_of};
 use crate::store::columns;
-use crate::store::failure::Outcome;
+use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{vault_entries, vaults};
 use crate::store::{PageLimits, Place, StoredFrame};
 use diesel::{ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
 use selkie_protocol::id::DeviceId;
+use selkie_protocol::log::Frame;
 
 diesel::define_sql_function! {
     /// How long bytes are, without reading them.
     fn octet_length(bytes: diesel::sql_types::Binary) -> diesel::sql_types::Integer;
+}
+
+diesel::define_sql_function! {
+    /// Some of the bytes, the first one being number one, without reading the others.
+    fn substr(bytes: diesel::sql_types::Binary, from: diesel::sql_types::Integer, count: diesel::sql_types::Integer)
+        -> diesel::sql_types::Binary;
 }
 
 pub(super) async fn controls_after(
@@ -21,6 +28,44 @@ pub(super) async fn controls_after(
     limits: PageLimits,
 ) -> Outcome<Vec<StoredFrame>> {
     page(conn, at, after, limits, true).await
+}
+
+/// Of each frame only its first four bytes, which say how long the entry is, and then no more than the longest entry of
+/// the page takes: nothing of a longer frame is read beyond that.
+pub(super) async fn entries_alone_after(
+    conn: &mut Conn,
+    at: Place,
+    after: u64,
+    limits: PageLimits,
+) -> Outcome<Vec<(u64, Vec<u8>)>> {
+    let lengths: Vec<(i64, Vec<u8>)> = of(at)
+        .filter(vault_entries::n.gt(columns::position(after)))
+        .order(vault_entries::n)
+        .limit(i64::from(limits.entries.max(1)))
+        .select((vault_entries::n, substr(vault_entries::frame, 1, 4)))
+        .load(conn)
+        .await?;
+    let lengths = lengths.into_iter().map(|(n, length)| Ok((n, entry_length(&length)?)));
+    let lengths: Vec<(i64, i32)> = lengths.collect::<Outcome<_>>()?;
+    let Some(last) = last_that_fits(&lengths, limits.bytes) else { return Ok(Vec::new()) };
+    let longest = lengths.iter().filter(|(n, _)| *n <= last).map(|(_, length)| *length).max().unwrap_or(0);
+    let rows: Vec<(i64, Vec<u8>)> = of(at)
+        .filter(vault_entries::n.gt(columns::position(after)))
+        .filter(vault_entries::n.le(last))
+        .order(vault_entries::n)
+        .select((vault_entries::n, substr(vault_entries::frame, 1, longest.saturating_add(4))))
+        .load(conn)
+        .await?;
+    let alone = |(n, beginning): (i64, Vec<u8>)| {
+        let entry = Frame::entry_bytes(&beginning).map_err(|_| Failure::corrupt("frame"))?;
+        Ok((columns::count(n)?, entry.to_vec()))
+    };
+    rows.into_iter().map(alone).collect()
+}
+
+fn entry_length(beginning: &[u8]) -> Outcome<i32> {
+    let length = beginning.try_into().map(i32::from_be_bytes).map_err(|_| Failure::corrupt("frame"))?;
+    if length < 0 { Err(Failure::corrupt("frame")) } else { Ok(length) }
 }
 
 /// Lengths first, so that no more frames are read than the page may have.

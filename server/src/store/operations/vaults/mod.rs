@@ -16,6 +16,7 @@ pub(in crate::store) use append::{append, is_rare};
 pub(in crate::store) use {
     live::{LIVE_COLUMNS, LiveColumns, live_row},
     log::page,
+    people::vaults_of,
 };
 
 use super::{Backend, Conn, Reach, lock_account, lock_vault, tenants};
@@ -55,6 +56,10 @@ impl Vaults for Backend {
         .await
     }
 
+    async fn vaults_of_many(&self, accounts: Vec<(Tenant, AccountNumber)>) -> Result<Vec<Vec<VaultRow>>> {
+        self.log_vaults_of(accounts).await
+    }
+
     async fn vaults_left_empty_by(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<VaultRow>> {
         self.read(Reach::Tenant(tenant), (tenant, account), |conn, (tenant, account)| {
             people::left_empty_by(conn, *tenant, *account).boxed()
@@ -83,6 +88,13 @@ impl Vaults for Backend {
 
     async fn entries_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<(Vec<StoredFrame>, Head)> {
         self.log_entries_after(at, after, limits).await
+    }
+
+    async fn entries_alone_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<(u64, Vec<u8>)>> {
+        self.read(Reach::Tenant(at.tenant), (at, after, limits), |conn, (at, after, limits)| {
+            log::entries_alone_after(conn, *at, *after, *limits).boxed()
+        })
+        .await
     }
 
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {

@@ -12,7 +12,11 @@ use diesel_async::RunQueryDsl as _;
 use selkie_protocol::id::UserId;
 use std::collections::{BTreeSet, HashMap};
 
-pub(super) async fn vaults_of(conn: &mut Conn, tenant: Tenant, account: AccountNumber) -> Outcome<Vec<VaultRow>> {
+pub(in crate::store) async fn vaults_of(
+    conn: &mut Conn,
+    tenant: Tenant,
+    account: AccountNumber,
+) -> Outcome<Vec<VaultRow>> {
     let rows: Vec<VaultColumns> = vaults::table
         .inner_join(
             vault_members::table

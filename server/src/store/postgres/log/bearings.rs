@@ -21,6 +21,8 @@ arrays!(Records {
     tenant: i64,
     vault: i32,
     record: &'a [u8],
+    everything: bool,
+    named: Vec<u8>,
 });
 
 arrays!(Positions { i: i32, tenant: i64, vault: i32, n: i64 });
@@ -31,7 +33,11 @@ pub(super) fn ask(questions: &[Question]) -> Work<'_> {
         let (tenant, vault) = (question.at.tenant.0, columns::vault(question.at.vault));
         standings.push(i, tenant, vault, question.known.map(columns::position));
         for record in question.records.iter().collect::<BTreeSet<_>>() {
-            records.push(i, tenant, vault, &record.0);
+            records.push(i, tenant, vault, &record.0, true, Vec::new());
+        }
+        for (record, named) in &question.differences {
+            let named = named.iter().flat_map(|change| change.0).collect();
+            records.push(i, tenant, vault, &record.0, false, named);
         }
         for n in question.chain.iter().filter(|n| **n > 0).collect::<BTreeSet<_>>() {
             positions.push(i, tenant, vault, columns::position(*n));

@@ -5,14 +5,19 @@
 
 mod append;
 mod bearings;
+mod who;
 
 use super::lanes::{Arguments, Begin, Work, is_a_race, told};
 use super::operations::vaults as portable;
 use super::{PostgresStore, Reach, announce, list};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome, unavailable};
-use crate::store::{Announcement, Append, Bearings, PageLimits, Place, Question, Result, StoredFrame, Tenant};
+use crate::store::{
+    AccountNumber, Announcement, Append, Bearings, PageLimits, Place, Question, Result, SessionRow, Snapshot,
+    StoredFrame, Tenant, VaultRow,
+};
 use futures_util::FutureExt as _;
+use selkie_protocol::id::SessionId;
 use selkie_protocol::log::Head;
 use std::collections::BTreeSet;
 use tokio::sync::broadcast;
@@ -65,6 +70,48 @@ impl PostgresStore {
             },
         )
         .await
+    }
+
+    pub(super) async fn log_sessions(&self, named: Vec<(Tenant, SessionId)>) -> Result<Vec<Option<SessionRow>>> {
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenants = list(named.iter().map(|(tenant, _)| tenant));
+        self.by_lane(
+            Begin::Read,
+            tenants,
+            named,
+            |named| who::ask_for_sessions(named),
+            |named, rows| who::read_sessions(named.len(), rows),
+        )
+        .await
+    }
+
+    pub(super) async fn log_vaults_of(&self, accounts: Vec<(Tenant, AccountNumber)>) -> Result<Vec<Vec<VaultRow>>> {
+        if accounts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tenants = list(accounts.iter().map(|(tenant, _)| tenant));
+        self.by_lane(
+            Begin::Read,
+            tenants,
+            accounts,
+            |accounts| who::ask_for_vaults(accounts),
+            |accounts, rows| who::read_vaults(accounts.len(), rows),
+        )
+        .await
+    }
+
+    /// Which transactions are done. A commit leaves the list before anybody is told of it, and never comes back.
+    pub(super) async fn now(&self) -> Result<Option<Snapshot>> {
+        let (lanes, under_way) = (self.lanes.clone(), self.under_way.clone());
+        let task = self.runtime.spawn(async move {
+            let _under_way = under_way.read().await;
+            let row = lanes.take().await?.ask_alone(|statements| &statements.snapshot).await.map_err(told)?;
+            let text: &str = get(&row, 0)?;
+            Ok(Some(Snapshot(text.into())))
+        });
+        task.await.unwrap_or_else(|stopped| Err(unavailable(stopped)))
     }
 
     pub(super) async fn log_bearings(&self, questions: Vec<Question>) -> Result<Vec<Option<Bearings>>> {

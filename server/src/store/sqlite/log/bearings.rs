@@ -5,10 +5,10 @@ use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
 use crate::store::schema::{vault_changes, vault_entries, vault_states, vaults};
 use crate::store::{Bearings, LiveRow, Place, Question};
-use diesel::{ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
+use diesel::{BoolExpressionMethods as _, ExpressionMethods as _, OptionalExtension as _, QueryDsl as _};
 use diesel_async::RunQueryDsl as _;
 use portable::{LIVE_COLUMNS, LiveColumns, head_of, live_row};
-use selkie_protocol::id::RecordId;
+use selkie_protocol::id::{ChangeId, RecordId};
 use selkie_protocol::log::Frame;
 
 pub(super) async fn positions(conn: &mut Conn, places: &[Place]) -> Outcome<Vec<u64>> {
@@ -34,10 +34,15 @@ pub(super) async fn bearings(conn: &mut Conn, questions: &[Question]) -> Outcome
 }
 
 async fn one(conn: &mut Conn, question: &Question) -> Outcome<Option<Bearings>> {
-    let Question { at, known, records, chain } = question;
+    let Question { at, known, records, differences, chain } = question;
     let Some(head) = head_of(conn, *at).await? else { return Ok(None) };
     let state = if *known == Some(head.n) { None } else { Some(state(conn, *at).await?) };
-    Ok(Some(Bearings { head, state, live: live(conn, *at, records).await?, chain: chain_at(conn, *at, chain).await? }))
+    let mut live = live(conn, *at, records).await?;
+    for (record, named) in differences {
+        live.extend(live_of_a_document(conn, *at, record, named).await?);
+    }
+    live.sort_unstable_by_key(|row| (row.record, row.change));
+    Ok(Some(Bearings { head, state, live, chain: chain_at(conn, *at, chain).await? }))
 }
 
 /// The newest state that was kept, and the entries that bring it up to the head.
@@ -75,6 +80,26 @@ async fn live(conn: &mut Conn, at: Place, records: &[RecordId]) -> Outcome<Vec<L
         .filter(vault_changes::record.eq_any(records.iter().map(|record| record.0)))
         .filter(vault_changes::superseded_at.is_null())
         .order((vault_changes::record, vault_changes::change))
+        .select(LIVE_COLUMNS)
+        .load(conn)
+        .await?;
+    rows.into_iter().map(|row| live_row(row, i64::MAX)).collect()
+}
+
+/// The heads, the whole write, and what is named.
+async fn live_of_a_document(
+    conn: &mut Conn,
+    at: Place,
+    record: &RecordId,
+    named: &[ChangeId],
+) -> Outcome<Vec<LiveRow>> {
+    let named = vault_changes::change.eq_any(named.iter().map(|change| change.0));
+    let rows: Vec<LiveColumns> = vault_changes::table
+        .filter(vault_changes::tenant.eq(at.tenant.0))
+        .filter(vault_changes::vault.eq(columns::vault(at.vault)))
+        .filter(vault_changes::record.eq(record.0))
+        .filter(vault_changes::superseded_at.is_null())
+        .filter(vault_changes::unheaded_at.is_null().or(vault_changes::whole).or(named))
         .select(LIVE_COLUMNS)
         .load(conn)
         .await?;

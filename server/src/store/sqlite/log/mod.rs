@@ -3,11 +3,15 @@
 mod append;
 mod bearings;
 
-use super::operations::vaults as portable;
+use super::operations::{sessions, vaults as portable};
 use super::{Conn, Reach, SqliteStore};
 use crate::store::failure::Failure;
-use crate::store::{Announcement, Append, Bearings, PageLimits, Place, Question, Result, StoredFrame};
+use crate::store::{
+    AccountNumber, Announcement, Append, Bearings, PageLimits, Place, Question, Result, SessionRow, Snapshot,
+    StoredFrame, Tenant, VaultRow,
+};
 use futures_util::FutureExt as _;
+use selkie_protocol::id::SessionId;
 use selkie_protocol::log::Head;
 use std::sync::Arc;
 use tokio::sync::broadcast;
@@ -39,6 +43,40 @@ impl SqliteStore {
             .boxed()
         })
         .await
+    }
+
+    pub(super) async fn log_sessions(&self, named: Vec<(Tenant, SessionId)>) -> Result<Vec<Option<SessionRow>>> {
+        self.read(Reach::Server, named, |conn, named| {
+            async move {
+                let mut found = Vec::with_capacity(named.len());
+                for one in named {
+                    found.push(sessions::one(conn, one).await?);
+                }
+                Ok(found)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    pub(super) async fn log_vaults_of(&self, accounts: Vec<(Tenant, AccountNumber)>) -> Result<Vec<Vec<VaultRow>>> {
+        self.read(Reach::Server, accounts, |conn, accounts| {
+            async move {
+                let mut found = Vec::with_capacity(accounts.len());
+                for (tenant, account) in accounts {
+                    found.push(portable::vaults_of(conn, *tenant, *account).await?);
+                }
+                Ok(found)
+            }
+            .boxed()
+        })
+        .await
+    }
+
+    /// Who has the database to themselves knows what has changed.
+    #[allow(clippy::unused_async, reason = "PostgreSQL has to be asked")]
+    pub(super) async fn now(&self) -> Result<Option<Snapshot>> {
+        Ok(None)
     }
 
     /// There is nobody to tell.

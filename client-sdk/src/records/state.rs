@@ -1,0 +1,195 @@
+//! How far a record has come on its way to the other devices, and taking it back before it has gone.
+//!
+//! Owns the words for it. Decides nothing about sync.
+
+use super::collection::Collection;
+use super::view;
+use crate::conflict::Written;
+use crate::error::{Error, Result};
+use crate::store::vaults::Pending;
+use crate::sync::compose::Asked;
+use crate::sync::driver::Trouble;
+use crate::sync::replica::InFlight;
+use crate::vault::Vault;
+use selkie_protocol::Face;
+use selkie_protocol::id::RecordId;
+use selkie_protocol::record::RecordBody;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::collections::BTreeSet;
+
+/// How far a record has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordState {
+    /// Written here, in a vault that no server has heard of.
+    Local,
+    /// Written here, to be sent with the next sync.
+    Pending,
+    /// On its way.
+    Syncing,
+    /// What is here is in the log.
+    Synced,
+    /// A person is to decide: see [`Collection::undecided`].
+    Conflict,
+    /// It does not get on, and why.
+    Failed(String),
+}
+
+/// A conflict that a person is to decide. What was in the log stands until then.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Undecided<T> {
+    /// For [`Collection::decide`].
+    pub id: u64,
+    pub record: RecordId,
+    /// What both were made from, where it was known.
+    pub base: Option<T>,
+    /// Missing where that side has deleted the record.
+    pub mine: Option<T>,
+    pub theirs: Option<T>,
+    pub at_ms: u64,
+}
+
+impl Vault {
+    /// How far a record has come. No request is made.
+    pub async fn record_state(&self, id: RecordId) -> Result<RecordState> {
+        let glance = self.glance().await?;
+        let user = self.account.user_id();
+        self.read(move |room, vault| {
+            if room.store.settlements(vault)?.iter().any(|one| one.record == id && one.asked.is_some()) {
+                return Ok(RecordState::Conflict);
+            }
+            let aside = room.store.aside(vault)?.into_iter().find(|aside| aside.record == id);
+            let pending = room.store.pending_of(vault, &id)?;
+            let blocked = match (&glance.quarantine, glance.role(&user), glance.has_key) {
+                (Some(_), _, _) => Some("the vault is set apart, because the server was caught".to_owned()),
+                (_, role, _) if !role.is_some_and(|role| role.may_write()) => {
+                    Some("this person may not write in the vault any more".to_owned())
+                }
+                (_, _, false) => Some("the vault's present key is not here yet".to_owned()),
+                _ => aside.map(|aside| format!("a change of it cannot be read here: {}", aside.reason)),
+            };
+            let flying = flying(room.store.outline(vault)?.and_then(|outline| outline.in_flight))?;
+            Ok(match (pending.is_empty(), blocked) {
+                (true, Some(reason)) if glance.quarantine.is_none() && glance.has_key => RecordState::Failed(reason),
+                (true, _) => RecordState::Synced,
+                (false, _) if !glance.born => RecordState::Local,
+                (false, _) if pending.iter().any(|pending| flying.contains(&pending.seq)) => RecordState::Syncing,
+                (false, Some(reason)) => RecordState::Failed(reason),
+                (false, None) => RecordState::Pending,
+            })
+        })
+        .await
+    }
+
+    /// Takes back the last write of a record, with the whole transaction it was part of, if it was not sent. Returns
+    /// false if there is nothing to take back.
+    pub async fn undo(&self, id: RecordId) -> Result<bool> {
+        self.alone(async move |round| {
+            round.load().await?;
+            let undo = move |replica: &mut crate::sync::replica::Replica, room: &crate::sync::room::Room| {
+                let vault = replica.vault();
+                let Some(last) = room.store.pending_of(&vault, &id)?.pop() else { return Ok(false) };
+                let outbox = room.store.outbox(&vault, usize::MAX)?;
+                let seqs = whole_group(&outbox, &last)?;
+                let flying = replica.in_flight.iter().flat_map(|flight| &flight.writes);
+                let flying: BTreeSet<u64> = flying.map(|(seq, _)| *seq).collect();
+                if seqs.iter().any(|seq| flying.contains(seq)) {
+                    return Err(Error::NotPossible("it is on its way already: write what it was before".into()).into());
+                }
+                let revision = room.store.take_back(&vault, replica.revision, &seqs)?.ok_or(Trouble::Moved)?;
+                replica.revision = revision;
+                room.slot(&vault).bell.ring();
+                Ok(true)
+            };
+            round.with_replica(undo).await
+        })
+        .await
+    }
+}
+
+/// The writes it belongs together with, if none of their records was written since.
+fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
+    let group: Vec<&Pending> = outbox.iter().filter(|pending| pending.group == last.group).collect();
+    let later = |one: &&Pending| {
+        outbox.iter().any(|other| other.record == one.record && other.seq > one.seq && other.group != one.group)
+    };
+    if group.iter().any(later) {
+        return Err(Error::NotPossible("what was written together with it was changed since".into()));
+    }
+    Ok(group.into_iter().map(|pending| pending.seq).collect())
+}
+
+fn flying(in_flight: Option<Vec<u8>>) -> Result<BTreeSet<u64>> {
+    let Some(bytes) = in_flight else { return Ok(BTreeSet::new()) };
+    let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?;
+    Ok(flight.writes.into_iter().map(|(seq, _)| seq).collect())
+}
+
+impl<T: Serialize + DeserializeOwned> Collection<T> {
+    /// How far a record has come. No request is made.
+    pub async fn state(&self, id: RecordId) -> Result<RecordState> {
+        self.vault.record_state(id).await
+    }
+
+    /// Takes back the last write of a record that was not sent: see [`Vault::undo`].
+    pub async fn undo(&self, id: RecordId) -> Result<bool> {
+        self.vault.undo(id).await
+    }
+
+    /// Conflicts of this collection that this device has met and a person is to decide, oldest first. Only with
+    /// [`Strategy::AskUser`](crate::Strategy::AskUser), or where a [`CustomMerge`](crate::CustomMerge) asks.
+    pub async fn undecided(&self) -> Result<Vec<Undecided<T>>> {
+        let asked = self
+            .vault
+            .read(|room, vault| {
+                let open = room.store.settlements(vault)?.into_iter().filter_map(|one| {
+                    let asked = one.asked.as_ref()?;
+                    let plain = room.at_rest.open_record(vault, &one.record, asked).ok();
+                    Some((one.id, one.record, one.at_ms, plain.and_then(|plain| Face::Cbor.decode(&plain).ok())))
+                });
+                Ok(open.collect::<Vec<(u64, RecordId, u64, Option<Asked>)>>())
+            })
+            .await?;
+        let mut undecided = Vec::new();
+        for (id, record, at_ms, asked) in asked {
+            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::Corrupt("a conflict".into()))?;
+            if mine.collection != *self.name {
+                continue;
+            }
+            let open = |body: &RecordBody| self.open(body);
+            let base = base.as_ref().map(open).transpose()?.flatten();
+            undecided.push(Undecided { id, record, base, mine: open(&mine)?, theirs: open(&theirs)?, at_ms });
+        }
+        Ok(undecided)
+    }
+
+    /// Decides: the record says this from now on, or is deleted, and the conflict is no longer asked about.
+    pub async fn decide(&self, conflict: &Undecided<T>, value: Option<&T>) -> Result<()> {
+        match value {
+            Some(value) => self.put_as(conflict.record, value).await?,
+            None => self.delete(conflict.record).await?,
+        }
+        let id = conflict.id;
+        self.vault.read(move |room, vault| Ok(room.store.resolve(vault, id)?)).await
+    }
+}
+
+impl Vault {
+    /// A record as it is now, quickly.
+    pub(super) fn look(&self, id: &RecordId) -> Result<Option<view::Seen>> {
+        self.slot.view.look(&self.room, &self.id(), id, self.now_ms())
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.account.context().now_ms()
+    }
+}
+
+/// A version between which an app's own merge decides, in the app's own type.
+impl Written {
+    /// `None` if this version deletes the record, or is not of that type.
+    pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
+        self.fields.as_ref()?.read().ok()
+    }
+}

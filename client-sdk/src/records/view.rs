@@ -1,0 +1,149 @@
+//! Records of one vault as they are now, and the writing of them.
+//!
+//! Owns the cache of records that were looked at lately, and the one way by which an app's writes come about: every
+//! write is made from what the record says at that moment, and taken down only if it still does. The cache is held
+//! against the store's stamp at every look, so a write, a sync and another program all make it forget.
+
+use super::index::Shelved;
+use crate::error::{Error, Result};
+use crate::store::vaults::{NewWrite, Now, Version};
+use crate::sync::room::Room;
+use selkie_protocol::cipher::RecordKey;
+use selkie_protocol::id::{ChangeId, RecordId, VaultId};
+use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// How many records are kept in memory, and for how long.
+const HOT: usize = 100;
+const HOT_MS: u64 = 5 * 60 * 1000;
+/// How often a write is made again because somebody else was faster.
+const TRIES: usize = 16;
+
+/// A record as it is now; it may be deleted.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    pub(crate) body: Arc<RecordBody>,
+    /// Missing if it is not in the log.
+    pub(crate) change: Option<ChangeId>,
+}
+
+/// What was looked at lately, and the indexes of the collections that were asked.
+#[derive(Default)]
+pub(crate) struct View {
+    hot: Mutex<Hot>,
+    shelves: Mutex<HashMap<Arc<str>, Arc<Mutex<Shelved>>>>,
+}
+
+#[derive(Default)]
+struct Hot {
+    stamp: u64,
+    records: HashMap<RecordId, (Option<Seen>, u64)>,
+}
+
+/// Makes a record's next version from the one there is and its stamp. May be asked again.
+pub(crate) type Make = Box<dyn Fn(Option<&RecordBody>, Hlc) -> Result<RecordBody> + Send>;
+
+/// A write that is to be.
+pub(crate) struct Draft {
+    pub(crate) record: RecordId,
+    /// The name was drawn for this write, so there is nothing of it yet.
+    pub(crate) new: bool,
+    pub(crate) make: Make,
+}
+
+impl View {
+    /// The index of a collection, empty when it is first asked for.
+    pub(super) fn shelved(&self, name: &Arc<str>) -> Arc<Mutex<Shelved>> {
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()
+    }
+
+    /// The record, from memory if nothing has touched it since. Quick enough to be called where futures are driven.
+    pub(crate) fn look(&self, room: &Room, vault: &VaultId, record: &RecordId, now_ms: u64) -> Result<Option<Seen>> {
+        let stamp = room.store.stamp(vault)?;
+        {
+            let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+            if hot.stamp != stamp {
+                match room.store.touched(vault, hot.stamp)? {
+                    (_, Some(touched)) => touched.iter().for_each(|record| drop(hot.records.remove(record))),
+                    (_, None) => hot.records.clear(),
+                }
+                hot.stamp = stamp;
+            }
+            if let Some((seen, _)) = hot.records.get(record).filter(|(_, at)| now_ms.saturating_sub(*at) < HOT_MS) {
+                return Ok(seen.clone());
+            }
+        }
+        let seen = read(room, vault, record)?;
+        let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
+        if hot.stamp == stamp {
+            if hot.records.len() >= HOT
+                && let Some(oldest) = hot.records.iter().min_by_key(|(_, (_, at))| *at).map(|(record, _)| *record)
+            {
+                hot.records.remove(&oldest);
+            }
+            hot.records.insert(*record, (seen.clone(), now_ms));
+        }
+        Ok(seen)
+    }
+}
+
+/// The record as the store has it.
+pub(crate) fn read(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Option<Seen>> {
+    let Now { pending, current } = room.store.now(vault, record)?;
+    if let Some(pending) = pending {
+        let body = Arc::new(open(room, vault, record, &pending.sealed)?);
+        return Ok(Some(Seen { body, change: None }));
+    }
+    let open = |version: &Version| {
+        let body = Arc::new(open(room, vault, record, &version.sealed)?);
+        Ok(Seen { body, change: Some(version.change) })
+    };
+    let seen = current.iter().map(open).collect::<Result<Vec<_>>>()?;
+    Ok(seen.into_iter().max_by_key(|seen| (seen.body.hlc, seen.change)))
+}
+
+/// Opens what lies on the disk.
+pub(crate) fn open(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {
+    let damaged = || Error::Corrupt("a record".into());
+    let plain = room.at_rest.open_record(vault, record, sealed).map_err(|_| damaged())?;
+    RecordBody::from_bytes(&plain).map_err(|_| damaged())
+}
+
+/// Writes all drafts, or none. Blocks on the disk.
+pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64) -> Result<()> {
+    let all_new = drafts.iter().all(|draft| draft.new);
+    for _ in 0..TRIES {
+        let seen = if all_new { None } else { Some(room.store.stamp(vault)?) };
+        let mut bodies: BTreeMap<RecordId, RecordBody> = BTreeMap::new();
+        let mut writes = Vec::with_capacity(drafts.len());
+        for Draft { record, new, make } in drafts {
+            let before = match bodies.remove(record) {
+                Some(own) => Some(own),
+                None if *new => None,
+                None => read(room, vault, record)?.map(|seen| Arc::unwrap_or_clone(seen.body)),
+            };
+            let stamp = Hlc::after(before.as_ref().map(|body| body.hlc).unwrap_or_default(), now_ms);
+            let body = make(before.as_ref(), stamp)?;
+            writes.push(sealed(room, vault, *record, &body)?);
+            bodies.insert(*record, body);
+        }
+        if room.store.write_down(vault, seen, &writes)?.is_some() {
+            room.slot(vault).bell.ring();
+            return Ok(());
+        }
+    }
+    Err(Error::RetryLater { after: None, why: "another part of the app writes the same record all the time".into() })
+}
+
+fn sealed(room: &Room, vault: &VaultId, record: RecordId, body: &RecordBody) -> Result<NewWrite> {
+    if body.collection.is_empty() || body.collection.len() > MAX_COLLECTION_LENGTH {
+        return Err(Error::ApiMisuse("a collection's name has 1 to 128 bytes".into()));
+    }
+    let plain = body.to_bytes();
+    if !RecordKey::fits(plain.len()) {
+        return Err(Error::NotPossible("a record has at most 256 KiB: this belongs into a file".into()));
+    }
+    let shelf = room.at_rest.shelf(vault, &body.collection);
+    Ok(NewWrite { record, shelf, sealed: room.at_rest.seal_record(vault, &record, &plain) })
+}

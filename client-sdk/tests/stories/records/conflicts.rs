@@ -1,0 +1,128 @@
+//! Two devices write the same record without knowing of each other, and meet.
+
+use super::{Note, note, two_devices};
+use crate::vaults::same;
+use selkie_client::{
+    ClientBuilder, Collection, CollectionShape, Merge, Outcome, RecordId, RecordState, Strategy, Vault,
+};
+
+/// Both begin with the same note, change it apart, and come together: first the laptop, then the phone, which decides.
+async fn meet(
+    shape: impl Fn(ClientBuilder) -> ClientBuilder,
+    on_laptop: impl Fn(&mut Note) + Send + 'static,
+    on_phone: impl Fn(&mut Note) + Send + 'static,
+) -> (Vault, Vault, RecordId) {
+    let (server, laptop, phone) = two_devices(shape).await;
+    let (here, there) = (laptop.collection::<Note>("notes"), phone.collection::<Note>("notes"));
+    let begun = Note { body: "one two three".into(), tags: vec!["a".into(), "b".into()], ..note("first") };
+    let id = here.put(&begun).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    server.later(1_000);
+    here.update(id, on_laptop).await.unwrap();
+    server.later(1_000);
+    there.update(id, on_phone).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone]).await;
+    assert_eq!(notes(&laptop).get(id).await.unwrap(), notes(&phone).get(id).await.unwrap());
+    (laptop, phone, id)
+}
+
+fn notes(vault: &Vault) -> Collection<Note> {
+    vault.collection("notes")
+}
+
+#[tokio::test]
+async fn changes_of_different_fields_both_stand_and_nobody_is_asked() {
+    let (_laptop, phone, id) = meet(|client| client, |note| note.title = "new".into(), |note| note.likes = 3).await;
+    let merged = notes(&phone).get(id).await.unwrap().unwrap();
+    assert_eq!((merged.title.as_str(), merged.likes, merged.body.as_str()), ("new", 3, "one two three"));
+    let conflicts = phone.conflicts().await.unwrap();
+    assert_eq!((conflicts.len(), conflicts[0].how, conflicts[0].open), (1, Some(Outcome::Merged), false));
+}
+
+#[tokio::test]
+async fn fields_are_merged_as_the_app_has_declared() {
+    let shape = |client: ClientBuilder| {
+        let shape = CollectionShape::new("notes").conflicts(Strategy::TextMerge);
+        client.collection(shape.field("likes", Merge::Counter).field("tags", Merge::Set))
+    };
+    let on_laptop = |note: &mut Note| {
+        note.body = "ONE two three".into();
+        note.likes += 2;
+        note.tags.push("laptop".into());
+    };
+    let on_phone = |note: &mut Note| {
+        note.body = "one two THREE".into();
+        note.likes += 3;
+        note.tags.remove(0);
+    };
+    let (laptop, _phone, id) = meet(shape, on_laptop, on_phone).await;
+    let merged = notes(&laptop).get(id).await.unwrap().unwrap();
+    assert_eq!((merged.body.as_str(), merged.likes), ("ONE two THREE", 5));
+    assert_eq!(merged.tags, ["b", "laptop"]);
+}
+
+#[tokio::test]
+async fn the_edit_that_loses_stays_in_the_history_and_is_listed() {
+    let shape =
+        |client: ClientBuilder| client.collection(CollectionShape::new("notes").conflicts(Strategy::RemoteWins));
+    let (_laptop, phone, id) =
+        meet(shape, |note| note.title = "laptop".into(), |note| note.title = "phone".into()).await;
+    assert_eq!(notes(&phone).get(id).await.unwrap().unwrap().title, "laptop");
+    let conflict = phone.conflicts().await.unwrap().pop().unwrap();
+    assert_eq!(conflict.how, Some(Outcome::TheirsKept));
+    let history = notes(&phone).history(id).await.unwrap();
+    let lost = history.iter().find(|version| version.version.change == Some(conflict.lost)).unwrap();
+    assert_eq!(lost.value.as_ref().unwrap().title, "phone");
+    assert!(lost.version.lost_conflict);
+}
+
+#[tokio::test]
+async fn a_person_is_asked_and_decides_when_they_like() {
+    let shape = |client: ClientBuilder| client.collection(CollectionShape::new("notes").conflicts(Strategy::AskUser));
+    let (laptop, phone, id) =
+        meet(shape, |note| note.title = "laptop".into(), |note| note.title = "phone".into()).await;
+    let notes = notes(&phone);
+    assert_eq!(notes.get(id).await.unwrap().unwrap().title, "laptop", "what is in the log stands until then");
+    assert_eq!(notes.state(id).await.unwrap(), RecordState::Conflict);
+    let asked = notes.undecided().await.unwrap().pop().unwrap();
+    let titles = [&asked.base, &asked.mine, &asked.theirs].map(|note| note.as_ref().unwrap().title.clone());
+    assert_eq!(titles, ["first", "phone", "laptop"]);
+
+    // Sync goes on in the meantime.
+    let other = notes.put(&note("other")).await.unwrap();
+    phone.sync().await.unwrap();
+    assert_eq!(notes.state(other).await.unwrap(), RecordState::Synced);
+
+    let both = Note { title: "laptop and phone".into(), ..asked.mine.clone().unwrap() };
+    notes.decide(&asked, Some(&both)).await.unwrap();
+    assert_eq!(notes.undecided().await.unwrap(), []);
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    assert_eq!(notes.state(id).await.unwrap(), RecordState::Synced);
+    assert_eq!(super::conflicts::notes(&laptop).get(id).await.unwrap(), Some(both));
+}
+
+#[tokio::test]
+async fn a_conflict_is_settled_right_when_the_last_of_many_edits_does_not_fit_beside_the_first() {
+    let (_server, laptop, phone) = two_devices(|client| client).await;
+    let (here, there) = (notes(&laptop), notes(&phone));
+    let id = here.put(&note("first")).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    here.update(id, |note| note.body = "from the laptop".into()).await.unwrap();
+    laptop.sync().await.unwrap();
+    there.update(id, |note| note.likes = 1).await.unwrap();
+    for _ in 0..300 {
+        there.put(&note("between")).await.unwrap();
+    }
+    there.update(id, |note| note.likes = 2).await.unwrap();
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone]).await;
+    let merged = here.get(id).await.unwrap().unwrap();
+    assert_eq!((merged.body.as_str(), merged.likes), ("from the laptop", 2));
+}

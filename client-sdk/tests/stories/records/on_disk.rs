@@ -1,0 +1,87 @@
+//! The same in a file: what lies in it, and two programs that have it open.
+
+use super::{Note, note};
+use crate::fake::Fake;
+use crate::vaults::{APP, PASSWORD};
+use futures_util::StreamExt as _;
+use selkie_client::{Account, CollectionShape, RecordState, SignUp, Vault, field};
+use std::path::Path;
+use std::sync::Arc;
+
+fn client(server: &Arc<Fake>, folder: &Path) -> selkie_client::Client {
+    let shape = CollectionShape::new("canary-notes").index(["title"]).search(["body"]);
+    server.builder().store(folder).collection(shape).build().unwrap()
+}
+
+async fn begun(server: &Arc<Fake>, folder: &Path) -> Account {
+    let ana = client(server, folder).sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+    ana.account.create_vault("Journal", APP).await.unwrap();
+    ana.account
+}
+
+/// Another program of the same person on the same machine.
+async fn program(server: &Arc<Fake>, folder: &Path) -> Vault {
+    let account = client(server, folder).account("ana@example.org").await.unwrap().unwrap();
+    account.vault("Journal").await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn records_outlive_the_program_and_neither_they_nor_their_indexes_can_be_read_in_the_file() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    drop(begun(&server, folder.path()).await);
+    let canary = Note { title: "canary-title".into(), body: "canary-word in a body".into(), ..Note::default() };
+    let id = {
+        let vault = program(&server, folder.path()).await;
+        let id = vault.collection("canary-notes").put(&canary).await.unwrap();
+        vault.flush().await.unwrap();
+        vault.sync().await.unwrap();
+        id
+    };
+    let vault = program(&server, folder.path()).await;
+    let notes = vault.collection::<Note>("canary-notes");
+    assert_eq!(notes.get(id).await.unwrap(), Some(canary));
+    assert_eq!(notes.state(id).await.unwrap(), RecordState::Synced);
+    assert_eq!(notes.query().filter(field("title").eq("canary-title")).count().await.unwrap(), 1);
+    assert_eq!(notes.query().search("canary").count().await.unwrap(), 1);
+    notes.update(id, |note| note.likes = 7).await.unwrap();
+    assert!(notes.undo(id).await.unwrap());
+
+    let mut folders = vec![folder.path().to_owned()];
+    let mut looked_at = 0;
+    while let Some(path) = folders.pop() {
+        if path.is_dir() {
+            folders.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
+            continue;
+        }
+        let bytes = std::fs::read(&path).unwrap();
+        looked_at += bytes.len();
+        assert!(!bytes.windows(6).any(|window| window == b"canary"), "{} tells", path.display());
+    }
+    assert!(looked_at > 10_000);
+}
+
+#[tokio::test]
+async fn two_programs_on_one_file_lose_nothing_of_each_other() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    let _account = begun(&server, folder.path()).await;
+    let (one, other) = (program(&server, folder.path()).await, program(&server, folder.path()).await);
+    let (here, there) = (one.collection::<Note>("canary-notes"), other.collection::<Note>("canary-notes"));
+    let id = here.put(&note("first")).await.unwrap();
+    assert_eq!(there.get(id).await.unwrap(), Some(note("first")));
+    let mut live = here.query().filter(field("title").eq("first")).watch();
+    assert_eq!(live.next().await.unwrap().unwrap().len(), 1);
+
+    there.update(id, |note| note.title = "second".into()).await.unwrap();
+    assert_eq!(here.get(id).await.unwrap(), Some(note("second")), "what was in memory is old, and is not shown");
+    assert_eq!(here.query().filter(field("title").eq("first")).count().await.unwrap(), 0);
+    here.put(&note("other")).await.unwrap();
+    assert_eq!(live.next().await.unwrap().unwrap(), [], "with the next write of its own it sees the other's");
+
+    let count = |notes: selkie_client::Collection<Note>| async move {
+        for _ in 0..20 {
+            notes.update(id, |note| note.likes += 1).await.unwrap();
+        }
+    };
+    tokio::join!(count(here.clone()), count(there.clone()));
+    assert_eq!(here.get(id).await.unwrap().unwrap().likes, 40);
+}
