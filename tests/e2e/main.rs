@@ -10,6 +10,7 @@ mod doors;
 mod hints;
 mod malice;
 mod network;
+mod replicas;
 mod secrecy;
 mod timing;
 mod vault_durability;
