@@ -534,6 +534,14 @@ pub(crate) enum VaultCommand {
     /// Begin a new key
     #[command(after_help = "Example:\n  selkie vault rotate Journal")]
     Rotate(VaultNameArgs),
+    /// For an owner, when a restored server has lost entries and no device of anybody's could put them back: go on
+    /// without them. What this device wrote itself is written again
+    #[command(after_help = "Example:\n  selkie vault reset Journal")]
+    Reset(VaultResetArgs),
+    /// For everybody else, after an owner's reset: go on as the owner has decided. What this device wrote itself is
+    /// written again; the rest of what was lost goes
+    #[command(after_help = "Example:\n  selkie vault accept-reset Journal")]
+    AcceptReset(VaultResetArgs),
 }
 
 /// Make a vault
@@ -553,6 +561,17 @@ pub(crate) struct VaultNameArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VaultResetArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// Do not ask whether this is meant
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Show what happened in a vault, entry by entry

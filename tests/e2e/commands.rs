@@ -211,7 +211,7 @@ async fn a_server_with_no_configuration_at_all_starts_and_says_what_to_do() {
 }
 
 /// Where somebody sits and types.
-struct Desk {
+pub(crate) struct Desk {
     folder: tempfile::TempDir,
     config: PathBuf,
     /// A file with the password.
@@ -219,37 +219,76 @@ struct Desk {
 }
 
 /// How a command ended.
-struct Ended {
+pub(crate) struct Ended {
     what: String,
     output: std::process::Output,
 }
 
 impl Desk {
-    fn new(config: &Path) -> Self {
+    pub(crate) fn new(config: &Path) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut desk = Desk { folder, config: config.to_owned(), password: String::new() };
         desk.password = desk.write("password", PASSWORD);
         desk
     }
 
-    fn path(&self, name: &str) -> String {
+    pub(crate) fn path(&self, name: &str) -> String {
         self.folder.path().join(name).to_str().unwrap().to_owned()
     }
 
-    fn write(&self, name: &str, text: &str) -> String {
+    pub(crate) fn write(&self, name: &str, text: &str) -> String {
         let path = self.path(name);
         std::fs::write(&path, format!("{text}\n")).unwrap();
         path
     }
 
+    /// Ana makes her account, on this device.
+    pub(crate) async fn signs_up(&self, device: &str, network: &Network) {
+        let sheet = self.path(&format!("sheet-{device}.txt"));
+        let sign_up = [
+            "sign-up",
+            ANA,
+            "--server",
+            &network.url(),
+            "--password-file",
+            &self.password,
+            "--device-name",
+            device,
+            "--sheet-file",
+            &sheet,
+            "--yes",
+        ];
+        self.selkie(device, &sign_up).await.succeeds();
+    }
+
+    /// Ana signs in on this device, with the sheet that was made on the other one.
+    pub(crate) async fn signs_in(&self, device: &str, first: &str, network: &Network) {
+        let sheet = std::fs::read_to_string(self.path(&format!("sheet-{first}.txt"))).unwrap();
+        let secret_key = sheet.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
+        let secret_key = self.write("secret-key", secret_key);
+        let sign_in = [
+            "sign-in",
+            ANA,
+            "--server",
+            &network.url(),
+            "--secret-key-file",
+            &secret_key,
+            "--device-name",
+            device,
+            "--password-file",
+            &self.password,
+        ];
+        self.selkie(device, &sign_in).await.succeeds();
+    }
+
     /// `selkie`, on one of the devices.
-    async fn selkie(&self, device: &str, arguments: &[&str]) -> Ended {
+    pub(crate) async fn selkie(&self, device: &str, arguments: &[&str]) -> Ended {
         let data = self.path(device);
         self.run("selkie", [&["--json", "--data", &data], arguments].concat(), &[]).await
     }
 
     /// `selkie-server`, by its operator.
-    async fn server(&self, arguments: &[&str]) -> Ended {
+    pub(crate) async fn server(&self, arguments: &[&str]) -> Ended {
         self.server_with(arguments, &[]).await
     }
 
@@ -272,14 +311,14 @@ impl Desk {
 
 impl Ended {
     /// What it answered.
-    fn succeeds(self) -> Value {
+    pub(crate) fn succeeds(self) -> Value {
         let said = String::from_utf8_lossy(&self.output.stdout);
         let complained = String::from_utf8_lossy(&self.output.stderr);
         assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{}: not JSON ({error}):\n{said}", self.what))
     }
 
-    fn fails_with(self, code: i32) {
+    pub(crate) fn fails_with(self, code: i32) {
         let complained = String::from_utf8_lossy(&self.output.stderr);
         assert_eq!(self.output.status.code(), Some(code), "{}\n{complained}", self.what);
         assert!(!complained.is_empty(), "{} said nothing", self.what);

@@ -11,6 +11,7 @@ mod hints;
 mod malice;
 mod network;
 mod replicas;
+mod restored;
 mod secrecy;
 mod timing;
 mod vault_durability;

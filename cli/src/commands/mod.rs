@@ -70,6 +70,8 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Role(args) => vault::set_role(&place, terminal, args).await,
             VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
+            VaultCommand::Reset(args) => vault::reset(&place, terminal, args).await,
+            VaultCommand::AcceptReset(args) => vault::accept_reset(&place, terminal, args).await,
         },
         Command::Verify(args) => verify::run(terminal, args),
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
