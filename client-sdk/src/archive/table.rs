@@ -1,7 +1,8 @@
 //! Rows of another program, and the records they become.
 //!
-//! Owns the forms of tables and the name that a row has: a hash of the vault, the collection and what tells the row from
-//! others. So the same row is the same record whenever and wherever it is brought in, and in another vault it is another.
+//! Owns the forms of tables and the name that a row has: a hash of the vault, the collection and what tells the row
+//! from others. So the same row is the same record whenever and wherever it is brought in, and in another vault it is
+//! another.
 
 use super::ArchiveError;
 use super::csv::Csv;
