@@ -45,6 +45,7 @@
 
 mod account;
 mod api;
+mod archive;
 mod client;
 mod conflict;
 mod context;
@@ -66,6 +67,10 @@ pub use account::{
     Account, AccountSync, AuditEntry, Device, Devices, Follow, KnownDevice, LinkInitiator, LinkInvitation,
     LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut,
     SignedUp, Status, TotpSecret,
+};
+pub use archive::{
+    ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
+    read_manifest,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};

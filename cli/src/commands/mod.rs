@@ -4,6 +4,7 @@
 //! be needed, and see an emergency sheet to safety.
 
 mod account;
+mod archive;
 mod devices;
 mod doors;
 mod link;
@@ -75,6 +76,8 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         },
         Command::Verify(args) => verify::run(terminal, args),
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
+        Command::Export(args) => archive::export(&place, terminal, args).await,
+        Command::Import(args) => archive::import(&place, terminal, args).await,
         Command::Debug(args) => match &args.command {
             DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
             DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,

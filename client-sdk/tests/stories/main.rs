@@ -4,6 +4,7 @@
 //! SDK is told in the workspace's own `tests`.
 
 mod accounts;
+mod archives;
 mod attacks;
 mod crashes;
 mod fake;

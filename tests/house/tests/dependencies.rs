@@ -11,7 +11,7 @@ fn the_protocol_needs_no_runtime_and_does_no_io() {
 
 #[test]
 fn the_server_links_no_content_cipher() {
-    let ciphers = ["chacha20poly1305", "aead-stream", "hpke", "x-wing", "ml-kem", "argon2"];
+    let ciphers = ["chacha20poly1305", "aead-stream", "hpke", "x-wing", "ml-kem", "argon2", "scrypt"];
     assert_links_none_of("selkie-server", &ciphers);
 }
 

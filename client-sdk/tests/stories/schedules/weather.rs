@@ -200,6 +200,8 @@ creaking! {
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
     fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;
+    fn shelves(&self, vault: &VaultId) -> Vec<Shelf>;
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Vec<RecordId>;
     fn stamp(&self, vault: &VaultId) -> u64;
     fn touched(&self, vault: &VaultId, after: u64) -> (u64, Option<Vec<RecordId>>);
     fn outline(&self, vault: &VaultId) -> Option<Outline>;
