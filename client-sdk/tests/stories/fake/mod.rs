@@ -837,6 +837,10 @@ impl Runtime for Impatient {
         selkie_client::TokioRuntime.run_apart(job);
     }
 
+    fn spawn(&self, task: selkie_client::Task) {
+        selkie_client::TokioRuntime.spawn(task);
+    }
+
     async fn sleep(&self, duration: Duration) {
         if duration == RENEWAL {
             tokio::time::sleep(duration).await;
