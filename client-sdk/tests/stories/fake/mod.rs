@@ -3,6 +3,7 @@
 //! Owns enough of the protocol to be signed up to, and levers to make it lose answers, go back in time or lie. It uses
 //! the server's half of OPAQUE and the shared rules of the account log, and keeps what it was sent.
 
+pub(crate) mod time;
 pub(crate) mod vaults;
 
 use async_trait::async_trait;
