@@ -1,7 +1,8 @@
 //! The Selkie client SDK: accounts whose password and keys the server never sees.
 //!
 //! ```no_run
-//! use selkie_client::{Client, SignIn, SignOut, SignUp};
+//! use futures_util::StreamExt as _;
+//! use selkie_client::{Client, Schedule, SignIn, SignOut, SignUp};
 //!
 //! # async fn example() -> selkie_client::Result<()> {
 //! let client = Client::builder("https://selkie.example.org").store("/home/ana/.local/share/journal").build()?;
@@ -23,11 +24,17 @@
 //! journal.put("notes", journal.new_record_id(), b"hello").await?;
 //! account.sync().await?;
 //!
+//! // Or leave that to the background, and show how it goes.
+//! let background = account.sync_in_background(Schedule::default());
+//! let now = account.status().next().await.expect("it never ends");
+//! println!("{:?}, {} to be sent", now.state, now.pending);
+//!
 //! // Another device comes in by a code on this one's screen, or by password and Secret Key.
 //! let link = account.link_device().await?;
 //! println!("{}", link.code());
 //! link.wait_for_request().await?.approve("a long sentence").await?;
 //!
+//! background.stop().await;
 //! account.sign_out(SignOut::Keep).await?;
 //! client.sign_in("ana@example.org", "a long sentence", None, SignIn::default()).await?;
 //! # Ok(()) }
@@ -64,9 +71,9 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Device, Devices, Follow, KnownDevice, LinkInitiator, LinkInvitation,
-    LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut,
-    SignedUp, Status, TotpSecret,
+    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice,
+    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut,
+    SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, Switch, SyncState, TotpSecret,
 };
 pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
@@ -74,7 +81,7 @@ pub use archive::{
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};
-pub use edges::{Clock, Runtime, SystemClock, TokioRuntime};
+pub use edges::{Clock, Runtime, SystemClock, Task, TokioRuntime};
 pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;
 pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
@@ -93,6 +100,7 @@ pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
 pub use sync::driver::SyncReport;
 pub use sync::replica::KeptTrust;
+pub use sync::schedule::{Conditions, Schedule};
 pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};
 pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{

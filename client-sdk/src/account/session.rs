@@ -200,7 +200,7 @@ impl Account {
         Error::sign_in_again(reason)
     }
 
-    fn not_stopped(&self) -> Result<()> {
+    pub(super) fn not_stopped(&self) -> Result<()> {
         match *self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(reason) => Err(Error::sign_in_again(reason)),
             None => Ok(()),

@@ -129,7 +129,7 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             bodies.insert(*record, body);
         }
         if room.store.write_down(vault, seen, &writes)?.is_some() {
-            room.slot(vault).bell.ring();
+            room.wrote(vault);
             return Ok(());
         }
     }

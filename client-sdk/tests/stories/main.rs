@@ -6,6 +6,7 @@
 mod accounts;
 mod archives;
 mod attacks;
+mod background;
 mod crashes;
 mod fake;
 mod links;

@@ -3,6 +3,7 @@
 //! Owns enough of the protocol to be signed up to, and levers to make it lose answers, go back in time or lie. It uses
 //! the server's half of OPAQUE and the shared rules of the account log, and keeps what it was sent.
 
+pub(crate) mod time;
 pub(crate) mod vaults;
 
 use async_trait::async_trait;
@@ -847,6 +848,10 @@ struct Impatient;
 impl Runtime for Impatient {
     fn run_apart(&self, job: Box<dyn FnOnce() + Send>) {
         selkie_client::TokioRuntime.run_apart(job);
+    }
+
+    fn spawn(&self, task: selkie_client::Task) {
+        selkie_client::TokioRuntime.spawn(task);
     }
 
     async fn sleep(&self, duration: Duration) {
