@@ -84,6 +84,7 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     Vault(VaultArgs),
     Sync(SyncArgs),
+    Status(StatusArgs),
     Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Ls(RecordsArgs),
     Query(QueryArgs),
     Search(SearchArgs),
+    Watch(WatchArgs),
     Rm(RemoveArgs),
     /// Show what a record said before
     #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
@@ -108,6 +110,7 @@ pub(crate) enum Command {
     /// Show whose account this device has, and how its secrets are kept; asks no server
     #[command(after_help = "Example:\n  selkie whoami")]
     Whoami,
+    Completion(CompletionArgs),
 }
 
 /// Come into step with the server in all vaults
@@ -117,6 +120,32 @@ pub(crate) struct SyncArgs {
     /// Stay, and come into step whenever something moves; with --json, a line each time something was done
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+/// Show how far sync has come: what waits, why, and what would help; asks no server
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Two devices with the same digest of a vault have the same history in it, change for change.
+
+Examples:
+  selkie status
+  selkie status --digests")]
+pub(crate) struct StatusArgs {
+    /// Show a digest for each vault instead, to be compared with other devices
+    #[arg(long)]
+    pub(crate) digests: bool,
+}
+
+/// Print a script with which a shell completes this command
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie completion bash > ~/.local/share/bash-completion/completions/selkie
+  selkie completion zsh > ~/.zfunc/_selkie
+  selkie completion fish > ~/.config/fish/completions/selkie.fish")]
+pub(crate) struct CompletionArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Where a password comes from, if not from a prompt.
@@ -830,6 +859,27 @@ pub(crate) struct QueryArgs {
     pub(crate) count: bool,
 }
 
+/// Show the records of a collection, and then every change of them as it comes, until Ctrl-C
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It keeps this device in step while it runs. With --json, each difference is a line: `change` is `added`, `changed` or
+`removed`; what was there at the beginning comes as `added`.
+
+Example:
+  selkie watch Journal notes --where mood=calm --json")]
+pub(crate) struct WatchArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// A condition, all of which must hold, as with `selkie query`
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
+}
+
 /// Find records that have all these words in some text of theirs
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  selkie search Journal notes sea monday")]
@@ -973,6 +1023,7 @@ mod tests {
                 format!("restore {id} {id} {id}"),
                 format!("resolve {id} notes {id} mine"),
                 format!("query {id} notes --where a=b"),
+                format!("watch {id} notes --where a=b"),
                 format!("vault log {id} --from 3"),
                 format!("vault add {id} {id} --role viewer"),
                 format!("vault role {id} {id} editor"),

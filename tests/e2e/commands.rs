@@ -1,15 +1,11 @@
 //! Both programs as people and scripts use them: arguments, files, JSON and exit codes.
 
-use std::path::{Path, PathBuf};
-
+use crate::desk::{ANA, Desk};
 use selkie_e2e::network::Network;
 use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
-use selkie_e2e::program::{self, ServerProcess};
+use selkie_e2e::program::ServerProcess;
 use serde_json::Value;
-
-const ANA: &str = "ana@example.org";
-const PASSWORD: &str = "seven silver swans sail";
 
 on_both_backends! {
     /// From the greeting of an empty server to the end of the account, with nothing but the two programs.
@@ -272,120 +268,4 @@ async fn a_server_with_no_configuration_at_all_starts_and_says_what_to_do() {
     assert_eq!(mode("selkie-data"), 0o700);
     assert_eq!(mode("selkie-data/selkie.db"), 0o600);
     assert_eq!(mode("selkie-data/master.key"), 0o600);
-}
-
-/// Where somebody sits and types.
-pub(crate) struct Desk {
-    folder: tempfile::TempDir,
-    config: PathBuf,
-    /// A file with the password.
-    password: String,
-}
-
-/// How a command ended.
-pub(crate) struct Ended {
-    what: String,
-    output: std::process::Output,
-}
-
-impl Desk {
-    pub(crate) fn new(config: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut desk = Desk { folder, config: config.to_owned(), password: String::new() };
-        desk.password = desk.write("password", PASSWORD);
-        desk
-    }
-
-    pub(crate) fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    pub(crate) fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, format!("{text}\n")).unwrap();
-        path
-    }
-
-    /// Ana makes her account, on this device.
-    pub(crate) async fn signs_up(&self, device: &str, network: &Network) {
-        let sheet = self.path(&format!("sheet-{device}.txt"));
-        let sign_up = [
-            "sign-up",
-            ANA,
-            "--server",
-            &network.url(),
-            "--password-file",
-            &self.password,
-            "--device-name",
-            device,
-            "--sheet-file",
-            &sheet,
-            "--yes",
-        ];
-        self.selkie(device, &sign_up).await.succeeds();
-    }
-
-    /// Ana signs in on this device, with the sheet that was made on the other one.
-    pub(crate) async fn signs_in(&self, device: &str, first: &str, network: &Network) {
-        let sheet = std::fs::read_to_string(self.path(&format!("sheet-{first}.txt"))).unwrap();
-        let secret_key = sheet.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
-        let secret_key = self.write("secret-key", secret_key);
-        let sign_in = [
-            "sign-in",
-            ANA,
-            "--server",
-            &network.url(),
-            "--secret-key-file",
-            &secret_key,
-            "--device-name",
-            device,
-            "--password-file",
-            &self.password,
-        ];
-        self.selkie(device, &sign_in).await.succeeds();
-    }
-
-    /// `selkie`, on one of the devices.
-    pub(crate) async fn selkie(&self, device: &str, arguments: &[&str]) -> Ended {
-        let data = self.path(device);
-        self.run("selkie", [&["--json", "--data", &data], arguments].concat(), &[]).await
-    }
-
-    /// `selkie-server`, by its operator.
-    pub(crate) async fn server(&self, arguments: &[&str]) -> Ended {
-        self.server_with(arguments, &[]).await
-    }
-
-    async fn server_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-        let config = self.config.to_str().unwrap().to_owned();
-        self.run("selkie-server", [&["--json", "--config", &config], arguments].concat(), variables).await
-    }
-
-    async fn run(&self, program: &'static str, arguments: Vec<&str>, variables: &[(&str, &str)]) -> Ended {
-        let owned = |text: &&str| (*text).to_owned();
-        let what = format!("{program} {}", arguments.join(" "));
-        let arguments: Vec<String> = arguments.iter().map(owned).collect();
-        let variables: Vec<(String, String)> =
-            variables.iter().map(|(name, value)| (owned(name), owned(value))).collect();
-        let folder = self.folder.path().to_owned();
-        let run = tokio::task::spawn_blocking(move || program::run(program, &arguments, &variables, &folder));
-        Ended { what, output: run.await.unwrap() }
-    }
-}
-
-impl Ended {
-    /// What it answered.
-    pub(crate) fn succeeds(self) -> Value {
-        let said = String::from_utf8_lossy(&self.output.stdout);
-        let complained = String::from_utf8_lossy(&self.output.stderr);
-        assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{}: not JSON ({error}):\n{said}", self.what))
-    }
-
-    pub(crate) fn fails_with(self, code: i32) {
-        let complained = String::from_utf8_lossy(&self.output.stderr);
-        assert_eq!(self.output.status.code(), Some(code), "{}\n{complained}", self.what);
-        assert!(!complained.is_empty(), "{} said nothing", self.what);
-        assert!(!complained.contains(PASSWORD));
-    }
 }
