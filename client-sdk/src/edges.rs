@@ -20,7 +20,14 @@ pub trait Runtime: Send + Sync + Debug {
     /// drive futures.
     fn run_apart(&self, job: Box<dyn FnOnce() + Send>);
 
+    /// A pause before something is tried again.
     async fn sleep(&self, duration: Duration);
+
+    /// How long is waited at most for something that should come before that. A runtime that cuts pauses short, as
+    /// tests like to, must not cut this short.
+    async fn patience(&self, duration: Duration) {
+        self.sleep(duration).await;
+    }
 }
 
 /// The machine's own clock.

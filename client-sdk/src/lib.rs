@@ -57,6 +57,8 @@ mod records;
 mod server;
 pub mod store;
 mod sync;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod transport;
 mod trust;
 mod untrusted;

@@ -7,6 +7,7 @@ mod accounts;
 mod attacks;
 mod crashes;
 mod fake;
+mod kit;
 mod links;
 mod records;
 mod schedules;
