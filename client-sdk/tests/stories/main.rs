@@ -7,6 +7,7 @@ mod accounts;
 mod attacks;
 mod crashes;
 mod fake;
+mod household;
 mod kit;
 mod links;
 mod records;
