@@ -62,8 +62,8 @@ async fn mal_061_a_step_back_that_is_no_restore_is_a_lie() {
     let cast = cast.replaced(backup).await;
     cast.catches(&story.phone, "a step back", &[Misbehaviour::VaultRollback]).await;
 
-    // With one it can be an honest restore, after which somebody else wrote first. What was lost has no place to go back
-    // to then: the device says how much it is, believes nothing of what stands there now, and keeps what it had.
+    // With one it can be an honest restore, after which somebody else wrote first. What was lost has no place to go
+    // back to then: the device says how much it is, believes nothing of what stands there now, and keeps what it had.
     let story = cast.story().await;
     story.phone.sync().await.unwrap();
     let (cast, backup) = cast.backup().await;
