@@ -21,10 +21,16 @@ pub trait Runtime: Send + Sync + Debug {
     /// drive futures.
     fn run_apart(&self, job: Box<dyn FnOnce() + Send>);
 
+    /// A pause before something is tried again.
     async fn sleep(&self, duration: Duration);
 
     /// Drives a task beside everything else, until it ends by itself. What the SDK does in the background runs so.
     fn spawn(&self, task: Task);
+    /// How long is waited at most for something that should come before that. A runtime that cuts pauses short, as
+    /// tests like to, must not cut this short.
+    async fn patience(&self, duration: Duration) {
+        self.sleep(duration).await;
+    }
 }
 
 /// Something that runs beside the app: see [`Runtime::spawn`].

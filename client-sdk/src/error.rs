@@ -10,6 +10,7 @@ use selkie_protocol::cipher::BadCode;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What everything here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something did not happen.

@@ -133,7 +133,7 @@ impl Follow {
                     return Ok(news);
                 }
             }
-            let silence = pin!(self.account.context().edges.runtime.sleep(SILENCE));
+            let silence = pin!(self.account.context().edges.runtime.patience(SILENCE));
             let next = match select(line.stream.next(), silence).await {
                 Either::Left((next, _)) => next,
                 Either::Right(_) => {

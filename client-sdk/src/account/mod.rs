@@ -85,10 +85,12 @@ impl Account {
         self.kept().user()
     }
 
+    /// The name they sign in with.
     pub fn login_name(&self) -> &str {
         self.0.login_name.as_str()
     }
 
+    /// The server's address, as this device learned it.
     pub fn server_url(&self) -> String {
         self.kept().server_url
     }

@@ -64,6 +64,8 @@ impl Account {
         })
     }
 
+    /// Everything that is signed in to the account, for a page on which a stranger among them is noticed. Asks the
+    /// server.
     pub async fn sessions(&self) -> Result<Vec<Session>> {
         let context = self.context();
         let answer = self.call(|bearer| async move { context.api.sessions(&bearer).await }).await?;

@@ -153,7 +153,7 @@ impl Account {
 
     async fn exchange_soon(&self, kept: &Kept, session: &KeptSession) -> Result<Tokens> {
         let exchange = pin!(self.exchange_once(kept, session));
-        let patience = self.context().edges.runtime.sleep(LONGEST_EXCHANGE);
+        let patience = self.context().edges.runtime.patience(LONGEST_EXCHANGE);
         match select(exchange, patience).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(Error::Offline(TransportError::TimedOut)),

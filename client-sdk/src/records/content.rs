@@ -40,6 +40,7 @@ impl Fields {
         Face::Cbor.decode(&bytes).map_err(|error| NotAValue(error.what))
     }
 
+    /// What a field says. For upcasts and for an app's own merge; `None` if it is not there.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -58,6 +59,7 @@ impl Fields {
         Some(value)
     }
 
+    /// Makes a field say something. For upcasts and for an app's own merge.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.0.insert(name.into(), value.into());
     }

@@ -478,7 +478,7 @@ async fn after_a_conflict_the_device_remembers_the_whole_log() {
         }
     }));
     made.account.revoke(&phone.device_id(), PASSWORD).await.unwrap();
-    let head = server.snapshot(ANA).log().head().hash;
+    let head = server.snapshot(ANA).log().unwrap().head().hash;
     assert_eq!(made.account.state_code(), selkie_protocol::cipher::state_code(&head));
 }
 

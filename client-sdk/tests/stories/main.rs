@@ -9,6 +9,8 @@ mod attacks;
 mod background;
 mod crashes;
 mod fake;
+mod household;
+mod kit;
 mod links;
 mod records;
 mod schedules;
