@@ -2,10 +2,12 @@
 //! of what is told.
 
 mod accounts;
+mod background;
 mod bad_input;
 mod commands;
 mod crash;
 mod deletion;
+mod desk;
 mod doors;
 mod hints;
 mod malice;

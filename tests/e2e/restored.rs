@@ -9,7 +9,7 @@ use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
 use selkie_e2e::program::ServerProcess;
 
-use crate::commands::Desk;
+use crate::desk::Desk;
 
 const OPEN: &str = "[registration]\npolicy = \"open\"\n";
 

@@ -25,7 +25,7 @@ pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCr
     Ok(())
 }
 
-fn called(vault: &VaultSummary) -> &str {
+pub(super) fn called(vault: &VaultSummary) -> &str {
     match &vault.name {
         Some(name) => name,
         None if vault.is_own => "(this account's own)",

@@ -129,14 +129,15 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             bodies.insert(*record, body);
         }
         if room.store.write_down(vault, seen, &writes)?.is_some() {
-            room.slot(vault).bell.ring();
+            room.wrote(vault);
             return Ok(());
         }
     }
     Err(Error::RetryLater { after: None, why: "another part of the app writes the same record all the time".into() })
 }
 
-fn sealed(room: &Room, vault: &VaultId, record: RecordId, body: &RecordBody) -> Result<NewWrite> {
+/// A record's next version as it is written down, if it may be.
+pub(crate) fn sealed(room: &Room, vault: &VaultId, record: RecordId, body: &RecordBody) -> Result<NewWrite> {
     if body.collection.is_empty() || body.collection.len() > MAX_COLLECTION_LENGTH {
         return Err(Error::ApiMisuse("a collection's name has 1 to 128 bytes".into()));
     }

@@ -118,7 +118,7 @@ impl Vault {
             let shelf = room.at_rest.shelf(vault, &body.collection);
             let sealed = room.at_rest.seal_record(vault, &id, &plain);
             room.store.write_down(vault, None, &[NewWrite { record: id, shelf, sealed }])?;
-            room.slot(vault).bell.ring();
+            room.wrote(vault);
             Ok(())
         })
         .await

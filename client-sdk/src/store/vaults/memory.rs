@@ -7,7 +7,7 @@ use super::{
     Shelf, Shown, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Vaults in memory.
@@ -311,6 +311,24 @@ impl VaultStore for MemoryVaults {
         })?;
         shown.into_iter().for_each(visit);
         Ok(stamp)
+    }
+
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>> {
+        self.read(vault, |one| {
+            let current = one.versions.values().flatten().filter(|version| version.current);
+            let shelves = current.map(|version| version.shelf).chain(one.outbox.values().map(|pending| pending.shelf));
+            shelves.collect::<BTreeSet<_>>().into_iter().collect()
+        })
+    }
+
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
+        self.read(vault, |one| {
+            let current = one.versions.values().flatten().filter(|version| version.current && version.shelf == *shelf);
+            let pending = one.outbox.values().filter(|pending| pending.shelf == *shelf);
+            let here = current.map(|version| version.record).chain(pending.map(|pending| pending.record));
+            let later = here.filter(|record| after.is_none_or(|after| *record > after));
+            later.collect::<BTreeSet<_>>().into_iter().take(limit).collect()
+        })
     }
 
     fn stamp(&self, vault: &VaultId) -> Result<u64> {

@@ -89,6 +89,13 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Goes through a collection as it is on this device now, and says at which stamp that was.
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64>;
 
+    /// The tags of the collections that have records here now, deleted ones among them; ascending.
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>>;
+
+    /// Records that are in a collection as they are on this device now, deleted ones among them: those after a name,
+    /// ascending, at most so many. One that has several current versions in several collections is in each of them.
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>>;
+
     /// Grows with every change of any record of the vault, whoever made it. Quick.
     fn stamp(&self, vault: &VaultId) -> Result<u64>;
 

@@ -189,6 +189,14 @@ impl VaultStore for SqliteVaults {
         self.reading(|db| read::shelf(db, vault, shelf, visit))
     }
 
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>> {
+        self.reading(|db| read::shelves(db, vault))
+    }
+
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
+        self.reading(|db| read::page(db, vault, shelf, after, limit))
+    }
+
     fn stamp(&self, vault: &VaultId) -> Result<u64> {
         self.glancing(|db| Ok(read::stamps(db, vault)?.0))
     }
