@@ -743,8 +743,8 @@ pub(crate) struct PutArgs {
 
 /// Write what this device has of a vault into one file, which other programs can read
 ///
-/// The file is a ZIP archive, see docs/archive-format.md. It takes the place of the one before only when it is whole, so
-/// this can be run from cron. Asks no server: run `selkie sync` before.
+/// The file is a ZIP archive, see docs/archive-format.md. It takes the place of the one before only when it is whole,
+/// so this can be run from cron. Asks no server: run `selkie sync` before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -770,9 +770,9 @@ pub(crate) struct ExportArgs {
 
 /// Bring in an archive of `selkie export`, or a table of another program
 ///
-/// All of it is checked before anything is written. Records keep their ids, so a second import changes nothing; what is
-/// newer here is kept. A file that ends in .csv, .json, .ndjson or .jsonl is a table: each row becomes a record whose id
-/// is made from the row.
+/// All of it is checked before anything is written. Records keep their ids, so a second import changes nothing; what
+/// is newer here is kept. A file that ends in .csv, .json, .ndjson or .jsonl is a table: each row becomes a record
+/// whose id is made from the row.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
