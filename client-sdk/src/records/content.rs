@@ -12,6 +12,7 @@
 //! `at` that is not among the fields was removed then. That makes a merge of two versions depend on nothing but the
 //! two.
 
+use super::reading::Reading;
 use super::value::{NotAValue, Value, in_order};
 use selkie_protocol::Face;
 use selkie_protocol::record::Hlc;
@@ -37,7 +38,10 @@ impl Fields {
     /// As a value of an app's own type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, NotAValue> {
         let bytes = Face::Cbor.try_encode(self).map_err(|error| NotAValue(error.what))?;
-        Face::Cbor.decode(&bytes).map_err(|error| NotAValue(error.what))
+        Face::Cbor.decode(&bytes).or_else(|error| {
+            let fields = Value::Map(self.0.clone());
+            T::deserialize(Reading(&fields)).map_err(|_| NotAValue(error.what))
+        })
     }
 
     /// What a field says. For upcasts and for an app's own merge; `None` if it is not there.
