@@ -187,7 +187,8 @@ impl Speaking {
         self.child.wait().expect("the process is ours").code()
     }
 
-    /// Waits until it ends by itself, which it does when it has nothing more to say. The code, and what it complained of.
+    /// Waits until it ends by itself, which it does when it has nothing more to say. The code, and what it complained
+    /// of.
     pub async fn end(&mut self) -> (Option<i32>, String) {
         let silent = async { while self.lines.recv().await.is_some() {} };
         tokio::time::timeout(SAY_LIMIT, silent).await.expect("it ends in time");

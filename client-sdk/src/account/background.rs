@@ -91,12 +91,26 @@ struct Letters {
     resume: bool,
     network_is_back: bool,
     asked: VecDeque<Give<Result<AccountSync>>>,
+    /// Nobody reads any more.
+    closed: bool,
 }
 
 impl Desk {
     fn leave(&self, write: impl FnOnce(&mut Letters)) {
-        write(&mut self.letters.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        write(&mut letters);
+        if letters.closed {
+            letters.asked.clear();
+        }
+        drop(letters);
         self.bell.ring();
+    }
+
+    /// However the task ended, whoever asked it for a round hears that there will be none.
+    fn close(&self) {
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.closed = true;
+        letters.asked.clear();
     }
 
     fn take(&self) -> Letters {
@@ -106,9 +120,9 @@ impl Desk {
 
 impl Account {
     /// Keeps this device in step from now on, for as long as what it returns is kept: when something was written, when
-    /// the server hints at news, and now and then. Nothing waits for it, and no error is lost: [`Account::status`] tells
-    /// how it goes. An app needs one for an account. After a sign-in there is another [`Account`], and this has to be
-    /// called on that one.
+    /// the server hints at news, and now and then. Nothing waits for it, and no error is lost: [`Account::status`]
+    /// tells how it goes. An app needs one for an account. After a sign-in there is another [`Account`], and this has
+    /// to be called on that one.
     ///
     /// ```no_run
     /// # use selkie_client::{Account, Schedule};
@@ -152,7 +166,8 @@ impl Background {
         take.await.map_err(|_| crate::edges::Abandoned)?
     }
 
-    /// Says that there is a network again. Call it when the system says so; the background notices by itself, but later.
+    /// Says that there is a network again. Call it when the system says so; the background notices by itself, but
+    /// later.
     pub fn network_is_back(&self) {
         self.desk.leave(|letters| letters.network_is_back = true);
     }
@@ -162,8 +177,8 @@ impl Background {
         self.desk.leave(|letters| letters.resume = true);
     }
 
-    /// Switches it off, and returns when nothing runs any more and what was written is on the disk. A round that runs is
-    /// broken off, which loses nothing.
+    /// Switches it off, and returns when what was written is on the disk. A round that runs is broken off, which loses
+    /// nothing; a step of it that is on its way to the disk may arrive there after this has returned.
     pub async fn stop(mut self) {
         self.desk.leave(|letters| letters.stop = true);
         // If the runtime ended first, it is off, too.
@@ -200,6 +215,12 @@ enum Woken {
     Round(Result<AccountSync>),
     Line(Option<Result<Heard>>),
     Rung,
+}
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.desk.close();
+    }
 }
 
 impl Driver {
@@ -298,7 +319,7 @@ impl Driver {
 
     /// What the app wants. True: to have it switched off.
     fn read_letters(&mut self) -> bool {
-        let Letters { stop, resume, network_is_back, asked } = self.desk.take();
+        let Letters { stop, resume, network_is_back, asked, .. } = self.desk.take();
         if resume {
             self.tell(Fact::Resumed);
         }

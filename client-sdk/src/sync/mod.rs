@@ -21,8 +21,8 @@
 //! | [`backoff`] | how long to leave a server alone |
 //! | [`hints`] | what a server hints at |
 //!
-//! Engine, replica, take, compose, settle, schedule, backoff and hints are pure: they are given what they need and say what
-//! should be.
+//! Engine, replica, take, compose, settle, schedule, backoff and hints are pure: they are given what they need and
+//! say what should be.
 
 mod afresh;
 mod again;

@@ -1,7 +1,7 @@
 //! When to come into step, without being asked each time.
 //!
-//! Owns the waits between rounds: what calls for one, what holds it back, how often a server that is not there is tried.
-//! Pure: facts and times come in, and out comes what to do now. Who does it is in `account::background`.
+//! Owns the waits between rounds: what calls for one, what holds it back, how often a server that is not there is
+//! tried. Pure: facts and times come in, and out comes what to do now. Who does it is in `account::background`.
 
 use super::backoff::Backoff;
 use crate::error::Error;
@@ -26,8 +26,8 @@ const ASK_CONDITIONS: Duration = Duration::from_secs(60);
 
 /// When [`Account::sync_in_background`](crate::Account::sync_in_background) begins a round. Whatever it says, a round
 /// begins at once on the server's hint, when the network comes back, and when the app asks for it. One that is in vain
-/// is tried five times in all, after waits that double from a second to half a minute, each cut at a random place; after
-/// that it waits for the next.
+/// is tried five times in all, after waits that double from a second to half a minute, each cut at a random place;
+/// after that it waits for the next.
 ///
 /// ```
 /// # use selkie_client::Schedule;
@@ -268,7 +268,8 @@ impl Scheduler {
     }
 
     fn begin(&mut self) -> Scope {
-        // A regular round has five tries; whatever else calls for one while the server is away has no more than are left.
+        // A regular round has five tries; whatever else calls for one while the server is away has no more than are
+        // left.
         let regular = self.next.is_some_and(|next| next <= self.now);
         if regular {
             self.backoff = Backoff::of_a_round();
