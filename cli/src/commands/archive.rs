@@ -173,6 +173,12 @@ impl Draft {
             draft.sync_all()?;
             let bytes = draft.metadata()?.len();
             std::fs::rename(&self.0, file)?;
+            // The name itself must be on the disk, too. Windows cannot open a folder like this and does not need it.
+            #[cfg(unix)]
+            if let Some(folder) = file.parent() {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                File::open(folder)?.sync_all()?;
+            }
             Ok(bytes)
         };
         Ok(bytes().map_err(selkie_client::ArchiveError::Writing)?)

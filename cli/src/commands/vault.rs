@@ -10,7 +10,7 @@ use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Account, AccountSync, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use selkie_client::{Account, AccountSync, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
 use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
@@ -220,6 +220,11 @@ pub(super) async fn rotate(place: &Place<'_>, terminal: Terminal, args: &VaultNa
 pub(super) async fn reset(place: &Place<'_>, terminal: Terminal, args: &VaultResetArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
     let vault = find(&account, &args.vault).await?;
+    // Whoever agrees must know to what: how much is lost is seen now, not when this device was last in step.
+    match vault.sync().await {
+        Ok(_) | Err(Error::ServerBehind { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
     let missing = match vault.status().await?.state {
         VaultState::ServerBehind { missing } => missing,
         // Somebody else's device may lack what this one never had.

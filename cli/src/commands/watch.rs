@@ -39,7 +39,7 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs)
             }
             now = status.next() => now.context("there is no status")?,
         };
-        watched.look(terminal, now.pending).await?;
+        watched.look(terminal, (now.pending, now.set_aside)).await?;
         if now.blocked.first().is_some_and(|blocked| blocked.what == BlockedPlace::Account) {
             // The error itself says by its code whose move it is.
             background.sync_now().await?;
@@ -55,15 +55,15 @@ struct Watched {
     vault: Vault,
     collection: String,
     filter: Filter,
-    /// Where the log was, and how much waited, when it was last looked at.
-    seen: Option<(Digest, u64)>,
+    /// Where the log was when it was last looked at, how much waited to be sent, and how much to be read.
+    seen: Option<(Digest, (u64, u64))>,
     shown: BTreeMap<RecordId, Record>,
 }
 
 impl Watched {
     /// Shows what is otherwise than before, if anything can be.
-    async fn look(&mut self, terminal: Terminal, pending: u64) -> anyhow::Result<()> {
-        let seen = Some((self.vault.digest().await?, pending));
+    async fn look(&mut self, terminal: Terminal, waiting: (u64, u64)) -> anyhow::Result<()> {
+        let seen = Some((self.vault.digest().await?, waiting));
         if self.seen == seen {
             return Ok(());
         }

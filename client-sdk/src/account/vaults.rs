@@ -54,6 +54,9 @@ impl Account {
     /// Makes a vault for an app (`org.example.journal`). No request is made: the vault works at once, and the server
     /// hears of it with the next [`Vault::sync`].
     pub async fn create_vault(&self, name: &str, app: &str) -> Result<Vault> {
+        if app == super::own_vault::OWN_APP {
+            return Err(Error::NotPossible("that app is the SDK's own: name another".into()));
+        }
         let app = App::new(app).map_err(|error| Error::ApiMisuse(error.to_string()))?;
         let vault = self.make_vault(app).await?;
         vault.rename(name).await?;

@@ -6,14 +6,17 @@
 use super::whole::Archive;
 use crate::error::{Error, Result};
 use crate::records::view;
+use crate::store::vaults::{NewWrite, Together};
 use crate::sync::room::Room;
 use selkie_protocol::id::{RecordId, VaultId};
 use selkie_protocol::record::{Hlc, RecordBody};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 
 /// As many as travel in one entry.
 const BATCH: usize = 256;
+/// Or as much, if that is less: large records are not gathered by the hundred.
+const BATCH_BYTES: usize = 4 << 20;
 /// How often a batch is decided again because somebody else was faster.
 const TRIES: usize = 16;
 /// How many of the kept records are named.
@@ -60,7 +63,10 @@ pub(super) fn run<R: Read + Seek>(
     let mut batches = Batches::new(room, vault, |before: Option<&RecordBody>, theirs: &RecordBody| {
         Ok(decide(before, theirs, now_ms))
     });
-    archive.records(|id, body| batches.take(id, body))?;
+    archive.records(|id, body| {
+        let bytes = body.data.len();
+        batches.take(id, body, bytes)
+    })?;
     let report = batches.finish()?;
     Ok(ImportReport { unreadable, ..report })
 }
@@ -86,17 +92,21 @@ pub(super) struct Batches<'a, T, D> {
     vault: &'a VaultId,
     decide: D,
     waiting: Vec<(RecordId, T)>,
+    /// How much waits, about.
+    bytes: usize,
     report: ImportReport,
 }
 
 impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D> {
     pub(super) fn new(room: &'a Room, vault: &'a VaultId, decide: D) -> Self {
-        Batches { room, vault, decide, waiting: Vec::with_capacity(BATCH), report: ImportReport::default() }
+        Batches { room, vault, decide, waiting: Vec::with_capacity(BATCH), bytes: 0, report: ImportReport::default() }
     }
 
-    pub(super) fn take(&mut self, id: RecordId, what: T) -> Result<()> {
+    /// `bytes` is about how much it takes of the memory.
+    pub(super) fn take(&mut self, id: RecordId, what: T, bytes: usize) -> Result<()> {
         self.waiting.push((id, what));
-        if self.waiting.len() < BATCH { Ok(()) } else { self.write() }
+        self.bytes += bytes;
+        if self.waiting.len() < BATCH && self.bytes < BATCH_BYTES { Ok(()) } else { self.write() }
     }
 
     pub(super) fn finish(mut self) -> Result<ImportReport> {
@@ -108,12 +118,13 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
         for _ in 0..TRIES {
             let seen = self.room.store.stamp(self.vault)?;
             let (writes, report) = self.decided()?;
-            if writes.is_empty() || self.room.store.write_down(self.vault, Some(seen), &writes)?.is_some() {
+            if writes.is_empty() || self.put_down(seen, &writes)? {
                 if !writes.is_empty() {
-                    self.room.slot(self.vault).bell.ring();
+                    self.room.wrote(self.vault);
                 }
                 self.report = report;
                 self.waiting.clear();
+                self.bytes = 0;
                 return Ok(());
             }
         }
@@ -121,10 +132,17 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
         Err(Error::RetryLater { after: None, why })
     }
 
-    fn decided(&self) -> Result<(Vec<crate::store::vaults::NewWrite>, ImportReport)> {
+    /// Records of one archive have nothing to do with each other: one that cannot go yet holds up no other.
+    fn put_down(&self, seen: u64, writes: &[NewWrite]) -> Result<bool> {
+        Ok(self.room.store.write_down(self.vault, Some(seen), writes, Together::EachAlone)?.is_some())
+    }
+
+    fn decided(&self) -> Result<(Vec<NewWrite>, ImportReport)> {
         let (mut writes, mut report) = (Vec::new(), self.report.clone());
         // Of records that come twice, the second is held against the first.
         let mut own: BTreeMap<RecordId, RecordBody> = BTreeMap::new();
+        let mut met = BTreeSet::new();
+        let twice: BTreeSet<RecordId> = self.waiting.iter().map(|(id, _)| *id).filter(|id| !met.insert(*id)).collect();
         for (id, what) in &self.waiting {
             let before = match own.get(id) {
                 Some(body) => Ok(Some(body.clone())),
@@ -148,12 +166,12 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
                 Verdict::New(body) => {
                     report.new += 1;
                     writes.push(view::sealed(self.room, self.vault, *id, &body)?);
-                    own.insert(*id, body);
+                    twice.contains(id).then(|| own.insert(*id, body));
                 }
                 Verdict::Updated(body) => {
                     report.updated += 1;
                     writes.push(view::sealed(self.room, self.vault, *id, &body)?);
-                    own.insert(*id, body);
+                    twice.contains(id).then(|| own.insert(*id, body));
                 }
             }
         }

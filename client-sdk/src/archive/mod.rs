@@ -6,7 +6,7 @@
 //! | [`import`] | what of an archive is written, and what is left as it is here |
 //! | [`table`], [`csv`] | rows of CSV and JSON, and the records they become |
 //! | [`whole`] | an archive as a whole: its members, and that they are what it says they are |
-//! | [`format`] | the manifest and the lines |
+//! | [`mod@format`] | the manifest and the lines |
 //! | [`zip`] | the container |
 //! | [`sealed`] | the same, sealed for a passphrase |
 //!
@@ -34,7 +34,9 @@ use crate::vault::Vault;
 use selkie_protocol::Private;
 use std::io::{Read, Seek, Write};
 
-/// Why an archive or a table is not taken, or not written. Whatever it is, nothing was changed in the vault.
+/// Why an archive or a table is not taken, or not written. What is wrong with a file is found before anything is
+/// changed in the vault. Only a file that changes, or cannot be read any more, between that and the writing is found
+/// out half-way: then the same import again goes on.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
@@ -102,6 +104,7 @@ impl Vault {
     /// # Ok(()) }
     /// ```
     pub async fn export<W: Write + Send + 'static>(&self, to: W, options: ExportOptions) -> Result<(W, ExportReport)> {
+        self.must_be_an_apps().await?;
         let glance = self.glance().await?;
         let about = export::About {
             name: self.name().await?,
@@ -120,6 +123,7 @@ impl Vault {
         from: R,
         passphrase: Option<&str>,
     ) -> Result<ImportReport> {
+        self.must_be_an_apps().await?;
         self.check_may_write().await?;
         let (passphrase, now_ms) = (passphrase.map(Private::from), self.account.context().now_ms());
         self.read(move |room, vault| import::run(room, vault, from, passphrase.as_ref().map(Private::as_str), now_ms))
@@ -133,9 +137,19 @@ impl Vault {
         if table.collection.starts_with(format::RESERVED) {
             return Err(Error::NotPossible("collections called `selkie.` are the SDK's own".into()));
         }
+        self.must_be_an_apps().await?;
         self.check_may_write().await?;
         let context = self.account.context();
         let (version, now_ms) = (context.collections.shape(&table.collection).version, context.now_ms());
         self.read(move |room, vault| table::run(room, vault, from, &table, version, now_ms)).await
+    }
+
+    /// What devices of one person tell each other does not leave with an archive, and does not come with one from
+    /// somebody else.
+    async fn must_be_an_apps(&self) -> Result<()> {
+        if self.glance().await?.app == crate::account::OWN_APP {
+            return Err(Error::NotPossible("this is the account's own vault: archives are of an app's".into()));
+        }
+        Ok(())
     }
 }

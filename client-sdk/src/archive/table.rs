@@ -16,8 +16,10 @@ use selkie_protocol::hash::sha256;
 use selkie_protocol::id::{RecordId, VaultId};
 use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
 use serde::de::{DeserializeSeed, Deserializer, SeqAccess, Visitor};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, BufReader, Read, Seek};
+use std::rc::Rc;
 
 /// More than a record holds, however it is written.
 const LONGEST_LINE: u64 = 4 * 1024 * 1024;
@@ -107,7 +109,8 @@ pub(super) fn run<R: Read + Seek>(
     from.rewind().map_err(ArchiveError::Reading)?;
     rows(&mut from, table.form, &mut |row, fields| {
         let (id, data) = record(row, &fields)?;
-        batches.take(id, data)
+        let bytes = data.len();
+        batches.take(id, data, bytes)
     })?;
     batches.finish()
 }
@@ -190,12 +193,17 @@ fn json_lines(from: impl Read, each: Each<'_>) -> Result<()> {
 }
 
 fn json_array(from: impl Read, each: Each<'_>) -> Result<()> {
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(from));
-    let mut elements = Elements { each, row: 0, stopped: None };
+    let left = Rc::new(Cell::new(LONGEST_LINE));
+    let metered = Metered { from: BufReader::new(from), left: left.clone() };
+    let mut json = serde_json::Deserializer::from_reader(metered);
+    let mut elements = Elements { each, row: 0, stopped: None, left: left.clone() };
     let read = (&mut elements).deserialize(&mut json).and_then(|()| json.end());
     match (elements.stopped, read) {
         (Some(error), _) => Err(error),
         (None, Ok(())) => Ok(()),
+        (None, Err(_)) if left.get() == 0 => {
+            Err(ArchiveError::BadRow { row: elements.row + 1, why: "it is too long".into() }.into())
+        }
         (None, Err(error)) if error.is_io() => Err(ArchiveError::Reading(error.into()).into()),
         (None, Err(error)) => Err(ArchiveError::BadRow { row: elements.row + 1, why: error.to_string() }.into()),
     }
@@ -206,6 +214,22 @@ struct Elements<'a> {
     each: Each<'a>,
     row: u64,
     stopped: Option<Error>,
+    /// How much the next element may take of the file.
+    left: Rc<Cell<u64>>,
+}
+
+/// A reader that fails where an element is longer than any record can be: it would be in memory whole.
+struct Metered<R> {
+    from: R,
+    left: Rc<Cell<u64>>,
+}
+
+impl<R: Read> Read for Metered<R> {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.from.read(into)?;
+        self.left.set(self.left.get().saturating_sub(read as u64));
+        if self.left.get() == 0 { Err(std::io::ErrorKind::InvalidData.into()) } else { Ok(read) }
+    }
 }
 
 impl<'de> DeserializeSeed<'de> for &mut Elements<'_> {
@@ -226,6 +250,7 @@ impl<'de> Visitor<'de> for &mut Elements<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> std::result::Result<(), A::Error> {
         while let Some(json) = array.next_element::<serde_json::Value>()? {
             self.row += 1;
+            self.left.set(LONGEST_LINE);
             let fields = fields(&json).ok_or_else(|| serde::de::Error::custom("it is no object"));
             let fields = fields.inspect_err(|_: &A::Error| self.row -= 1)?;
             if let Err(error) = (self.each)(self.row, fields) {
@@ -282,6 +307,22 @@ mod tests {
         ] {
             let error = read(form, text).unwrap_err();
             assert!(error.contains(row), "{text:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_row_that_no_record_can_hold_is_not_taken_into_memory() {
+        let long = "x".repeat(LONGEST_LINE as usize);
+        let array = format!("[{{\"a\":\"{long}\"}}]");
+        let second = format!("[{{}}, {{\"a\":\"{long}\"}}]");
+        let line = format!("{{}}\n{{\"a\":\"{long}\"}}\n");
+        for (form, text, row) in [
+            (TableForm::Json, &array, "row 1"),
+            (TableForm::Json, &second, "row 2"),
+            (TableForm::NdJson, &line, "row 2"),
+        ] {
+            let error = read(form, text).unwrap_err();
+            assert!(error.contains(row) && error.contains("too long"), "{row}: {error}");
         }
     }
 

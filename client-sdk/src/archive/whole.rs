@@ -15,7 +15,7 @@ use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::id::RecordId;
 use selkie_protocol::record::{MAX_COLLECTION_LENGTH, RecordBody};
 use serde::Deserialize;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Read, Seek};
 
 /// The manifest and the checksums are read in one piece.
@@ -42,13 +42,15 @@ impl<R: Read + Seek> Archive<R> {
     /// Reads all of it and checks every word.
     pub(super) fn check(&mut self) -> Result<()> {
         let mut sums = String::new();
+        let collections = self.manifest.collections.clone();
+        let files: BTreeMap<&str, _> = collections.iter().map(|one| (one.file.as_str(), one)).collect();
+        let histories: BTreeMap<&str, _> =
+            collections.iter().filter_map(|one| Some((one.history.as_deref()?, one))).collect();
         for member in self.members.members.clone() {
             if member.name == CHECKSUMS {
                 continue;
             }
-            let named = |file: &String| *file == member.name;
-            let collection = self.manifest.collections.iter().find(|one| named(&one.file)).cloned();
-            let history = self.manifest.collections.iter().find(|one| one.history.as_ref().is_some_and(named)).cloned();
+            let (collection, history) = (files.get(member.name.as_str()), histories.get(member.name.as_str()));
             let sha = if let Some(collection) = collection {
                 self.counted(&member, collection.records, |line| record_of(line, &collection.name).map(drop))?
             } else if let Some(history) = history {

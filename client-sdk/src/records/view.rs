@@ -6,7 +6,7 @@
 
 use super::index::Shelved;
 use crate::error::{Error, Result};
-use crate::store::vaults::{NewWrite, Now, Version};
+use crate::store::vaults::{NewWrite, Now, Together, Version};
 use crate::sync::room::Room;
 use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -128,7 +128,7 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             writes.push(sealed(room, vault, *record, &body)?);
             bodies.insert(*record, body);
         }
-        if room.store.write_down(vault, seen, &writes)?.is_some() {
+        if room.store.write_down(vault, seen, &writes, Together::AsOne)?.is_some() {
             room.wrote(vault);
             return Ok(());
         }

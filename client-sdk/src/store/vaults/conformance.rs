@@ -44,7 +44,7 @@ fn settlement(of: u8, lost: u8, won: u8, asked: Option<Vec<u8>>) -> Settlement {
 }
 
 fn put_down(store: &dyn VaultStore, writes: &[NewWrite]) -> Vec<u64> {
-    store.write_down(&VAULT, None, writes).unwrap().unwrap()
+    store.write_down(&VAULT, None, writes, Together::AsOne).unwrap().unwrap()
 }
 
 /// What there is of a collection, as the first byte of each content.
@@ -100,7 +100,7 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     store.forget(&VAULT).unwrap();
     assert_eq!(store.load(&VAULT).unwrap(), None);
     assert_eq!(store.frames(&VAULT, 0, 9).unwrap(), []);
-    assert!(store.write_down(&VAULT, None, &[write(1, 1)]).is_err());
+    assert!(store.write_down(&VAULT, None, &[write(1, 1)], Together::AsOne).is_err());
     assert_eq!(store.outline(&VAULT).unwrap(), None);
     assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now::default());
 }
@@ -221,7 +221,7 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     assert_eq!(pending.iter().map(|pending| pending.group).collect::<Vec<_>>(), [3, 4, 5, 5]);
     assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, None), "it may be all of them");
     assert_eq!(store.note(&VAULT, &[1; 16]).unwrap(), None);
-    assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)]).unwrap(), None);
+    assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)], Together::AsOne).unwrap(), None);
 }
 
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
@@ -234,8 +234,15 @@ fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultSto
     assert_eq!(store.touched(&VAULT, after + 1).unwrap(), (after, None), "this is another vault than was seen");
     put_down(store, &[write(1, 11)]);
     let now = store.stamp(&VAULT).unwrap();
-    assert_eq!(store.write_down(&VAULT, Some(after), &[write(2, 21), write(1, 12)]).unwrap(), None, "all or none");
-    assert_eq!(store.write_down(&VAULT, Some(now), &[write(1, 12)]).unwrap().map(|seqs| seqs.len()), Some(1));
+    assert_eq!(
+        store.write_down(&VAULT, Some(after), &[write(2, 21), write(1, 12)], Together::AsOne).unwrap(),
+        None,
+        "all or none"
+    );
+    assert_eq!(
+        store.write_down(&VAULT, Some(now), &[write(1, 12)], Together::AsOne).unwrap().map(|seqs| seqs.len()),
+        Some(1)
+    );
     let groups: Vec<u64> = store.outbox(&VAULT, 9).unwrap().iter().map(|pending| pending.group).collect();
     assert_eq!(groups, [1, 1, 3, 4]);
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().pending.unwrap().sealed, [12]);

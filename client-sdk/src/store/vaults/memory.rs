@@ -4,7 +4,7 @@
 
 use super::{
     Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
-    Shelf, Shown, VaultStore, Version,
+    Shelf, Shown, Together, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -245,7 +245,13 @@ impl VaultStore for MemoryVaults {
         Ok(())
     }
 
-    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>> {
+    fn write_down(
+        &self,
+        vault: &VaultId,
+        seen: Option<u64>,
+        writes: &[NewWrite],
+        together: Together,
+    ) -> Result<Option<Vec<u64>>> {
         let mut all = self.all();
         let one = all.vaults.get_mut(vault).ok_or_else(|| super::gone("writing a record"))?;
         let later = |seen| writes.iter().any(|write| one.touched.get(&write.record).is_some_and(|at| *at > seen));
@@ -254,7 +260,8 @@ impl VaultStore for MemoryVaults {
         }
         let mut seqs = Vec::with_capacity(writes.len());
         for write in writes {
-            seqs.push(one.write_down(write, seqs.first().copied()));
+            let group = seqs.first().copied().filter(|_| together == Together::AsOne);
+            seqs.push(one.write_down(write, group));
         }
         one.touch(writes.iter().map(|write| write.record));
         Ok(Some(seqs))

@@ -6,7 +6,7 @@ mod tables;
 use crate::fake::Fake;
 use crate::records::{Note, note};
 use crate::vaults::{APP, another_device, id, person, text};
-use selkie_client::store::vaults::{NewWrite, SqliteVaults, VaultStore as _};
+use selkie_client::store::vaults::{NewWrite, SqliteVaults, Together, VaultStore as _};
 use selkie_client::{
     Error, ExportOptions, ExportReport, ImportReport, Private, RecordId, SignUp, Vault, read_manifest,
 };
@@ -88,6 +88,35 @@ async fn a_vault_travels_in_a_file_and_is_the_same_byte_for_byte() {
     let there = tablet.vault_by_id(his.id()).await.unwrap().unwrap();
     same_content(&vault, &there, &["notes", "../pictures"]).await;
     drop(ana);
+}
+
+#[tokio::test]
+async fn what_came_in_together_is_taken_back_one_by_one() {
+    let server = Fake::start();
+    let (_ana, vault, typed) = journal(&server).await;
+    let archive = archived(&vault).await;
+    let bob = person(&Fake::start(), "bob@example.org").await;
+    let his = bob.account.create_vault("From Ana", APP).await.unwrap();
+    bring_in(&his, &archive).await.unwrap();
+    let notes = his.collection::<Note>("notes");
+    assert!(notes.undo(typed).await.unwrap());
+    assert_eq!(notes.get(typed).await.unwrap(), None);
+    assert_eq!(his.status().await.unwrap().pending, 3, "its name, and the two others");
+    assert_eq!(his.records("notes").await.unwrap().len(), 1);
+    assert_eq!(his.records("../pictures").await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn nothing_comes_into_what_devices_tell_each_other() {
+    let server = Fake::start();
+    let (ana, vault, _) = journal(&server).await;
+    let archive = archived(&vault).await;
+    assert!(matches!(ana.account.create_vault("Mine", "selkie").await, Err(Error::NotPossible(_))));
+    let vaults = ana.account.vaults().await.unwrap();
+    let own = vaults.iter().find(|vault| vault.is_own).unwrap();
+    let own = ana.account.vault_by_id(own.id).await.unwrap().unwrap();
+    assert!(matches!(bring_in(&own, &archive).await, Err(Error::NotPossible(_))));
+    assert!(matches!(own.export(Vec::new(), ExportOptions::default()).await, Err(Error::NotPossible(_))));
 }
 
 #[tokio::test]
@@ -175,7 +204,7 @@ async fn what_cannot_be_read_is_listed_and_holds_up_nothing() {
     let store = SqliteVaults::open(&folder_of_vaults(folder.path())).unwrap();
     let pending = store.pending_of(&vault.id(), &id(2)).unwrap().pop().unwrap();
     let half = NewWrite { record: id(2), shelf: pending.shelf, sealed: pending.sealed[..30].to_vec() };
-    store.write_down(&vault.id(), None, &[half]).unwrap();
+    store.write_down(&vault.id(), None, &[half], Together::AsOne).unwrap();
     let (archive, report) = vault.export(Vec::new(), ExportOptions::default()).await.unwrap();
     assert_eq!((report.records, report.unreadable), (2, 1));
     assert!(says(&archive, "unreadable.ndjson") && says(&archive, "it is damaged on this device's disk"));
