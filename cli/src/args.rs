@@ -84,6 +84,7 @@ pub(crate) enum Command {
     Audit(AuditArgs),
     Vault(VaultArgs),
     Sync(SyncArgs),
+    Status(StatusArgs),
     Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
@@ -92,6 +93,7 @@ pub(crate) enum Command {
     Ls(RecordsArgs),
     Query(QueryArgs),
     Search(SearchArgs),
+    Watch(WatchArgs),
     Rm(RemoveArgs),
     /// Show what a record said before
     #[command(after_help = "Example:\n  selkie history Journal RECORD-ID")]
@@ -99,6 +101,8 @@ pub(crate) enum Command {
     Restore(RestoreArgs),
     Conflicts(ConflictsArgs),
     Resolve(ResolveArgs),
+    Export(ExportArgs),
+    Import(ImportArgs),
     Debug(DebugArgs),
     SignOut(SignOutArgs),
     Forget(ForgetArgs),
@@ -106,6 +110,7 @@ pub(crate) enum Command {
     /// Show whose account this device has, and how its secrets are kept; asks no server
     #[command(after_help = "Example:\n  selkie whoami")]
     Whoami,
+    Completion(CompletionArgs),
 }
 
 /// Come into step with the server in all vaults
@@ -115,6 +120,32 @@ pub(crate) struct SyncArgs {
     /// Stay, and come into step whenever something moves; with --json, a line each time something was done
     #[arg(long)]
     pub(crate) follow: bool,
+}
+
+/// Show how far sync has come: what waits, why, and what would help; asks no server
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Two devices with the same digest of a vault have the same history in it, change for change.
+
+Examples:
+  selkie status
+  selkie status --digests")]
+pub(crate) struct StatusArgs {
+    /// Show a digest for each vault instead, to be compared with other devices
+    #[arg(long)]
+    pub(crate) digests: bool,
+}
+
+/// Print a script with which a shell completes this command
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie completion bash > ~/.local/share/bash-completion/completions/selkie
+  selkie completion zsh > ~/.zfunc/_selkie
+  selkie completion fish > ~/.config/fish/completions/selkie.fish")]
+pub(crate) struct CompletionArgs {
+    /// Which shell
+    pub(crate) shell: clap_complete::Shell,
 }
 
 /// Where a password comes from, if not from a prompt.
@@ -534,6 +565,14 @@ pub(crate) enum VaultCommand {
     /// Begin a new key
     #[command(after_help = "Example:\n  selkie vault rotate Journal")]
     Rotate(VaultNameArgs),
+    /// For an owner, when a restored server has lost entries and no device of anybody's could put them back: go on
+    /// without them. What this device wrote itself is written again
+    #[command(after_help = "Example:\n  selkie vault reset Journal")]
+    Reset(VaultResetArgs),
+    /// For everybody else, after an owner's reset: go on as the owner has decided. What this device wrote itself is
+    /// written again; the rest of what was lost goes
+    #[command(after_help = "Example:\n  selkie vault accept-reset Journal")]
+    AcceptReset(VaultResetArgs),
 }
 
 /// Make a vault
@@ -553,6 +592,17 @@ pub(crate) struct VaultNameArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct VaultResetArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// Do not ask whether this is meant
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// Show what happened in a vault, entry by entry
@@ -691,6 +741,69 @@ pub(crate) struct PutArgs {
     pub(crate) file: Option<PathBuf>,
 }
 
+/// Write what this device has of a vault into one file, which other programs can read
+///
+/// The file is a ZIP archive, see docs/archive-format.md. It takes the place of the one before only when it is whole,
+/// so this can be run from cron. Asks no server: run `selkie sync` before.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie export Journal --to journal.zip
+  selkie sync && selkie export Journal --to journal.zip.age --history --passphrase-file passphrase")]
+pub(crate) struct ExportArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The file to write; one that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+
+    /// Every version that this device keeps, too
+    #[arg(long)]
+    pub(crate) history: bool,
+
+    /// Seal the archive for the passphrase on the first line of this file; `age -d` opens it, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Bring in an archive of `selkie export`, or a table of another program
+///
+/// All of it is checked before anything is written. Records keep their ids, so a second import changes nothing; what
+/// is newer here is kept. A file that ends in .csv, .json, .ndjson or .jsonl is a table: each row becomes a record
+/// whose id is made from the row.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie import journal.zip
+  selkie import journal.zip.age --into Journal --passphrase-file passphrase
+  selkie import notes.csv --into Journal --collection notes --id-field ID")]
+pub(crate) struct ImportArgs {
+    /// The file
+    pub(crate) file: PathBuf,
+
+    /// The vault's name or id [default: the one the archive was made of, else the one of its name, else a new one]
+    #[arg(long, value_name = "VAULT", allow_hyphen_values = true)]
+    pub(crate) into: Option<String>,
+
+    /// Open the archive with the passphrase on the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// The collection that the rows of a table go to
+    #[arg(long, requires = "into")]
+    pub(crate) collection: Option<String>,
+
+    /// The field that tells the rows of a table apart [default: the whole row]
+    #[arg(long, value_name = "FIELD", requires = "collection")]
+    pub(crate) id_field: Option<String>,
+
+    /// Write over records that say something else than their row [default: they are kept]
+    #[arg(long, requires = "collection")]
+    pub(crate) overwrite: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     /// The vault's name or id
@@ -744,6 +857,27 @@ pub(crate) struct QueryArgs {
     /// Only say how many there are
     #[arg(long)]
     pub(crate) count: bool,
+}
+
+/// Show the records of a collection, and then every change of them as it comes, until Ctrl-C
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It keeps this device in step while it runs. With --json, each difference is a line: `change` is `added`, `changed` or
+`removed`; what was there at the beginning comes as `added`.
+
+Example:
+  selkie watch Journal notes --where mood=calm --json")]
+pub(crate) struct WatchArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The collection
+    pub(crate) collection: String,
+
+    /// A condition, all of which must hold, as with `selkie query`
+    #[arg(long = "where", value_name = "CONDITION")]
+    pub(crate) conditions: Vec<String>,
 }
 
 /// Find records that have all these words in some text of theirs
@@ -889,6 +1023,7 @@ mod tests {
                 format!("restore {id} {id} {id}"),
                 format!("resolve {id} notes {id} mine"),
                 format!("query {id} notes --where a=b"),
+                format!("watch {id} notes --where a=b"),
                 format!("vault log {id} --from 3"),
                 format!("vault add {id} {id} --role viewer"),
                 format!("vault role {id} {id} editor"),

@@ -2,7 +2,7 @@
 //!
 //! Owns the table of exit codes that `--help` shows. Knows nothing of how things fail.
 
-use selkie_client::Error;
+use selkie_client::{ArchiveError, Error};
 use serde_json::json;
 
 /// The command line asks for something that cannot be.
@@ -39,6 +39,9 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::WeakPassword { .. }
             | Error::NotPossible(_),
         ) => 6,
+        // The disk, and not what is in the file.
+        Some(Error::Archive(ArchiveError::Reading(_) | ArchiveError::Writing(_))) => 1,
+        Some(Error::Archive(_)) => 6,
         Some(Error::BadName(_) | Error::BadAddress(_)) => 2,
         _ => 1,
     }
@@ -83,6 +86,7 @@ fn advice(error: &Error) -> String {
         Error::ServerNameDiffers { announced, .. } => {
             format!("{} With this command: --server-name {announced}", error.advice())
         }
+        Error::Archive(ArchiveError::Sealed) => format!("{} With this command: --passphrase-file", error.advice()),
         _ => error.advice(),
     }
 }

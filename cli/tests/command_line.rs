@@ -141,3 +141,17 @@ fn a_file_is_verified_without_an_account_and_says_by_its_code_whether_it_holds()
     assert!(String::from_utf8(text.stdout).unwrap().contains("not proven"));
     assert!(!nothing_here.exists());
 }
+
+#[test]
+fn a_shell_completes_the_commands_without_an_account() {
+    let folder = tempfile::tempdir().unwrap();
+    let nothing_here = folder.path().join("no-such-folder");
+    for shell in ["bash", "zsh", "fish"] {
+        let output = selkie(&nothing_here, &["completion", shell]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let script = String::from_utf8(output.stdout).unwrap();
+        assert!(script.contains("sign-up") && script.contains("watch") && script.contains("digests"), "{shell}");
+    }
+    assert_eq!(selkie(&nothing_here, &["completion", "cmd.exe"]).status.code(), Some(2));
+    assert!(!nothing_here.exists());
+}

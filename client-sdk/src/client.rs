@@ -262,6 +262,7 @@ impl ClientBuilder {
         self
     }
 
+    /// Another clock than the machine's. For tests, and for devices that know the time better than their system does.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
@@ -307,6 +308,8 @@ impl ClientBuilder {
         self
     }
 
+    /// Puts it together. No request is made and nothing is written; what was forgotten or contradicts itself is an
+    /// error.
     pub fn build(self) -> Result<Client> {
         let misuse = |why: &str| Error::ApiMisuse(why.to_owned());
         let url = server_address(&self.server_url).map_err(|error| Error::BadAddress(error.into()))?;

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use std::fmt::Debug;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,8 +21,20 @@ pub trait Runtime: Send + Sync + Debug {
     /// drive futures.
     fn run_apart(&self, job: Box<dyn FnOnce() + Send>);
 
+    /// A pause before something is tried again.
     async fn sleep(&self, duration: Duration);
+
+    /// Drives a task beside everything else, until it ends by itself. What the SDK does in the background runs so.
+    fn spawn(&self, task: Task);
+    /// How long is waited at most for something that should come before that. A runtime that cuts pauses short, as
+    /// tests like to, must not cut this short.
+    async fn patience(&self, duration: Duration) {
+        self.sleep(duration).await;
+    }
 }
+
+/// Something that runs beside the app: see [`Runtime::spawn`].
+pub type Task = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The machine's own clock.
 #[derive(Clone, Copy, Debug, Default)]
@@ -47,7 +60,14 @@ impl Runtime for TokioRuntime {
     async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(duration).await;
     }
+
+    fn spawn(&self, task: Task) {
+        drop(tokio::spawn(task));
+    }
 }
+
+/// How one task hands another a single thing: no runtime is needed for that.
+pub(crate) use tokio::sync::oneshot::{Receiver as Take, Sender as Give, channel as handover};
 
 /// What the outermost layer hands to everything below it.
 #[derive(Clone, Debug)]
@@ -71,7 +91,7 @@ impl Edges {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Abandoned> {
-        let (give, take) = tokio::sync::oneshot::channel();
+        let (give, take) = handover();
         self.runtime.run_apart(Box::new(move || {
             // Nobody waits any more if the future was dropped; the job's result is then of no use to anybody.
             let _ = give.send(job());

@@ -2,6 +2,7 @@
 //!
 //! Owns the words an app hears and whose move each is. Knows nothing of status codes: `api` translates those.
 
+use crate::archive::ArchiveError;
 use crate::store::StoreError;
 use crate::transport::TransportError;
 use selkie_protocol::ErrorCode;
@@ -9,6 +10,7 @@ use selkie_protocol::cipher::BadCode;
 use std::path::PathBuf;
 use std::time::Duration;
 
+/// What everything here returns.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// Why something did not happen.
@@ -100,6 +102,10 @@ pub enum Error {
     /// A later version of the app wrote the record. It is kept as it is, and not written over.
     #[error("a later version of the app wrote this record of {collection:?} (version {version})")]
     NewerRecord { collection: String, version: u32 },
+
+    /// An archive or a table of records was not taken, or could not be written.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
 
     /// What was asked cannot be done, as things stand; the reason says so in words for the person.
     #[error("{0}")]
@@ -271,6 +277,7 @@ impl Error {
             Error::Refused(_) => "refused",
             Error::Storage(_) => "storage",
             Error::NewerRecord { .. } => "newer_record",
+            Error::Archive(_) => "archive",
             Error::NotPossible(_) => "not_possible",
             Error::ApiMisuse(_) => "api_misuse",
         }
@@ -321,6 +328,7 @@ impl Error {
             Error::TailReset { .. } => "Look at what is lost, then accept it or ask the owner.".into(),
             Error::LimitReached(refusal) | Error::Refused(refusal) => refusal.advice.clone(),
             Error::Storage(_) => "Check that the disk has room and the folder is yours.".into(),
+            Error::Archive(why) => why.advice().into(),
             Error::NotPossible(_) => "Nothing was changed.".into(),
             Error::ApiMisuse(_) => "This is a mistake in the app: please report it.".into(),
         }

@@ -25,6 +25,7 @@ pub struct PasswordProof {
 }
 
 impl PasswordProof {
+    /// The account's password alone.
     pub fn new(password: &str) -> Self {
         PasswordProof { password: password.into(), second_factor: None }
     }

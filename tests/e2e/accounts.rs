@@ -205,7 +205,7 @@ on_both_backends! {
         account.confirm_totp(&code()).await.unwrap();
         server.clock().advance(Duration::from_secs(30));
         account.disable_totp(PasswordProof::new(PASSWORD).with_code(&code())).await.unwrap();
-        assert!(account.status().await.unwrap().second_factors.is_empty());
+        assert!(account.standing().await.unwrap().second_factors.is_empty());
         server.device("phone").signs_in(&person).await.unwrap();
     }
 
@@ -253,7 +253,7 @@ on_both_backends! {
         let (_, at_home) = laptop.makes_an_account(ANA, PASSWORD).await;
         let (person, at_acme) = tablet.makes_an_account(ANA, PASSWORD).await;
         assert_ne!(at_home.user_id(), at_acme.user_id());
-        assert_eq!(at_acme.status().await.unwrap().tenant, "acme");
+        assert_eq!(at_acme.standing().await.unwrap().tenant, "acme");
 
         let phone = server.device_of("acme", "phone");
         assert_eq!(phone.signs_in(&person).await.unwrap().account.user_id(), at_acme.user_id());

@@ -1,15 +1,11 @@
 //! Both programs as people and scripts use them: arguments, files, JSON and exit codes.
 
-use std::path::{Path, PathBuf};
-
+use crate::desk::{ANA, Desk};
 use selkie_e2e::network::Network;
 use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
-use selkie_e2e::program::{self, ServerProcess};
+use selkie_e2e::program::ServerProcess;
 use serde_json::Value;
-
-const ANA: &str = "ana@example.org";
-const PASSWORD: &str = "seven silver swans sail";
 
 on_both_backends! {
     /// From the greeting of an empty server to the end of the account, with nothing but the two programs.
@@ -171,6 +167,70 @@ on_both_backends! {
         desk.selkie("laptop", &["resolve", "Journal", "notes", &id, "mine"]).await.fails_with(2);
     }
 
+    /// A vault goes into a file every night, sealed, and comes back where nothing of it was left.
+    async fn a_vault_is_kept_in_a_file_at_the_command_line(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, "[registration]\npolicy = \"open\"\n", &[]).await;
+        let desk = Desk::new(server.config());
+        for (device, name) in [("laptop", ANA), ("tablet", "bo@example.org")] {
+            let sheet = desk.path(&format!("sheet-{device}.txt"));
+            let sign_up = ["sign-up", name, "--server", &network.url(), "--password-file", &desk.password,
+                "--device-name", device, "--sheet-file", &sheet, "--yes"];
+            desk.selkie(device, &sign_up).await.succeeds();
+        }
+        let made = desk.selkie("laptop", &["vault", "create", "Journal", "--app", "org.example.journal"]).await.succeeds();
+        let note = desk.write("note", "{\"title\":\"Hello\"}");
+        let put = desk.selkie("laptop", &["put", "Journal", "notes", "--file", &note]).await.succeeds();
+        let id = put["id"].as_str().unwrap().to_owned();
+        let rows = desk.path("more.csv");
+        std::fs::write(&rows, "ID,title\n1,\"From, a table\"\n2,Another\n").unwrap();
+        let table = ["import", &rows, "--into", "Journal", "--collection", "notes", "--id-field", "ID"];
+        assert_eq!(desk.selkie("laptop", &table).await.succeeds()["new"], 2);
+        assert_eq!(desk.selkie("laptop", &table).await.succeeds()["same"], 2);
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+
+        // Twice, as cron does: the second takes the place of the first.
+        let (open, sealed) = (desk.path("journal.zip"), desk.path("journal.zip.age"));
+        let passphrase = desk.write("passphrase", "a sentence for the safe");
+        for _ in 0..2 {
+            let export = ["export", "Journal", "--to", &open, "--history"];
+            let written = desk.selkie("laptop", &export).await.succeeds();
+            assert_eq!((&written["records"], &written["versions"], &written["unreadable"]), (&3.into(), &3.into(), &0.into()));
+            let export = ["export", "Journal", "--to", &sealed, "--passphrase-file", &passphrase];
+            assert_eq!(desk.selkie("laptop", &export).await.succeeds()["sealed"], true);
+        }
+        let left = |name: &str| std::fs::read_dir(desk.path("")).unwrap().any(|entry| {
+            entry.unwrap().file_name().to_string_lossy().ends_with(name)
+        });
+        assert!(!left(".part"));
+        desk.selkie("laptop", &["export", "Nothing", "--to", &open]).await.fails_with(2);
+        desk.selkie("laptop", &["export", "Journal", "--to", &desk.path("no/such/folder")]).await.fails_with(1);
+
+        // Into the vault it was made of, then to somebody who never had it, and from there to the server.
+        let journal = made["vault"].as_str().unwrap();
+        let again = desk.selkie("laptop", &["import", &open]).await.succeeds();
+        assert_eq!((&again["vault"], &again["same"], &again["new"]), (&journal.into(), &3.into(), &0.into()));
+        desk.selkie("tablet", &["import", &sealed]).await.fails_with(6);
+        desk.selkie("tablet", &["import", &sealed, "--passphrase-file", &desk.password]).await.fails_with(6);
+        let open_sealed = ["import", &sealed, "--passphrase-file", &passphrase];
+        let brought = desk.selkie("tablet", &open_sealed).await.succeeds();
+        assert_eq!(brought["new"], 3);
+        assert_ne!(brought["vault"], journal, "it is another person's vault now");
+        let again = desk.selkie("tablet", &open_sealed).await.succeeds();
+        assert_eq!((&again["vault"], &again["same"]), (&brought["vault"], &3.into()));
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let read = desk.selkie("tablet", &["get", "Journal", &id]).await.succeeds();
+        assert_eq!((&read["content"]["title"], &read["pending"]), (&"Hello".into(), &false.into()));
+
+        // One that was cut off is none.
+        let bytes = std::fs::read(&open).unwrap();
+        let half = desk.path("half.zip");
+        std::fs::write(&half, &bytes[..bytes.len() / 2]).unwrap();
+        desk.selkie("tablet", &["import", &half, "--into", "Journal"]).await.fails_with(6);
+        desk.selkie("tablet", &["import", &desk.path("not-there.zip")]).await.fails_with(1);
+    }
+
     async fn an_operator_asks_how_it_stands(backend: Backend) {
         let premises = Premises::new(backend).await;
         let network = Network::new().await;
@@ -208,81 +268,4 @@ async fn a_server_with_no_configuration_at_all_starts_and_says_what_to_do() {
     assert_eq!(mode("selkie-data"), 0o700);
     assert_eq!(mode("selkie-data/selkie.db"), 0o600);
     assert_eq!(mode("selkie-data/master.key"), 0o600);
-}
-
-/// Where somebody sits and types.
-struct Desk {
-    folder: tempfile::TempDir,
-    config: PathBuf,
-    /// A file with the password.
-    password: String,
-}
-
-/// How a command ended.
-struct Ended {
-    what: String,
-    output: std::process::Output,
-}
-
-impl Desk {
-    fn new(config: &Path) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mut desk = Desk { folder, config: config.to_owned(), password: String::new() };
-        desk.password = desk.write("password", PASSWORD);
-        desk
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.folder.path().join(name).to_str().unwrap().to_owned()
-    }
-
-    fn write(&self, name: &str, text: &str) -> String {
-        let path = self.path(name);
-        std::fs::write(&path, format!("{text}\n")).unwrap();
-        path
-    }
-
-    /// `selkie`, on one of the devices.
-    async fn selkie(&self, device: &str, arguments: &[&str]) -> Ended {
-        let data = self.path(device);
-        self.run("selkie", [&["--json", "--data", &data], arguments].concat(), &[]).await
-    }
-
-    /// `selkie-server`, by its operator.
-    async fn server(&self, arguments: &[&str]) -> Ended {
-        self.server_with(arguments, &[]).await
-    }
-
-    async fn server_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Ended {
-        let config = self.config.to_str().unwrap().to_owned();
-        self.run("selkie-server", [&["--json", "--config", &config], arguments].concat(), variables).await
-    }
-
-    async fn run(&self, program: &'static str, arguments: Vec<&str>, variables: &[(&str, &str)]) -> Ended {
-        let owned = |text: &&str| (*text).to_owned();
-        let what = format!("{program} {}", arguments.join(" "));
-        let arguments: Vec<String> = arguments.iter().map(owned).collect();
-        let variables: Vec<(String, String)> =
-            variables.iter().map(|(name, value)| (owned(name), owned(value))).collect();
-        let folder = self.folder.path().to_owned();
-        let run = tokio::task::spawn_blocking(move || program::run(program, &arguments, &variables, &folder));
-        Ended { what, output: run.await.unwrap() }
-    }
-}
-
-impl Ended {
-    /// What it answered.
-    fn succeeds(self) -> Value {
-        let said = String::from_utf8_lossy(&self.output.stdout);
-        let complained = String::from_utf8_lossy(&self.output.stderr);
-        assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
-        serde_json::from_str(&said).unwrap_or_else(|error| panic!("{}: not JSON ({error}):\n{said}", self.what))
-    }
-
-    fn fails_with(self, code: i32) {
-        let complained = String::from_utf8_lossy(&self.output.stderr);
-        assert_eq!(self.output.status.code(), Some(code), "{}\n{complained}", self.what);
-        assert!(!complained.is_empty(), "{} said nothing", self.what);
-        assert!(!complained.contains(PASSWORD));
-    }
 }

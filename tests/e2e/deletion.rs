@@ -87,13 +87,13 @@ on_both_backends! {
         let laptop = server.device("laptop");
         let (ana, account) = laptop.makes_an_account(ANA, PASSWORD).await;
         account.delete_account(PASSWORD).await.unwrap();
-        assert_eq!(account.status().await.unwrap().state, AccountState::Deleting);
+        assert_eq!(account.standing().await.unwrap().state, AccountState::Deleting);
         server.clock().advance(Duration::from_secs(6 * 24 * 3600));
         let back = server.device("phone").signs_in(&ana).await.unwrap().account;
         back.keep_account().await.unwrap();
         server.clock().advance(EIGHT_DAYS);
         assert_eq!(server.remove_what_is_due().await, 0);
-        assert_eq!(account.status().await.unwrap().state, AccountState::Active);
+        assert_eq!(account.standing().await.unwrap().state, AccountState::Active);
     }
 }
 

@@ -2,14 +2,18 @@
 //! of what is told.
 
 mod accounts;
+mod background;
 mod bad_input;
 mod commands;
 mod crash;
 mod deletion;
+mod desk;
 mod doors;
 mod hints;
 mod malice;
 mod network;
+mod replicas;
+mod restored;
 mod secrecy;
 mod timing;
 mod vault_durability;

@@ -184,6 +184,10 @@ impl selkie_client::Runtime for Hasty {
         TokioRuntime.run_apart(job);
     }
 
+    fn spawn(&self, task: selkie_client::Task) {
+        TokioRuntime.spawn(task);
+    }
+
     fn sleep<'a, 'b>(&'a self, duration: Duration) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send + 'b>>
     where
         'a: 'b,

@@ -30,10 +30,19 @@ pub struct MeasuredServer {
 impl MeasuredServer {
     /// Starts this program here, without limits; `variables` go to its environment.
     pub fn start(program: &Path, premises: &Premises, variables: &[(&str, &str)]) -> Self {
+        Self::run(program, premises, variables, None)
+    }
+
+    /// The same on what the first stands on, and under its name.
+    pub fn start_beside(first: &Self, program: &Path, premises: &Premises, variables: &[(&str, &str)]) -> Self {
+        Self::run(program, premises, variables, Some(&first.url))
+    }
+
+    fn run(program: &Path, premises: &Premises, variables: &[(&str, &str)], known_as: Option<&str>) -> Self {
         let more = format!("[registration]\npolicy = \"open\"\n{}", without_limits());
         // The server is known by its address, so the address must be known before.
         let free = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("there is a free port");
-        let url = format!("http://{free}");
+        let url = known_as.map_or_else(|| format!("http://{free}"), str::to_owned);
         let config = premises.write_config(&free.to_string(), &url, &more);
         let started = Instant::now();
         let mut child = Command::new(program)

@@ -2,6 +2,7 @@
 //!
 //! Owns building, starting, killing and what they say. Knows nothing about what they mean by it.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -9,10 +10,14 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
 use crate::network::Network;
 use crate::premises::Premises;
 
 const START_LIMIT: Duration = Duration::from_secs(60);
+/// What is not said by then was not heard of in time: without hints a minute passes.
+const SAY_LIMIT: Duration = Duration::from_secs(45);
 
 /// The path of one of our programs, built if it is not as new as the code.
 pub fn program(name: &str) -> PathBuf {
@@ -114,8 +119,7 @@ impl ServerProcess {
 
     /// Asks it to stop, and waits. Says whether it stopped in good order.
     pub fn stop(&mut self) -> bool {
-        let process = i32::try_from(self.child.id()).expect("a process number");
-        terminate(process);
+        signal(self.child.id(), libc::SIGTERM);
         self.child.wait().expect("the process is ours").success()
     }
 
@@ -144,6 +148,64 @@ pub fn run(name: &str, arguments: &[String], variables: &[(String, String)], fol
         .stdin(Stdio::null())
         .output()
         .expect("the program can be started")
+}
+
+/// A program that goes on, and says a line now and then. Killed when it is dropped.
+#[derive(Debug)]
+pub struct Speaking {
+    child: Child,
+    lines: UnboundedReceiver<String>,
+}
+
+/// Starts a program that goes on. It reads nothing and sees no terminal.
+pub fn speak(name: &str, arguments: &[String], folder: &Path) -> Speaking {
+    let mut command = Command::new(program(name));
+    command.args(arguments).current_dir(folder).env_remove("SELKIE_DATA").env("HOME", folder);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program can be started");
+    let said = child.stdout.take().expect("its output is piped");
+    let (say, lines) = unbounded_channel();
+    std::thread::spawn(move || {
+        for line in BufReader::new(said).lines().map_while(Result::ok) {
+            // Whoever listened may have heard enough.
+            let _ = say.send(line);
+        }
+    });
+    Speaking { child, lines }
+}
+
+impl Speaking {
+    /// The next line, once it is said.
+    pub async fn line(&mut self) -> String {
+        let line = tokio::time::timeout(SAY_LIMIT, self.lines.recv()).await;
+        line.expect("it says something in time").unwrap_or_else(|| panic!("it ended: {:?}", self.child.try_wait()))
+    }
+
+    /// As with Ctrl-C. Returns the code it ends with.
+    pub fn interrupt(&mut self) -> Option<i32> {
+        signal(self.child.id(), libc::SIGINT);
+        self.child.wait().expect("the process is ours").code()
+    }
+
+    /// Waits until it ends by itself, which it does when it has nothing more to say. The code, and what it complained
+    /// of.
+    pub async fn end(&mut self) -> (Option<i32>, String) {
+        let silent = async { while self.lines.recv().await.is_some() {} };
+        tokio::time::timeout(SAY_LIMIT, silent).await.expect("it ends in time");
+        let mut complaint = String::new();
+        if let Some(mut errors) = self.child.stderr.take() {
+            errors.read_to_string(&mut complaint).expect("it complains in UTF-8");
+        }
+        (self.child.wait().expect("the process is ours").code(), complaint)
+    }
+}
+
+impl Drop for Speaking {
+    fn drop(&mut self) {
+        // It may have ended before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 /// Runs a program that gets no more memory for its data than this.
@@ -181,9 +243,10 @@ fn find_listen(line: &serde_json::Value) -> Option<SocketAddr> {
 }
 
 #[allow(unsafe_code, reason = "std can kill a child and cannot ask it to stop")]
-fn terminate(process: i32) {
+fn signal(process: u32, signal: i32) {
+    let process = i32::try_from(process).expect("a process number");
     // SAFETY: the child has not been waited for, so its number is still its own.
-    unsafe { libc::kill(process, libc::SIGTERM) };
+    unsafe { libc::kill(process, signal) };
 }
 
 /// A new file beside another.

@@ -40,7 +40,7 @@ pub(super) async fn whoami(place: &Place<'_>, terminal: Terminal) -> anyhow::Res
 /// `selkie account show`
 pub(super) async fn show(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
-    let status = account.status().await?;
+    let status = account.standing().await?;
     let state = match status.state {
         AccountState::Bare => "bare",
         AccountState::Active => "active",

@@ -4,6 +4,8 @@
 //! be needed, and see an emergency sheet to safety.
 
 mod account;
+mod archive;
+mod completion;
 mod devices;
 mod doors;
 mod link;
@@ -12,8 +14,10 @@ mod query;
 mod records;
 mod second_factor;
 mod sheet;
+mod status;
 mod vault;
 mod verify;
+mod watch;
 
 use crate::args::{
     AccountCommand, Cli, Command, DebugCommand, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom,
@@ -24,9 +28,11 @@ use crate::terminal::{Terminal, given_code};
 use selkie_client::{Error, PasswordProof, Private};
 
 pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
-    // This one needs no account, and so no place to look for it.
-    if let Command::Verify(args) = &cli.command {
-        return verify::run(terminal, args);
+    // These need no account, and so no place to look for it.
+    match &cli.command {
+        Command::Verify(args) => return verify::run(terminal, args),
+        Command::Completion(args) => return completion::run(terminal, args),
+        _ => {}
     }
     let place = Place::of(cli)?;
     match &cli.command {
@@ -70,9 +76,16 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Role(args) => vault::set_role(&place, terminal, args).await,
             VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
+            VaultCommand::Reset(args) => vault::reset(&place, terminal, args).await,
+            VaultCommand::AcceptReset(args) => vault::accept_reset(&place, terminal, args).await,
         },
         Command::Verify(args) => verify::run(terminal, args),
+        Command::Completion(args) => completion::run(terminal, args),
+        Command::Status(args) => status::run(&place, terminal, args).await,
+        Command::Watch(args) => watch::run(&place, terminal, args).await,
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
+        Command::Export(args) => archive::export(&place, terminal, args).await,
+        Command::Import(args) => archive::import(&place, terminal, args).await,
         Command::Debug(args) => match &args.command {
             DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
             DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,

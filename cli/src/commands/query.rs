@@ -13,8 +13,7 @@ use serde_json::json;
 
 /// `selkie query VAULT COLLECTION --where ...`
 pub(super) async fn query(place: &Place<'_>, terminal: Terminal, args: &QueryArgs) -> anyhow::Result<()> {
-    let conditions = args.conditions.iter().map(|text| condition(text)).collect::<anyhow::Result<Vec<_>>>()?;
-    let filter = conditions.into_iter().fold(Filter::All, Filter::and);
+    let filter = all_of(&args.conditions)?;
     let mut found = found(place, &args.vault, &args.collection, |fields| filter.fits(fields)).await?;
     if args.count {
         terminal.answer(&found.len().to_string(), &json!({ "count": found.len() }));
@@ -128,6 +127,12 @@ pub(super) async fn resolve(place: &Place<'_>, terminal: Terminal, args: &Resolv
     records.decide(&asked, stands.as_ref()).await?;
     terminal.answer("It is decided.", &json!({ "id": id.to_string() }));
     Ok(())
+}
+
+/// What all of these conditions hold for.
+pub(super) fn all_of(conditions: &[String]) -> anyhow::Result<Filter> {
+    let conditions = conditions.iter().map(|text| condition(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    Ok(conditions.into_iter().fold(Filter::All, Filter::and))
 }
 
 /// `FIELD OPERATOR VALUE`, the value as JSON or else as text.

@@ -55,12 +55,13 @@ pub(super) async fn list(place: &Place<'_>, terminal: Terminal, args: &RecordsAr
 
 /// Records for people, one a line.
 pub(super) fn table(records: &[Record]) -> String {
-    let mut text = String::new();
-    for record in records {
-        let waiting = if record.pending { "  (not sent yet)" } else { "" };
-        text.push_str(&format!("{}  {}  {}{waiting}\n", record.id, time(record.written.ms), first_words(&record.data)));
-    }
-    text
+    records.iter().map(|record| line(record) + "\n").collect()
+}
+
+/// One of them.
+pub(super) fn line(record: &Record) -> String {
+    let waiting = if record.pending { "  (not sent yet)" } else { "" };
+    format!("{}  {}  {}{waiting}", record.id, time(record.written.ms), first_words(&record.data))
 }
 
 /// `selkie rm VAULT COLLECTION ID`

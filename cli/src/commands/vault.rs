@@ -4,13 +4,13 @@
 
 use crate::args::{
     MemberAddArgs, MemberArgs, MemberRoleArgs, SyncArgs, VaultCreateArgs, VaultEvidenceArgs, VaultLogArgs,
-    VaultNameArgs,
+    VaultNameArgs, VaultResetArgs,
 };
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Account, AccountSync, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use selkie_client::{Account, AccountSync, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
 use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
@@ -25,7 +25,7 @@ pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCr
     Ok(())
 }
 
-fn called(vault: &VaultSummary) -> &str {
+pub(super) fn called(vault: &VaultSummary) -> &str {
     match &vault.name {
         Some(name) => name,
         None if vault.is_own => "(this account's own)",
@@ -213,6 +213,60 @@ pub(super) async fn rotate(place: &Place<'_>, terminal: Terminal, args: &VaultNa
     vault.rotate().await?;
     let epoch = vault.status().await?.epoch;
     terminal.answer(&format!("Epoch {epoch} has begun."), &json!({ "epoch": epoch }));
+    Ok(())
+}
+
+/// `selkie vault reset VAULT`
+pub(super) async fn reset(place: &Place<'_>, terminal: Terminal, args: &VaultResetArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    // Whoever agrees must know to what: how much is lost is seen now, not when this device was last in step.
+    match vault.sync().await {
+        Ok(_) | Err(Error::ServerBehind { .. }) => {}
+        Err(error) => return Err(error.into()),
+    }
+    let missing = match vault.status().await?.state {
+        VaultState::ServerBehind { missing } => missing,
+        // Somebody else's device may lack what this one never had.
+        _ => 0,
+    };
+    let question = format!(
+        "The server has lost {missing} entries that this device has. A device that has what is lost, and comes before \
+         anybody else writes, puts it back by itself. Go on without, for everybody?"
+    );
+    if !args.yes && !terminal.agrees(&question)? {
+        return unchanged(terminal);
+    }
+    vault.reset_tail().await?;
+    went_on(terminal, &vault, missing).await
+}
+
+/// `selkie vault accept-reset VAULT`
+pub(super) async fn accept_reset(place: &Place<'_>, terminal: Terminal, args: &VaultResetArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let VaultState::TailReset { lost } = vault.status().await?.state else {
+        let why = "no owner has reset this vault, as far as this device knows: selkie sync asks";
+        return Err(Usage(why.into()).into());
+    };
+    let question = format!("An owner goes on without the last {lost} entries, which this device has. Go with them?");
+    if !args.yes && !terminal.agrees(&question)? {
+        return unchanged(terminal);
+    }
+    vault.accept_reset().await?;
+    went_on(terminal, &vault, lost).await
+}
+
+fn unchanged(terminal: Terminal) -> anyhow::Result<()> {
+    terminal.answer("Everything is as it was.", &json!({ "reset": false }));
+    Ok(())
+}
+
+async fn went_on(terminal: Terminal, vault: &Vault, lost: u64) -> anyhow::Result<()> {
+    let waiting = vault.status().await?.pending;
+    let text =
+        format!("It goes on without {lost} entries. {waiting} writes of this device are to be sent again: selkie sync");
+    terminal.answer(&text, &json!({ "reset": true, "lost": lost, "pending": waiting }));
     Ok(())
 }
 

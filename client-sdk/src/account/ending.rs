@@ -27,6 +27,8 @@ pub struct SignedOut {
 }
 
 impl Account {
+    /// Ends the session of this device and forgets as much of what is kept here as [`SignOut`] says. For a button that
+    /// says so; an app that is merely closed does nothing.
     pub async fn sign_out(&self, how: SignOut) -> Result<SignedOut> {
         let context = self.context();
         let told = self.call(|bearer| async move { context.api.sign_out(&bearer, SignOutScope::This).await }).await;

@@ -31,6 +31,16 @@ pub enum News {
     LookAround,
 }
 
+/// What the line to the hints has to say, or that there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    News(News),
+    /// The line is open: the server is there.
+    Opened,
+    /// There is no line, and it was waited.
+    NoLine,
+}
+
 /// Waits for news: see [`Account::follow`].
 pub struct Follow {
     account: Account,
@@ -69,27 +79,32 @@ impl Follow {
     /// with an error only when going on is of no use: when the person must sign in again. Dropping the future loses
     /// nothing but hints; the next call opens the line again if need be.
     pub async fn next(&mut self) -> Result<News> {
+        Ok(match self.hear().await? {
+            Heard::News(news) => news,
+            Heard::Opened | Heard::NoLine => News::LookAround,
+        })
+    }
+
+    /// The same, for whoever wants to know why.
+    pub(super) async fn hear(&mut self) -> Result<Heard> {
         loop {
-            let heard = match self.line.take() {
-                Some(line) => self.listen(line).await?,
-                None => self.open().await?,
-            };
-            if let Some(news) = heard {
-                return Ok(news);
+            let Some(line) = self.line.take() else { return self.open().await };
+            if let Some(news) = self.listen(line).await? {
+                return Ok(Heard::News(news));
             }
         }
     }
 
-    async fn open(&mut self) -> Result<Option<News>> {
+    async fn open(&mut self) -> Result<Heard> {
         let context = self.account.context();
         match self.account.call(|bearer| async move { context.api.events(&bearer).await }).await {
             Ok(Some(stream)) => {
                 self.line = Some(Line { stream, hints: Hints::default() });
-                Ok(Some(News::LookAround))
+                Ok(Heard::Opened)
             }
             Ok(None) => {
                 context.edges.runtime.sleep(WITHOUT_HINTS).await;
-                Ok(Some(News::LookAround))
+                Ok(Heard::NoLine)
             }
             Err(error @ Error::SignInAgain { .. }) => Err(error),
             Err(error) => {
@@ -97,7 +112,7 @@ impl Follow {
                 tracing::debug!(%error, seconds = wait.as_secs(), "there are no hints for now");
                 context.edges.runtime.sleep(wait).await;
                 // Perhaps only the hints cannot be had.
-                Ok(Some(News::LookAround))
+                Ok(Heard::NoLine)
             }
         }
     }
@@ -110,7 +125,7 @@ impl Follow {
                 let news = match said {
                     Said::Beat => None,
                     Said::LookAround => Some(News::LookAround),
-                    Said::Moved(moved) if self.is_known(&moved.vid, moved.n).await? => None,
+                    Said::Moved(moved) if is_known(&self.account, &moved.vid, moved.n).await? => None,
                     Said::Moved(moved) => Some(News::Moved(moved.vid)),
                 };
                 if news.is_some() {
@@ -118,7 +133,7 @@ impl Follow {
                     return Ok(news);
                 }
             }
-            let silence = pin!(self.account.context().edges.runtime.sleep(SILENCE));
+            let silence = pin!(self.account.context().edges.runtime.patience(SILENCE));
             let next = match select(line.stream.next(), silence).await {
                 Either::Left((next, _)) => next,
                 Either::Right(_) => {
@@ -136,16 +151,16 @@ impl Follow {
             }
         }
     }
+}
 
-    /// Our own writes are hinted at, too.
-    async fn is_known(&self, id: &VaultId, n: u64) -> Result<bool> {
-        let room = self.account.room().await?;
-        let kept = room.clone();
-        if !self.account.context().edges.apart(move || kept.store.vaults()).await??.contains(id) {
-            return Ok(false);
-        }
-        Ok(Vault::new(self.account.clone(), room, *id).glance().await?.head.n >= n)
+/// Our own writes are hinted at, too.
+async fn is_known(account: &Account, id: &VaultId, n: u64) -> Result<bool> {
+    let room = account.room().await?;
+    let kept = room.clone();
+    if !account.context().edges.apart(move || kept.store.vaults()).await??.contains(id) {
+        return Ok(false);
     }
+    Ok(Vault::new(account.clone(), room, *id).glance().await?.head.n >= n)
 }
 
 impl std::fmt::Debug for Follow {

@@ -3,6 +3,7 @@
 //! Owns the handle that apps hold and what it has in memory. Each thing one can do with an account has its own module
 //! beside this one.
 
+mod background;
 mod devices;
 mod ending;
 mod follow;
@@ -21,13 +22,15 @@ mod settings;
 mod sheet;
 mod sign_in;
 mod sign_up;
+mod status;
 mod vaults;
 
+pub use background::{Background, Switch};
 pub use devices::{Device, Devices};
 pub use ending::{SignOut, SignedOut};
 pub use follow::{Follow, News};
 pub use link::{LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink};
-pub use overview::{AuditEntry, Session, Status};
+pub use overview::{AuditEntry, Session, Standing};
 pub use own_vault::KnownDevice;
 pub(crate) use own_vault::OWN_APP;
 pub use recover::Recover;
@@ -35,6 +38,7 @@ pub use second_factor::TotpSecret;
 pub use settings::Settings;
 pub use sign_in::{SignIn, SignedIn};
 pub use sign_up::{SignUp, SignedUp};
+pub use status::{Blocked, BlockedPlace, Status, SyncState};
 pub use vaults::AccountSync;
 
 use crate::context::Context;
@@ -81,10 +85,12 @@ impl Account {
         self.kept().user()
     }
 
+    /// The name they sign in with.
     pub fn login_name(&self) -> &str {
         self.0.login_name.as_str()
     }
 
+    /// The server's address, as this device learned it.
     pub fn server_url(&self) -> String {
         self.kept().server_url
     }

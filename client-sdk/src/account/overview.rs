@@ -11,7 +11,7 @@ use selkie_protocol::id::{DeviceId, SessionId};
 
 /// How the account stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Status {
+pub struct Standing {
     pub tenant: String,
     pub state: AccountState,
     pub role: TenantRole,
@@ -47,12 +47,13 @@ pub struct AuditEntry {
 }
 
 impl Account {
-    pub async fn status(&self) -> Result<Status> {
+    /// How the account stands with the server. How far sync has come is told by [`Account::status`].
+    pub async fn standing(&self) -> Result<Standing> {
         let context = self.context();
         let account = self.call(|bearer| async move { context.api.account(&bearer).await }).await?;
         let kept = self.sync_log().await?;
         let newest = kept.log.kem().map(|(generation, _)| generation);
-        Ok(Status {
+        Ok(Standing {
             tenant: clean(&account.tenant),
             state: account.state,
             role: account.role,
@@ -63,6 +64,8 @@ impl Account {
         })
     }
 
+    /// Everything that is signed in to the account, for a page on which a stranger among them is noticed. Asks the
+    /// server.
     pub async fn sessions(&self) -> Result<Vec<Session>> {
         let context = self.context();
         let answer = self.call(|bearer| async move { context.api.sessions(&bearer).await }).await?;

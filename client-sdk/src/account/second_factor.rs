@@ -33,6 +33,8 @@ impl std::fmt::Debug for TotpSecret {
 }
 
 impl Account {
+    /// Begins to ask for a code from an authenticator app at each sign-in. Nothing changes before the first code was
+    /// confirmed: see [`TotpSecret`].
     pub async fn enable_totp(&self, proof: impl Into<PasswordProof>) -> Result<TotpSecret> {
         let bearer = self.reenter(&proof.into()).await?.bearer;
         let started = self.context().api.totp_start(&bearer).await?;
@@ -53,6 +55,7 @@ impl Account {
         Ok(confirmed.recovery_codes.iter().map(|code| Private::from(clean(code.as_str()))).collect())
     }
 
+    /// No longer asks for a code. For who has a new phone and wants to begin again.
     pub async fn disable_totp(&self, proof: impl Into<PasswordProof>) -> Result<()> {
         let bearer = self.reenter(&proof.into()).await?.bearer;
         self.context().api.totp_remove(&bearer).await.map(drop)

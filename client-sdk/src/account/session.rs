@@ -153,7 +153,7 @@ impl Account {
 
     async fn exchange_soon(&self, kept: &Kept, session: &KeptSession) -> Result<Tokens> {
         let exchange = pin!(self.exchange_once(kept, session));
-        let patience = self.context().edges.runtime.sleep(LONGEST_EXCHANGE);
+        let patience = self.context().edges.runtime.patience(LONGEST_EXCHANGE);
         match select(exchange, patience).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => Err(Error::Offline(TransportError::TimedOut)),
@@ -200,7 +200,7 @@ impl Account {
         Error::sign_in_again(reason)
     }
 
-    fn not_stopped(&self) -> Result<()> {
+    pub(super) fn not_stopped(&self) -> Result<()> {
         match *self.0.stopped.lock().unwrap_or_else(PoisonError::into_inner) {
             Some(reason) => Err(Error::sign_in_again(reason)),
             None => Ok(()),

@@ -11,6 +11,7 @@ use crate::sync::backoff::Backoff;
 use crate::sync::driver::SyncReport;
 use crate::sync::duties::wrap_for;
 use crate::sync::learn::learn_person;
+use crate::sync::pulse::Running;
 use crate::sync::replica::{Replica, State};
 use crate::sync::room::Room;
 use crate::vault::{Vault, VaultSummary};
@@ -25,6 +26,9 @@ use selkie_protocol::vault::PolledVault;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// How much newer the last success must be to be written down by itself.
+const KEEP_SUCCESS_MS: u64 = 60 * 1000;
+
 /// What [`Account::sync`] has done, vault by vault.
 #[derive(Debug, Default)]
 pub struct AccountSync {
@@ -36,12 +40,23 @@ impl AccountSync {
     pub fn first_error(&self) -> Option<(&VaultId, &Error)> {
         self.vaults.iter().find_map(|(vault, outcome)| outcome.as_ref().err().map(|error| (vault, error)))
     }
+
+    /// What kept the round as a whole from being one, if anything did. What holds up one vault alone, and waits for a
+    /// person, is no reason to try all of them again.
+    pub(crate) fn trouble(&self) -> Option<&Error> {
+        let errors = || self.vaults.iter().filter_map(|(_, outcome)| outcome.as_ref().err());
+        let over = errors().find(|error| matches!(error, Error::SignInAgain { .. }));
+        over.or_else(|| errors().find(|error| error.is_retryable() || matches!(error, Error::Storage(_))))
+    }
 }
 
 impl Account {
     /// Makes a vault for an app (`org.example.journal`). No request is made: the vault works at once, and the server
     /// hears of it with the next [`Vault::sync`].
     pub async fn create_vault(&self, name: &str, app: &str) -> Result<Vault> {
+        if app == super::own_vault::OWN_APP {
+            return Err(Error::NotPossible("that app is the SDK's own: name another".into()));
+        }
         let app = App::new(app).map_err(|error| Error::ApiMisuse(error.to_string()))?;
         let vault = self.make_vault(app).await?;
         vault.rename(name).await?;
@@ -130,8 +145,36 @@ impl Account {
     /// Comes into step in all vaults: asks once what is new, finds vaults this person was added to, and leaves alone
     /// those where nothing is to be done. One vault that fails holds up no other.
     pub async fn sync(&self) -> Result<AccountSync> {
+        self.sync_trying(Backoff::of_a_round()).await
+    }
+
+    /// The same, for whoever has waits of their own.
+    pub(super) async fn sync_trying(&self, backoff: Backoff) -> Result<AccountSync> {
         let room = self.room().await?;
         let _alone = room.polling.lock().await;
+        let round = room.pulse.begin();
+        let outcome = self.sync_all(&room, &round, backoff).await;
+        round.end(self.context().now_ms(), outcome.as_ref());
+        outcome
+    }
+
+    /// Comes into step in one vault that something was heard of, if it is one of the app's that is here; else in all.
+    pub(super) async fn sync_hinted(&self, id: VaultId) -> Result<AccountSync> {
+        let vault = match self.vault_by_id(id).await? {
+            Some(vault) if !self.is_own(&vault).await? => vault,
+            _ => return self.sync_trying(Backoff::of_one_try()).await,
+        };
+        let room = vault.room.clone();
+        let _alone = room.polling.lock().await;
+        let round = room.pulse.begin();
+        round.goes_on(0, 1);
+        let done = vault.sync_known(false, 0, Backoff::of_one_try()).await;
+        let outcome = Ok(AccountSync { vaults: vec![(id, done)] });
+        round.end(self.context().now_ms(), outcome.as_ref());
+        outcome
+    }
+
+    async fn sync_all(&self, room: &Arc<Room>, round: &Running<'_>, mut backoff: Backoff) -> Result<AccountSync> {
         let known = room.shared().poll;
         let context = self.context();
         let polled = self.call(|bearer| async move { context.api.poll(&bearer, known.as_ref()).await }).await?;
@@ -140,18 +183,22 @@ impl Account {
         let mut outcome = AccountSync::default();
         if let Some(news) = &news {
             let others_have_one = news.values().any(|vault| vault.app == super::own_vault::OWN_APP);
-            self.make_own_vault(&room, others_have_one).await?;
+            self.make_own_vault(room, others_have_one).await?;
         }
         let kept = room.clone();
         let here = context.edges.apart(move || kept.store.vaults()).await??;
         let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
         let all: Vec<(VaultId, bool)> =
             here.iter().map(|id| (*id, true)).chain(strangers.map(|id| (*id, false))).collect();
-        let (mut all_well, mut backoff) = (true, Backoff::of_a_round());
-        for (id, is_here) in all {
+        let (mut all_well, of) = (true, all.len());
+        for (done, (id, is_here)) in all.into_iter().enumerate() {
+            round.goes_on(done, of);
             let vault = Vault::new(self.clone(), room.clone(), id);
             let done = match self.sync_one(&vault, is_here, polled.incarnation, news.as_ref(), backoff.clone()).await {
-                Ok(None) => continue,
+                Ok(None) => {
+                    round.is_well(&id);
+                    continue;
+                }
                 Ok(Some(report)) => Ok(report),
                 Err(error) => Err(error),
             };
@@ -161,7 +208,7 @@ impl Account {
             }
             outcome.vaults.push((id, done));
         }
-        if all_well && let Err(error) = self.gossip(&room).await {
+        if all_well && let Err(error) = self.gossip(room).await {
             if !matches!(error, Error::Quarantined(_)) {
                 return Err(error);
             }
@@ -169,11 +216,15 @@ impl Account {
         }
         // Only once everything it told of was seen to: whoever is cut off asks again.
         if all_well {
-            let (kept, state) = (room.clone(), polled.state);
+            let (kept, state, now_ms) = (room.clone(), polled.state, context.now_ms());
             let keep = move || {
                 kept.change_shared(|shared| {
                     shared.poll = Some(state);
                     shared.incarnation = Some(polled.incarnation);
+                    // For the next start of the app. Not every round is worth a write to the disk for that.
+                    if now_ms.abs_diff(shared.synced_ms) >= KEEP_SUCCESS_MS {
+                        shared.synced_ms = now_ms;
+                    }
                 })
             };
             context.edges.apart(keep).await??;

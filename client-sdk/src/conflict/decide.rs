@@ -57,6 +57,7 @@ type Decide = dyn Fn(Option<&Written>, &Written, &Written) -> Decision + Send + 
 pub struct CustomMerge(Arc<Decide>);
 
 impl CustomMerge {
+    /// Wraps the app's function, for [`Strategy::Custom`].
     pub fn new(
         decide: impl Fn(Option<&Written>, &Written, &Written) -> Decision + Send + Sync + 'static,
     ) -> CustomMerge {

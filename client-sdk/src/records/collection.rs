@@ -14,8 +14,8 @@ use serde::de::DeserializeOwned;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// Records of one kind in a vault, read and written as the app's own type: a struct that serde can take apart. Cheap to
-/// clone. What holds for the collection is declared once, see [`CollectionShape`](crate::CollectionShape).
+/// Records of one kind in a vault, read and written as the app's own type: a struct that serde can take apart. Cheap
+/// to clone. What holds for the collection is declared once, see [`CollectionShape`](crate::CollectionShape).
 ///
 /// ```no_run
 /// # async fn example(vault: selkie_client::Vault) -> selkie_client::Result<()> {

@@ -12,6 +12,7 @@
 //! `at` that is not among the fields was removed then. That makes a merge of two versions depend on nothing but the
 //! two.
 
+use super::reading::Reading;
 use super::value::{NotAValue, Value, in_order};
 use selkie_protocol::Face;
 use selkie_protocol::record::Hlc;
@@ -37,9 +38,13 @@ impl Fields {
     /// As a value of an app's own type.
     pub fn read<T: DeserializeOwned>(&self) -> Result<T, NotAValue> {
         let bytes = Face::Cbor.try_encode(self).map_err(|error| NotAValue(error.what))?;
-        Face::Cbor.decode(&bytes).map_err(|error| NotAValue(error.what))
+        Face::Cbor.decode(&bytes).or_else(|error| {
+            let fields = Value::Map(self.0.clone());
+            T::deserialize(Reading(&fields)).map_err(|_| NotAValue(error.what))
+        })
     }
 
+    /// What a field says. For upcasts and for an app's own merge; `None` if it is not there.
     pub fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -58,6 +63,7 @@ impl Fields {
         Some(value)
     }
 
+    /// Makes a field say something. For upcasts and for an app's own merge.
     pub fn set(&mut self, name: impl Into<String>, value: impl Into<Value>) {
         self.0.insert(name.into(), value.into());
     }
@@ -116,6 +122,16 @@ impl Content {
         Content { version, fields, earlier }
     }
 
+    /// What [`Content::from_bytes`] read, in parts: the fields that were written before the record's own stamp, by
+    /// stamp, oldest first.
+    pub(crate) fn earlier(&self) -> Vec<(Hlc, Vec<String>)> {
+        let mut at: BTreeMap<Hlc, BTreeSet<&String>> = BTreeMap::new();
+        for (name, stamp) in &self.earlier {
+            at.entry(*stamp).or_default().insert(name);
+        }
+        at.into_iter().map(|(hlc, names)| (hlc, names.into_iter().cloned().collect())).collect()
+    }
+
     /// When a field was last written or removed, if the record was stamped so.
     pub fn stamp(&self, name: &str, record: Hlc) -> Hlc {
         self.earlier.get(name).copied().unwrap_or(record)
@@ -127,11 +143,7 @@ impl Content {
     }
 
     pub fn to_bytes(&self) -> Result<Vec<u8>, NotAValue> {
-        let mut at: BTreeMap<Hlc, BTreeSet<&String>> = BTreeMap::new();
-        for (name, stamp) in &self.earlier {
-            at.entry(*stamp).or_default().insert(name);
-        }
-        let at = at.into_iter().map(|(hlc, names)| (hlc.ms, hlc.count, names.into_iter().cloned().collect()));
+        let at = self.earlier().into_iter().map(|(hlc, names)| (hlc.ms, hlc.count, names));
         let written = Written { v: self.version, at: at.collect(), fields: &self.fields };
         Face::Cbor.try_encode(&written).map_err(|error| NotAValue(error.what))
     }

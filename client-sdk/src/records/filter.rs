@@ -62,18 +62,22 @@ impl FieldName {
         self.is(Comparison::Unequal, value)
     }
 
+    /// Less, among values of one kind.
     pub fn lt(self, value: impl Into<Value>) -> Filter {
         self.is(Comparison::Less, value)
     }
 
+    /// Less or equal.
     pub fn le(self, value: impl Into<Value>) -> Filter {
         self.is(Comparison::LessOrEqual, value)
     }
 
+    /// Greater, among values of one kind.
     pub fn gt(self, value: impl Into<Value>) -> Filter {
         self.is(Comparison::Greater, value)
     }
 
+    /// Greater or equal.
     pub fn ge(self, value: impl Into<Value>) -> Filter {
         self.is(Comparison::GreaterOrEqual, value)
     }
@@ -100,6 +104,7 @@ impl FieldName {
 }
 
 impl Filter {
+    /// Records that fit both.
     pub fn and(self, other: Filter) -> Filter {
         match self {
             Filter::All => other,
@@ -111,6 +116,7 @@ impl Filter {
         }
     }
 
+    /// Records that fit either.
     pub fn or(self, other: Filter) -> Filter {
         match self {
             Filter::Or(mut any) => {

@@ -10,6 +10,7 @@
 //! | [`state`] | how far a record has come, undo, what a person is to decide |
 //! | [`view`] | records as they are now, and how writes come about |
 //! | [`value`] | the values of fields: order, CBOR, JSON |
+//! | [`reading`] | an app's own type out of values, whatever their width |
 //! | [`schema`] | what an app says of its collections |
 //! | [`content`] | what a record says, and how that is written down |
 //!
@@ -21,6 +22,7 @@ mod filter;
 mod index;
 mod plan;
 mod query;
+mod reading;
 pub(crate) mod schema;
 mod state;
 mod transaction;

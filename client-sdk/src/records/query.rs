@@ -84,6 +84,7 @@ impl Cursor {
         Cursor(text.into())
     }
 
+    /// As text, to be kept or put into an address.
     pub fn as_str(&self) -> &str {
         &self.0
     }

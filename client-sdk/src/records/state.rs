@@ -99,7 +99,7 @@ impl Vault {
                 }
                 let revision = room.store.take_back(&vault, replica.revision, &seqs)?.ok_or(Trouble::Moved)?;
                 replica.revision = revision;
-                room.slot(&vault).bell.ring();
+                room.ring(&vault);
                 Ok(true)
             };
             round.with_replica(undo).await

@@ -6,7 +6,7 @@
 
 use super::index::Shelved;
 use crate::error::{Error, Result};
-use crate::store::vaults::{NewWrite, Now, Version};
+use crate::store::vaults::{NewWrite, Now, Together, Version};
 use crate::sync::room::Room;
 use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -128,15 +128,16 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             writes.push(sealed(room, vault, *record, &body)?);
             bodies.insert(*record, body);
         }
-        if room.store.write_down(vault, seen, &writes)?.is_some() {
-            room.slot(vault).bell.ring();
+        if room.store.write_down(vault, seen, &writes, Together::AsOne)?.is_some() {
+            room.wrote(vault);
             return Ok(());
         }
     }
     Err(Error::RetryLater { after: None, why: "another part of the app writes the same record all the time".into() })
 }
 
-fn sealed(room: &Room, vault: &VaultId, record: RecordId, body: &RecordBody) -> Result<NewWrite> {
+/// A record's next version as it is written down, if it may be.
+pub(crate) fn sealed(room: &Room, vault: &VaultId, record: RecordId, body: &RecordBody) -> Result<NewWrite> {
     if body.collection.is_empty() || body.collection.len() > MAX_COLLECTION_LENGTH {
         return Err(Error::ApiMisuse("a collection's name has 1 to 128 bytes".into()));
     }

@@ -16,8 +16,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
-/// Wakes whoever watches a vault. Says only that something was written: what, the store knows.
-#[derive(Default)]
+/// Wakes whoever watches. Says only that something was written: what, the store knows.
+#[derive(Debug, Default)]
 pub(crate) struct Bell(Mutex<(u64, Vec<Waker>)>);
 
 impl Bell {
@@ -31,12 +31,12 @@ impl Bell {
     }
 
     /// How often it has rung.
-    fn rung(&self) -> u64 {
+    pub(crate) fn rung(&self) -> u64 {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).0
     }
 
     /// Waits until it has rung more often than so.
-    async fn after(&self, heard: u64) {
+    pub(crate) async fn after(&self, heard: u64) {
         poll_fn(|context| {
             let mut bell = self.0.lock().unwrap_or_else(PoisonError::into_inner);
             if bell.0 > heard {

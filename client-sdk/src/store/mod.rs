@@ -24,6 +24,7 @@ impl Folder {
         (!name.is_empty() && name.len() <= 64 && name.chars().all(plain)).then(|| Folder(name.to_owned()))
     }
 
+    /// The name, for the path of a file or a key in a store.
     pub fn as_str(&self) -> &str {
         &self.0
     }

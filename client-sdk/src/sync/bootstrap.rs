@@ -155,7 +155,7 @@ impl Round<'_> {
             replica.keys = keys;
             let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
             let replaced = room.store.replace(&vault, revision, &fresh);
-            room.slot(&vault).bell.ring();
+            room.ring(&vault);
             replaced
         };
         match self.account.context().edges.apart(replace).await?? {

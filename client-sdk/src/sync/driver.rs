@@ -511,7 +511,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
     match room.store.advance(&replica.vault(), replica.revision, step)? {
         Some(revision) => {
             replica.revision = revision;
-            room.slot(&replica.vault()).bell.ring();
+            room.ring(&replica.vault());
             Ok(())
         }
         None => Err(Trouble::Moved),

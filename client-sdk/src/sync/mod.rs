@@ -16,11 +16,13 @@
 //! | [`restore`] | a server that begins a new life |
 //! | [`afresh`] | going on without what is lost |
 //! | [`again`] | verifying everything once more, and handing it on |
+//! | [`schedule`] | when a round begins by itself |
+//! | [`pulse`] | what is known of the rounds, for whoever watches |
 //! | [`backoff`] | how long to leave a server alone |
 //! | [`hints`] | what a server hints at |
 //!
-//! Engine, replica, take, compose, settle, backoff and hints are pure: they are given what they need and say what
-//! should be.
+//! Engine, replica, take, compose, settle, schedule, backoff and hints are pure: they are given what they need and
+//! say what should be.
 
 mod afresh;
 mod again;
@@ -33,8 +35,10 @@ pub(crate) mod engine;
 mod heads;
 pub(crate) mod hints;
 pub(crate) mod learn;
+pub(crate) mod pulse;
 pub(crate) mod replica;
 pub(crate) mod restore;
 pub(crate) mod room;
+pub(crate) mod schedule;
 pub(crate) mod settle;
 pub(crate) mod take;

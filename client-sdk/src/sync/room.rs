@@ -3,6 +3,7 @@
 //! Owns what vaults share: the store, the people, the server's key. One round at a time works with a vault; reading and
 //! writing records waits for nobody. Knows nothing of what a round does.
 
+use super::pulse::Pulse;
 use super::replica::{Replica, State, read_state};
 use super::settle::{NewestFirst, Settle};
 use crate::context::Context;
@@ -48,6 +49,7 @@ pub(crate) struct Room {
     slots: Mutex<HashMap<VaultId, Arc<Slot>>>,
     crowd: Mutex<Arc<Crowd>>,
     shared: Mutex<Shared>,
+    pub(crate) pulse: Pulse,
     /// One poll at a time.
     pub(crate) polling: futures_util::lock::Mutex<()>,
     /// One making of the account's own vault.
@@ -165,6 +167,8 @@ pub(crate) struct Shared {
     pub(crate) gossiped_ms: u64,
     /// What this device is called, for the others.
     pub(crate) device_name: String,
+    /// When everything was last in step, give or take a minute.
+    pub(crate) synced_ms: u64,
 }
 
 impl Room {
@@ -189,6 +193,7 @@ impl Room {
             at_rest: Arc::new(at_rest),
             slots: Mutex::default(),
             crowd: Mutex::new(Arc::new(crowd)),
+            pulse: Pulse::new(shared.synced_ms),
             shared: Mutex::new(shared),
             polling: futures_util::lock::Mutex::new(()),
             making_own: futures_util::lock::Mutex::new(()),
@@ -197,6 +202,18 @@ impl Room {
 
     pub(crate) fn slot(&self, vault: &VaultId) -> Arc<Slot> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
+    }
+
+    /// Something of a vault is otherwise than before: tells whoever watches.
+    pub(crate) fn ring(&self, vault: &VaultId) {
+        self.slot(vault).bell.ring();
+        self.pulse.changed.ring();
+    }
+
+    /// The same, after a write of this device that is to be sent.
+    pub(crate) fn wrote(&self, vault: &VaultId) {
+        self.ring(vault);
+        self.pulse.writes.ring();
     }
 
     pub(crate) fn crowd(&self) -> Arc<Crowd> {

@@ -61,6 +61,8 @@ impl HttpBuilder {
         Ok(self)
     }
 
+    /// The transport to one server. A client does this by itself: see
+    /// [`ClientBuilder::http`](crate::ClientBuilder::http).
     pub fn build(self, server_url: &str) -> Result<Http, HttpError> {
         let base = server_address(server_url)?;
         let on_this_machine = is_loopback(&base);
@@ -85,6 +87,7 @@ impl HttpBuilder {
 }
 
 impl Http {
+    /// Settings for [`ClientBuilder::http`](crate::ClientBuilder::http), each with a default that suits most servers.
     pub fn builder() -> HttpBuilder {
         HttpBuilder::default()
     }

@@ -184,7 +184,7 @@ impl Vault {
         })
     }
 
-    fn state_of(&self, glance: &Glance) -> VaultState {
+    pub(crate) fn state_of(&self, glance: &Glance) -> VaultState {
         match glance {
             Glance { quarantine: Some(quarantine), .. } => VaultState::Quarantined(quarantine.clone()),
             Glance { reset_offered: Some(lost), .. } => VaultState::TailReset { lost: *lost },

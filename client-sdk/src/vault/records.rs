@@ -5,7 +5,7 @@
 
 use super::Vault;
 use crate::error::{Error, Result};
-use crate::store::vaults::{NewWrite, Pending, Version};
+use crate::store::vaults::{NewWrite, Pending, Together, Version};
 use crate::sync::room::Room;
 use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::{RecordKey, random_id};
@@ -117,8 +117,8 @@ impl Vault {
             }
             let shelf = room.at_rest.shelf(vault, &body.collection);
             let sealed = room.at_rest.seal_record(vault, &id, &plain);
-            room.store.write_down(vault, None, &[NewWrite { record: id, shelf, sealed }])?;
-            room.slot(vault).bell.ring();
+            room.store.write_down(vault, None, &[NewWrite { record: id, shelf, sealed }], Together::AsOne)?;
+            room.wrote(vault);
             Ok(())
         })
         .await

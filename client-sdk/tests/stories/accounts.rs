@@ -273,9 +273,9 @@ async fn an_account_to_be_deleted_can_be_kept() {
     let account = ana(&server.device()).await.account;
     assert!(account.delete_account("wrong").await.is_err());
     account.delete_account(PASSWORD).await.unwrap();
-    assert!(account.status().await.unwrap().delete_after_ms.is_some());
+    assert!(account.standing().await.unwrap().delete_after_ms.is_some());
     account.keep_account().await.unwrap();
-    assert_eq!(account.status().await.unwrap().delete_after_ms, None);
+    assert_eq!(account.standing().await.unwrap().delete_after_ms, None);
 }
 
 #[tokio::test]

@@ -4,9 +4,13 @@
 //! SDK is told in the workspace's own `tests`.
 
 mod accounts;
+mod archives;
 mod attacks;
+mod background;
 mod crashes;
 mod fake;
+mod household;
+mod kit;
 mod links;
 mod records;
 mod schedules;

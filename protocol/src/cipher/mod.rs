@@ -18,12 +18,14 @@
 //! DeviceKey      made on its device, certified in the account log by the IdentityKey
 //! LocalKey       seals what a device keeps of all this on its disk
 //! LinkSecret     known to two devices that stand beside each other, for minutes
+//! AgeKey         seals an archive for a passphrase, in a format that others open
 //! ```
 //!
 //! There are two layers under the password so that a stolen, unlocked device, which holds the master key but not the
 //! root secret, can read but cannot add a device, change the password or survive being revoked.
 
 mod aead;
+mod age;
 mod code;
 mod compare;
 mod device;
@@ -46,6 +48,7 @@ mod wrap;
 mod vectors;
 
 pub use crate::kdf::kdf;
+pub use age::{AGE_CHUNK, AGE_LONGEST_HEADER, AGE_MAGIC, AGE_SEALED_CHUNK, AgeHeaderError, AgeKey};
 pub use code::{BadCode, Kind as CodeKind, RecoveryKey, SecretKey};
 pub use compare::{safety_number, state_code};
 pub use device::DeviceKey;

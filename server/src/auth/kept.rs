@@ -128,7 +128,12 @@ impl Kept {
     // What follows has the names of the store's own operations, so that nobody can pass by it. Whether it was done is
     // not always known; so it is taken to be.
 
-    pub(super) async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<()> {
+    pub(super) async fn open_session(
+        &self,
+        tenant: Tenant,
+        session: NewSession,
+        audit: NewAudit,
+    ) -> Result<SessionRow> {
         let account = session.account;
         let done = self.store.open_session(tenant, session, audit).await;
         self.changed(tenant, account);

@@ -196,8 +196,9 @@ impl Auth {
             now,
             life,
         };
-        self.store.open_session(tenant, new, audit).await?;
-        self.session_tokens(tenant, session).await
+        let row = self.store.open_session(tenant, new, audit).await?;
+        must_stand(&row, now)?;
+        self.tokens(tenant, &row)
     }
 
     /// Tokens of a session as it stands now.

@@ -411,8 +411,9 @@ pub trait Sessions: Send + Sync {
     async fn put_login_state(&self, tenant: Tenant, state: LoginStateRow) -> Result<()>;
     /// Takes a sign-in that is under way and not expired; nobody can take it again.
     async fn take_login_state(&self, tenant: Tenant, login: LoginId, now: Millis) -> Result<Option<LoginStateRow>>;
-    /// Opens a session. One that is bound to a device ends the earlier sessions of that device for the same app.
-    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<()>;
+    /// Opens a session, and says how it stands. One that is bound to a device ends the earlier sessions of that device
+    /// for the same app.
+    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<SessionRow>;
     /// Everything a request or a refresh must know of a session, in one read. Ended ones are found, too.
     async fn session(&self, tenant: Tenant, session: SessionId) -> Result<Option<SessionRow>>;
     /// The same of many sessions, of any tenants, in the order asked: one round trip.

@@ -225,7 +225,7 @@ impl Sessions for Counting {
         self.note("take_login_state");
         self.inner.take_login_state(tenant, login, now).await
     }
-    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<()> {
+    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<SessionRow> {
         self.note("open_session");
         self.inner.open_session(tenant, session, audit).await
     }

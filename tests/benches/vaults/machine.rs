@@ -77,7 +77,8 @@ impl Machine {
 
     /// A second server on the same database, where there can be one.
     pub(crate) fn another(&self) -> Option<MeasuredServer> {
-        self.postgres.is_some().then(|| MeasuredServer::start(&self.program, &self.premises, VARIABLES))
+        let beside = || MeasuredServer::start_beside(&self.server, &self.program, &self.premises, VARIABLES);
+        self.postgres.is_some().then(beside)
     }
 
     pub(crate) fn used(&self) -> Used {

@@ -9,6 +9,7 @@
 #![allow(clippy::print_stdout, reason = "a bench tells what it found")]
 
 mod figures;
+mod first_sync;
 mod line;
 mod logins;
 mod machine;
@@ -80,6 +81,12 @@ fn is_backend(filter: &str) -> bool {
 }
 
 fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((first, rest)) = arguments.split_first()
+        && first == first_sync::AS_A_DEVICE
+    {
+        return first_sync::be_a_device(rest);
+    }
     // `cargo test --benches` runs this too; the figures of an unoptimised build are worth nothing.
     let Some(plan) = Plan::read() else { return };
     let server = plan.server.clone().unwrap_or_else(build_server);
@@ -114,6 +121,7 @@ async fn measure(machine: &mut Machine, plan: &Plan, found: &mut Vec<Figure>) {
     polls::measure(machine, plan, found).await;
     logins::measure(machine, plan, found).await;
     streams::measure(machine, plan, found).await;
+    first_sync::measure(machine, plan, found).await;
     if let Some(figure) = day(machine.name, found) {
         plan.report(found, figure);
     }

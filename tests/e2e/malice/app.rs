@@ -184,7 +184,7 @@ async fn mal_075_a_servers_words_are_shown_clean_and_short() {
     network.tamper_with_reply("GET /v1/account", move |reply| {
         reply.rewrite(|it: &mut Account| it.tenant = evil.clone());
     });
-    shown.push(world.account.status().await.unwrap().tenant);
+    shown.push(world.account.standing().await.unwrap().tenant);
     for (status, code) in [
         (400, ErrorCode::InvalidField),
         (403, ErrorCode::LimitReached),

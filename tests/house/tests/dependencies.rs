@@ -2,6 +2,7 @@
 
 use selkie_test_house::licence;
 use selkie_test_house::policy::Policy;
+use selkie_test_house::source;
 use selkie_test_house::tree::{self, Linked};
 
 #[test]
@@ -11,7 +12,7 @@ fn the_protocol_needs_no_runtime_and_does_no_io() {
 
 #[test]
 fn the_server_links_no_content_cipher() {
-    let ciphers = ["chacha20poly1305", "aead-stream", "hpke", "x-wing", "ml-kem", "argon2"];
+    let ciphers = ["chacha20poly1305", "aead-stream", "hpke", "x-wing", "ml-kem", "argon2", "scrypt"];
     assert_links_none_of("selkie-server", &ciphers);
 }
 
@@ -38,6 +39,15 @@ fn the_client_does_link_the_ciphers() {
     let linked = tree::of("selkie-client");
     for cipher in ["chacha20poly1305", "hpke", "x-wing", "argon2"] {
         assert!(linked.iter().any(|package| package.name == cipher), "selkie-client does not link {cipher}");
+    }
+}
+
+#[test]
+fn the_testing_kit_is_in_nothing_that_is_shipped() {
+    for manifest in ["client-sdk/Cargo.toml", "cli/Cargo.toml", "server/Cargo.toml", "protocol/Cargo.toml"] {
+        let text = source::document(manifest);
+        let shipped = text.split("[dev-dependencies]").next().unwrap_or_default();
+        assert!(!shipped.contains("\"testing\""), "{manifest} asks for the feature `testing` outside of its tests");
     }
 }
 

@@ -72,6 +72,23 @@ fn security_names_every_table_and_column_that_the_server_keeps() {
 /// Tables that hold nothing of a tenant or a person.
 const SERVERS_OWN: &[&str] = &["server_meta", "plans", "opaque_setup", "signing_keys"];
 
+#[test]
+fn every_listing_of_the_guide_is_a_piece_of_an_app_that_is_tested() {
+    let guide = source::document("docs/building-an-app.md");
+    let app = source::document("client-sdk/examples/notes.rs");
+    let listings: Vec<&str> = guide.split("```rust\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(listings.len() > 5, "the guide lists {} pieces", listings.len());
+    let strange: Vec<&&str> = listings.iter().filter(|listing| !app.contains(listing.trim_end())).collect();
+    assert!(strange.is_empty(), "client-sdk/examples/notes.rs has not got this:\n{}", strange[0]);
+    // Put together they are the whole program, but for what only our tests need.
+    let listed: usize = listings.iter().map(|listing| listing.trim().lines().count()).sum();
+    let program = app.split("mod commands").next().unwrap_or_default();
+    let needed = program.lines().filter(|line| !line.is_empty() && !line.starts_with("//!")).count();
+    assert!(listed + 5 > needed, "the guide leaves something out: {listed} lines of {needed}");
+    let features = source::document("client-sdk/Cargo.toml");
+    assert!(guide.contains("features = [\"testing\"]") && features.contains("\ntesting = "), "no feature `testing`");
+}
+
 /// The tables of Diesel's schema, each with its columns.
 fn tables(schema: &str) -> Vec<(String, Vec<String>)> {
     let blocks = schema.split("diesel::table! {").skip(1);

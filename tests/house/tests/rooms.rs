@@ -46,7 +46,7 @@ fn sql_lives_in_the_stores() {
 #[test]
 fn the_ciphers_have_one_home() {
     let homes = ["protocol/src/cipher", "protocol/src/opaque.rs"];
-    assert_only_in(PRODUCTS, &homes, &["chacha20poly1305", "hpke", "x_wing", "argon2", "opaque_ke"]);
+    assert_only_in(PRODUCTS, &homes, &["chacha20poly1305", "hpke", "x_wing", "argon2", "scrypt", "opaque_ke"]);
 }
 
 #[test]

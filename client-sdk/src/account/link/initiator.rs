@@ -81,6 +81,7 @@ impl LinkInitiator {
         crate::qr::as_text(self.payload().as_str())
     }
 
+    /// How long the code on the screen is still of use. For a countdown beside it.
     pub fn expires_in(&self) -> Duration {
         self.expires_in
     }

@@ -27,6 +27,7 @@ pub struct NewDeviceLink {
     secret: LinkSecret,
     offer: LinkOffer,
     device: DeviceKey,
+    device_name: String,
 }
 
 impl Client {
@@ -60,7 +61,8 @@ impl Client {
         };
         let sealed = secret.seal(&hello).map_err(|_| Error::NotPossible("the device's name is too long".into()))?;
         context.api.request_link(context.link_place(&channel), &LinkRequest { request: sealed.into() }).await?;
-        Ok(NewDeviceLink { client: self.clone(), secret, offer, device })
+        let device_name = device_name.to_owned();
+        Ok(NewDeviceLink { client: self.clone(), secret, offer, device, device_name })
     }
 }
 
@@ -118,7 +120,9 @@ impl NewDeviceLink {
         };
         context.save(&kept).await?;
         tracing::info!("this device was linked");
-        self.client.remember(kept)
+        let account = self.client.remember(kept)?;
+        account.settle_in(&self.device_name, false).await;
+        Ok(account)
     }
 
     async fn wait_for_grant(&self) -> Result<LinkGrant> {

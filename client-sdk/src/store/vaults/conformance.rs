@@ -44,7 +44,7 @@ fn settlement(of: u8, lost: u8, won: u8, asked: Option<Vec<u8>>) -> Settlement {
 }
 
 fn put_down(store: &dyn VaultStore, writes: &[NewWrite]) -> Vec<u64> {
-    store.write_down(&VAULT, None, writes).unwrap().unwrap()
+    store.write_down(&VAULT, None, writes, Together::AsOne).unwrap().unwrap()
 }
 
 /// What there is of a collection, as the first byte of each content.
@@ -100,7 +100,7 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     store.forget(&VAULT).unwrap();
     assert_eq!(store.load(&VAULT).unwrap(), None);
     assert_eq!(store.frames(&VAULT, 0, 9).unwrap(), []);
-    assert!(store.write_down(&VAULT, None, &[write(1, 1)]).is_err());
+    assert!(store.write_down(&VAULT, None, &[write(1, 1)], Together::AsOne).is_err());
     assert_eq!(store.outline(&VAULT).unwrap(), None);
     assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now::default());
 }
@@ -221,7 +221,7 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     assert_eq!(pending.iter().map(|pending| pending.group).collect::<Vec<_>>(), [3, 4, 5, 5]);
     assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, None), "it may be all of them");
     assert_eq!(store.note(&VAULT, &[1; 16]).unwrap(), None);
-    assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)]).unwrap(), None);
+    assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)], Together::AsOne).unwrap(), None);
 }
 
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
@@ -234,12 +234,20 @@ fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultSto
     assert_eq!(store.touched(&VAULT, after + 1).unwrap(), (after, None), "this is another vault than was seen");
     put_down(store, &[write(1, 11)]);
     let now = store.stamp(&VAULT).unwrap();
-    assert_eq!(store.write_down(&VAULT, Some(after), &[write(2, 21), write(1, 12)]).unwrap(), None, "all or none");
-    assert_eq!(store.write_down(&VAULT, Some(now), &[write(1, 12)]).unwrap().map(|seqs| seqs.len()), Some(1));
+    assert_eq!(
+        store.write_down(&VAULT, Some(after), &[write(2, 21), write(1, 12)], Together::AsOne).unwrap(),
+        None,
+        "all or none"
+    );
+    assert_eq!(
+        store.write_down(&VAULT, Some(now), &[write(1, 12)], Together::AsOne).unwrap().map(|seqs| seqs.len()),
+        Some(1)
+    );
     let groups: Vec<u64> = store.outbox(&VAULT, 9).unwrap().iter().map(|pending| pending.group).collect();
     assert_eq!(groups, [1, 1, 3, 4]);
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().pending.unwrap().sealed, [12]);
     assert_eq!((on_shelf(store, 1), on_shelf(store, 2)), (vec![12], vec![20]));
+    assert_eq!(store.shelves(&VAULT).unwrap(), [[1; 16], [2; 16]]);
 
     // It goes into the log, and somebody else goes on.
     let sent = vec![(seqs[1], Some(change(21)))];
@@ -251,8 +259,19 @@ fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultSto
     let kept = store.now(&VAULT, &record(2)).unwrap();
     assert_eq!((kept.pending, kept.current[0].change), (None, change(22)));
     assert_eq!(on_shelf(store, 2), [22]);
+
+    // Page by page, from the log and from what is to be sent.
+    let next = |number: u8| NewWrite { shelf: [2; 16], ..write(number, number) };
+    put_down(store, &[next(5), next(4), next(0), next(5)]);
+    let page = |after: Option<u8>, limit| store.page(&VAULT, &[2; 16], after.map(record), limit).unwrap();
+    assert_eq!(page(None, 9), [record(0), record(2), record(4), record(5)]);
+    assert_eq!(page(None, 2), [record(0), record(2)]);
+    assert_eq!(page(Some(2), 2), [record(4), record(5)]);
+    assert_eq!(page(Some(5), 2), []);
+    assert_eq!(store.shelves(&VAULT).unwrap(), [[1; 16], [2; 16]]);
+    let seen = store.stamp(&VAULT).unwrap();
     store.advance(&VAULT, 2, &Advance { state: Some(vec![1]), ..Advance::default() }).unwrap();
-    assert_eq!(store.stamp(&VAULT).unwrap(), seen + 1, "no record was touched by that");
+    assert_eq!(store.stamp(&VAULT).unwrap(), seen, "no record was touched by that");
 }
 
 fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {

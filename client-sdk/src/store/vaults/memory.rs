@@ -4,10 +4,10 @@
 
 use super::{
     Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
-    Shelf, Shown, VaultStore, Version,
+    Shelf, Shown, Together, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Vaults in memory.
@@ -245,7 +245,13 @@ impl VaultStore for MemoryVaults {
         Ok(())
     }
 
-    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>> {
+    fn write_down(
+        &self,
+        vault: &VaultId,
+        seen: Option<u64>,
+        writes: &[NewWrite],
+        together: Together,
+    ) -> Result<Option<Vec<u64>>> {
         let mut all = self.all();
         let one = all.vaults.get_mut(vault).ok_or_else(|| super::gone("writing a record"))?;
         let later = |seen| writes.iter().any(|write| one.touched.get(&write.record).is_some_and(|at| *at > seen));
@@ -254,7 +260,8 @@ impl VaultStore for MemoryVaults {
         }
         let mut seqs = Vec::with_capacity(writes.len());
         for write in writes {
-            seqs.push(one.write_down(write, seqs.first().copied()));
+            let group = seqs.first().copied().filter(|_| together == Together::AsOne);
+            seqs.push(one.write_down(write, group));
         }
         one.touch(writes.iter().map(|write| write.record));
         Ok(Some(seqs))
@@ -311,6 +318,24 @@ impl VaultStore for MemoryVaults {
         })?;
         shown.into_iter().for_each(visit);
         Ok(stamp)
+    }
+
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>> {
+        self.read(vault, |one| {
+            let current = one.versions.values().flatten().filter(|version| version.current);
+            let shelves = current.map(|version| version.shelf).chain(one.outbox.values().map(|pending| pending.shelf));
+            shelves.collect::<BTreeSet<_>>().into_iter().collect()
+        })
+    }
+
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
+        self.read(vault, |one| {
+            let current = one.versions.values().flatten().filter(|version| version.current && version.shelf == *shelf);
+            let pending = one.outbox.values().filter(|pending| pending.shelf == *shelf);
+            let here = current.map(|version| version.record).chain(pending.map(|pending| pending.record));
+            let later = here.filter(|record| after.is_none_or(|after| *record > after));
+            later.collect::<BTreeSet<_>>().into_iter().take(limit).collect()
+        })
     }
 
     fn stamp(&self, vault: &VaultId) -> Result<u64> {

@@ -63,12 +63,17 @@ pub trait VaultStore: Send + Sync + Debug {
     fn forget(&self, vault: &VaultId) -> Result<()>;
 
     /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of
-    /// its record here, or of the device's own last write that is not in the log yet. Those of one call belong
-    /// together. Returns their numbers, which ascend; or `None` if one of the records was touched after the stamp
-    /// `seen`.
+    /// its record here, or of the device's own last write that is not in the log yet. Returns their numbers, which
+    /// ascend; or `None` if one of the records was touched after the stamp `seen`.
     ///
     /// This survives the end of the program, and a power cut once anything else was kept: see [`VaultStore::flush`].
-    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>>;
+    fn write_down(
+        &self,
+        vault: &VaultId,
+        seen: Option<u64>,
+        writes: &[NewWrite],
+        together: Together,
+    ) -> Result<Option<Vec<u64>>>;
 
     /// Takes back writes that are not in the log yet. Returns the new revision, or `None` as [`VaultStore::advance`]
     /// does: something may be on its way by now that carries them.
@@ -88,6 +93,13 @@ pub trait VaultStore: Send + Sync + Debug {
 
     /// Goes through a collection as it is on this device now, and says at which stamp that was.
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64>;
+
+    /// The tags of the collections that have records here now, deleted ones among them; ascending.
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>>;
+
+    /// Records that are in a collection as they are on this device now, deleted ones among them: those after a name,
+    /// ascending, at most so many. One that has several current versions in several collections is in each of them.
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>>;
 
     /// Grows with every change of any record of the vault, whoever made it. Quick.
     fn stamp(&self, vault: &VaultId) -> Result<u64>;
@@ -258,6 +270,15 @@ pub struct Aside {
     /// `selkie_protocol::log::PageItem`, and the payload.
     pub item: Vec<u8>,
     pub payload: Vec<u8>,
+}
+
+/// What writes of one call are to each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Together {
+    /// They are one change of the app: sent in one entry where they fit, taken back as one.
+    AsOne,
+    /// They only came at the same time: none waits for another.
+    EachAlone,
 }
 
 /// A write of this device that is to be taken down.

@@ -233,6 +233,10 @@ impl Runtime for AtOnce {
         job();
     }
 
+    fn spawn(&self, _task: selkie_client::Task) {
+        unreachable!("nothing runs in the background of a schedule");
+    }
+
     async fn sleep(&self, duration: Duration) {
         // How long a renewal of the session may take is not a pause.
         if duration == Duration::from_secs(15) {

@@ -11,7 +11,7 @@ use cast::{Cast, Device};
 use selkie_client::{Error, RecordId, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use weather::Dice;
+pub(crate) use weather::Dice;
 
 const MANY: u64 = 2_000;
 const STEPS: u64 = 40;

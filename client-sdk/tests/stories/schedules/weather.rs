@@ -12,16 +12,16 @@ use std::sync::{Arc, Mutex};
 
 /// The same numbers for the same seed, everywhere.
 #[derive(Clone, Debug)]
-pub(super) struct Dice(u64);
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         // Mixed once before use: or the numbers of one seed would be those of the seed before, one later.
         let mixed = Dice(seed ^ 0x5e1d_1e5e_ed00_0000).roll();
         Dice(mixed)
     }
 
-    pub(super) fn roll(&mut self) -> u64 {
+    pub(crate) fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -29,11 +29,11 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    pub(super) fn below(&mut self, end: u64) -> u64 {
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.roll() % end
     }
 
-    pub(super) fn one_in(&mut self, many: u64) -> bool {
+    pub(crate) fn one_in(&mut self, many: u64) -> bool {
         self.below(many) == 0
     }
 }
@@ -193,13 +193,15 @@ creaking! {
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
     fn forget(&self, vault: &VaultId) -> ();
-    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Option<Vec<u64>>;
+    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite], together: Together) -> Option<Vec<u64>>;
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
     fn flush(&self) -> ();
     fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
     fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;
+    fn shelves(&self, vault: &VaultId) -> Vec<Shelf>;
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Vec<RecordId>;
     fn stamp(&self, vault: &VaultId) -> u64;
     fn touched(&self, vault: &VaultId, after: u64) -> (u64, Option<Vec<RecordId>>);
     fn outline(&self, vault: &VaultId) -> Option<Outline>;

@@ -153,7 +153,7 @@ async fn mal_055_a_checkpoint_that_stands_elsewhere_is_not_begun_from() {
     laptop.write_checkpoint().await.unwrap();
     laptop.put("notes", id(9), b"after it").await.unwrap();
     laptop.sync().await.unwrap();
-    server.with(|world| world.vaults.misplace_beginnings_by = 1);
+    server.misplace_beginnings_by(1);
     let client = server.builder().in_memory().begin_with_checkpoint_from(2).build().unwrap();
     let (options, key) = (selkie_client::SignIn::default(), ana.sheet.secret_key());
     let phone = client.sign_in("ana@example.org", super::PASSWORD, key, options).await.unwrap().account;

@@ -99,12 +99,17 @@ async fn devices_know_each_other_by_name() {
     let server = Fake::start();
     let ana = person(&server, "ana").await;
     let phone = another_device(&server, "ana", &ana).await;
-    in_step(&[&ana.account, &phone]).await;
-    for account in [&ana.account, &phone] {
+    let link = ana.account.link_device().await.unwrap();
+    let (code, newcomer) = (link.code().to_owned(), server.device());
+    let lets_in = async { link.wait_for_request().await.unwrap().approve(super::PASSWORD).await.unwrap() };
+    let comes_in = async { newcomer.link(&code, "watch").await.unwrap().finish().await.unwrap() };
+    let ((), watch) = tokio::join!(lets_in, comes_in);
+    in_step(&[&ana.account, &phone, &watch]).await;
+    for account in [&ana.account, &phone, &watch] {
         let known = account.known_devices().await.unwrap();
         let mut names: Vec<&str> = known.iter().map(|device| device.name.as_str()).collect();
         names.sort_unstable();
-        assert_eq!(names, ["laptop", "phone"]);
+        assert_eq!(names, ["laptop", "phone", "watch"]);
         assert!(known.iter().all(|device| device.last_seen_ms > 0));
     }
 }

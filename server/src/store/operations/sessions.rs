@@ -29,7 +29,7 @@ impl Sessions for Backend {
         self.write(Reach::Tenant(tenant), (tenant, login, now), |conn, args| take_login(conn, args).boxed()).await
     }
 
-    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<()> {
+    async fn open_session(&self, tenant: Tenant, session: NewSession, audit: NewAudit) -> Result<SessionRow> {
         self.write(Reach::Tenant(tenant), (tenant, session, audit), |conn, (tenant, session, audit)| {
             open(conn, *tenant, session, audit).boxed()
         })
@@ -186,7 +186,7 @@ async fn take_login(
     .transpose()
 }
 
-async fn open(conn: &mut Conn, tenant: Tenant, session: &NewSession, audit: &NewAudit) -> Outcome<()> {
+async fn open(conn: &mut Conn, tenant: Tenant, session: &NewSession, audit: &NewAudit) -> Outcome<SessionRow> {
     let NewSession { session, account, device, scope, app, refresh_seed, auth_time, credential_version, now, life } =
         session;
     account_rows::lock(conn, tenant, *account).await?;
@@ -222,7 +222,8 @@ async fn open(conn: &mut Conn, tenant: Tenant, session: &NewSession, audit: &New
         return Err(Refused::IdTaken("session").into());
     }
     seen(conn, tenant, *account, *device, *now).await?;
-    audit::append_about(conn, tenant, *account, audit).await
+    audit::append_about(conn, tenant, *account, audit).await?;
+    one(conn, &(tenant, *session)).await?.ok_or(Failure::not_found("session"))
 }
 
 /// The account is locked: a change of its credential comes before this or after the session is there to be ended.

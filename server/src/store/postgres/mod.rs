@@ -29,7 +29,9 @@ use announce::Line;
 use diesel::{OptionalExtension as _, QueryDsl as _};
 use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use diesel_async::pooled_connection::deadpool::Pool;
-use diesel_async::{AnsiTransactionManager, AsyncPgConnection, RunQueryDsl as _, TransactionManager as _};
+use diesel_async::{
+    AnsiTransactionManager, AsyncPgConnection, RunQueryDsl as _, SimpleAsyncConnection as _, TransactionManager as _,
+};
 use futures_util::future::BoxFuture;
 use lanes::Lanes;
 use std::collections::BTreeSet;
@@ -69,11 +71,6 @@ enum Mode {
     /// One snapshot for all statements.
     Read,
     Write,
-}
-
-diesel::define_sql_function! {
-    fn set_config(name: diesel::sql_types::Text, value: diesel::sql_types::Text, local: diesel::sql_types::Bool)
-        -> diesel::sql_types::Text;
 }
 
 impl PostgresStore {
@@ -172,15 +169,13 @@ async fn transaction<A, R>(
     args: &A,
     operation: Operation<A, R>,
 ) -> Outcome<R> {
-    let begin = match mode {
-        Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
-    };
-    AnsiTransactionManager::begin_transaction_sql(conn, begin).await?;
-    let outcome = match name_tenant(conn, reach, role).await {
-        Ok(()) => operation(conn, args).await,
-        Err(error) => Err(error),
-    };
+    let begin = begin(mode, reach, role);
+    if let Err(error) = AnsiTransactionManager::begin_transaction_sql(conn, &begin).await {
+        // It may have begun, and then failed at naming the role.
+        let _ = conn.batch_execute("ROLLBACK").await;
+        return Err(error.into());
+    }
+    let outcome = operation(conn, args).await;
     match outcome {
         Ok(done) => {
             AnsiTransactionManager::commit_transaction(conn).await?;
@@ -195,21 +190,22 @@ async fn transaction<A, R>(
     }
 }
 
-/// Row-level security shows only what this names, and nothing once the transaction is over. The role is taken on in
-/// the same breath: behind a pooler that lends connections by the transaction, what a session once said is not true of
-/// the next one.
-async fn name_tenant(conn: &mut Conn, reach: &Reach, role: Option<&str>) -> Outcome<()> {
+/// How a transaction begins, in one breath. Row-level security shows only what is named here, and nothing once the
+/// transaction is over. The role is taken on with it: behind a pooler that lends connections by the transaction, what a
+/// session once said is not true of the next one.
+fn begin(mode: Mode, reach: &Reach, role: Option<&str>) -> String {
+    let begin = match mode {
+        Mode::Read => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        Mode::Write => "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE",
+    };
     let tenants = match reach {
-        Reach::Server => return Ok(()),
+        Reach::Server => return begin.to_owned(),
         Reach::Tenant(tenant) => list(std::slice::from_ref(tenant)),
         Reach::Tenants(tenants) => list(tenants),
     };
-    let tenants = set_config("selkie.tenants", tenants, true);
-    match role {
-        Some(role) => diesel::select((tenants, set_config("role", role, true))).execute(conn).await?,
-        None => diesel::select(tenants).execute(conn).await?,
-    };
-    Ok(())
+    // A list of numbers needs no quoting; a name does.
+    let role = role.map(|role| format!("; SET LOCAL ROLE \"{}\"", role.replace('"', "\"\"")));
+    format!("{begin}; SET LOCAL selkie.tenants = '{tenants}'{}", role.unwrap_or_default())
 }
 
 /// Tenants as the policies read them, each once.

@@ -15,7 +15,7 @@ mod write;
 
 use super::{
     Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement, Shelf, Shown,
-    VaultStore, Version,
+    Together, VaultStore, Version,
 };
 use crate::store::StoreError;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
@@ -161,9 +161,15 @@ impl VaultStore for SqliteVaults {
         self.writing(|db| db.execute("DELETE FROM vaults WHERE vault = ?1", [vault.as_bytes()]).map(drop))
     }
 
-    fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite]) -> Result<Option<Vec<u64>>> {
+    fn write_down(
+        &self,
+        vault: &VaultId,
+        seen: Option<u64>,
+        writes: &[NewWrite],
+        together: Together,
+    ) -> Result<Option<Vec<u64>>> {
         let written = whole(&self.writes, |db| match row_of(db, vault)? {
-            Some(row) => write::write_down(db, row, seen, writes).map(Some),
+            Some(row) => write::write_down(db, row, seen, writes, together).map(Some),
             None => Ok(None),
         })?;
         written.ok_or_else(|| super::gone("writing a record"))
@@ -187,6 +193,14 @@ impl VaultStore for SqliteVaults {
 
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64> {
         self.reading(|db| read::shelf(db, vault, shelf, visit))
+    }
+
+    fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>> {
+        self.reading(|db| read::shelves(db, vault))
+    }
+
+    fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
+        self.reading(|db| read::page(db, vault, shelf, after, limit))
     }
 
     fn stamp(&self, vault: &VaultId) -> Result<u64> {

@@ -157,6 +157,33 @@ pub(super) fn shelf(db: &Connection, vault: &VaultId, shelf: &Shelf, visit: &mut
     Ok(stamps(db, vault)?.0)
 }
 
+pub(super) fn shelves(db: &Connection, vault: &VaultId) -> Read<Vec<Shelf>> {
+    let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
+    let query = "SELECT shelf FROM versions WHERE of = ?1 AND current = 1
+        UNION SELECT shelf FROM outbox WHERE of = ?1 ORDER BY shelf";
+    all(db, query, [of], |row| bytes(row, 0))
+}
+
+/// Each half walks an index of its own and stops when it has enough.
+pub(super) fn page(
+    db: &Connection,
+    vault: &VaultId,
+    shelf: &Shelf,
+    after: Option<RecordId>,
+    limit: usize,
+) -> Read<Vec<RecordId>> {
+    let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
+    let query = "SELECT record FROM (SELECT DISTINCT record FROM versions
+            WHERE of = ?1 AND shelf = ?2 AND current = 1 AND record > ?3 ORDER BY record LIMIT ?4)
+        UNION SELECT record FROM (SELECT DISTINCT record FROM outbox
+            WHERE of = ?1 AND shelf = ?2 AND record > ?3 ORDER BY record LIMIT ?4)
+        ORDER BY record LIMIT ?4";
+    // Nothing comes before the first name but the empty one.
+    let after = after.as_ref().map(RecordId::as_bytes).unwrap_or_default();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    all(db, query, params![of, shelf.as_slice(), after, limit], |row| bytes(row, 0).map(RecordId))
+}
+
 /// The stamp now, and the one before which nothing is known of what was touched.
 pub(super) fn stamps(db: &Connection, vault: &VaultId) -> Read<(u64, u64)> {
     let find = "SELECT stamp, floor FROM vaults JOIN counters ON counters.of = vaults.id WHERE vault = ?1";

@@ -2,7 +2,7 @@
 //!
 //! Owns the statements. That a vault is at the right revision was seen before.
 
-use super::super::{Advance, Again, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Shelf, Version};
+use super::super::{Advance, Again, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Shelf, Together, Version};
 use super::{int, read};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -150,6 +150,7 @@ pub(super) fn write_down(
     of: i64,
     seen: Option<u64>,
     writes: &[NewWrite],
+    together: Together,
 ) -> Done<Option<Vec<u64>>> {
     if let Some(seen) = seen
         && touched_since(db, of, seen, writes)?
@@ -160,7 +161,8 @@ pub(super) fn write_down(
     let mut own = db.prepare_cached("SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2 LIMIT 1")?;
     for write in writes {
         let on_own = own.exists(params![of, write.record.as_bytes()])?;
-        seqs.push(put_into_outbox(db, of, write, on_own, seqs.first().copied())?);
+        let group = seqs.first().copied().filter(|_| together == Together::AsOne);
+        seqs.push(put_into_outbox(db, of, write, on_own, group)?);
     }
     touch(db, of, writes.iter().map(|write| write.record))?;
     Ok(Some(seqs))

@@ -1,0 +1,193 @@
+//! Export and import: a vault as one file.
+//!
+//! Owns which file is written and when it takes the place of the one before, and which vault an archive goes to.
+
+use super::vault::find;
+use crate::args::{ExportArgs, ImportArgs};
+use crate::failure::Usage;
+use crate::place::Place;
+use crate::terminal::{Terminal, first_line_of};
+use anyhow::Context as _;
+use selkie_client::{
+    Account, Error, ExportOptions, ImportReport, Manifest, Private, Table, TableForm, Vault, read_manifest,
+};
+use serde_json::json;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// `selkie export VAULT --to FILE`
+pub(super) async fn export(place: &Place<'_>, terminal: Terminal, args: &ExportArgs) -> anyhow::Result<()> {
+    let passphrase = args.passphrase_file.as_deref().map(first_line_of).transpose()?;
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let sealed = passphrase.is_some();
+    terminal.progress("Exporting");
+    let draft = Draft::beside(&args.to)?;
+    let written = vault.export(draft.create()?, ExportOptions { history: args.history, passphrase }).await;
+    let (file, report) = written?;
+    let bytes = draft.takes_its_place(file, &args.to)?;
+
+    let shown = args.to.display().to_string();
+    let mut text = format!("{shown} is written: {} records of {} collections", report.records, report.collections);
+    if args.history {
+        text.push_str(&format!(", {} versions", report.versions));
+    }
+    text.push('.');
+    if report.unreadable > 0 {
+        text.push_str(&format!(
+            "\n{} could not be read here: unreadable.ndjson in the archive says which and why.",
+            report.unreadable
+        ));
+    }
+    if !sealed {
+        terminal.remark("Whoever has the file can read it: --passphrase-file seals it.");
+    }
+    terminal.answer(
+        &text,
+        &json!({
+            "file": shown,
+            "bytes": bytes,
+            "sealed": sealed,
+            "collections": report.collections,
+            "records": report.records,
+            "versions": report.versions,
+            "unreadable": report.unreadable,
+        }),
+    );
+    Ok(())
+}
+
+/// `selkie import FILE`
+pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportArgs) -> anyhow::Result<()> {
+    let open = || File::open(&args.file).with_context(|| format!("{} could not be opened", args.file.display()));
+    let extension = args.file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    let passphrase = args.passphrase_file.as_deref().map(first_line_of).transpose()?;
+    let file = open()?;
+    let (_, account) = place.account().await?;
+    let (vault, report) = match TableForm::of_extension(extension) {
+        Some(form) => {
+            let (Some(into), Some(collection)) = (&args.into, args.collection.clone()) else {
+                return Err(Usage("a table needs --into and --collection".into()).into());
+            };
+            let vault = find(&account, into).await?;
+            let table = Table { form, collection, id_field: args.id_field.clone(), overwrite: args.overwrite };
+            terminal.progress("Importing");
+            let report = vault.import_table(file, table).await?;
+            (vault, report)
+        }
+        None if args.collection.is_some() => {
+            let why = "an archive knows its collections; tables end in .csv, .json, .ndjson or .jsonl";
+            return Err(Usage(why.into()).into());
+        }
+        None => {
+            let passphrase = passphrase.as_ref().map(Private::as_str);
+            let vault = match &args.into {
+                Some(into) => find(&account, into).await?,
+                None => home_of(&account, &read_manifest(file, passphrase)?).await?,
+            };
+            terminal.progress("Importing");
+            let report = vault.import(open()?, passphrase).await?;
+            (vault, report)
+        }
+    };
+    say(terminal, &vault, &report);
+    Ok(())
+}
+
+/// Where an archive belongs: the vault it was made of, else the one that is called so, else a new one.
+async fn home_of(account: &Account, manifest: &Manifest) -> anyhow::Result<Vault> {
+    if let Some(vault) = account.vault_by_id(manifest.vault).await? {
+        return Ok(vault);
+    }
+    let name = manifest.name.as_deref();
+    let name = name.ok_or_else(|| Usage("the archive does not say what its vault was called: give --into".into()))?;
+    let app = |summary: &selkie_client::VaultSummary| summary.app == manifest.app;
+    match account.vault(name).await? {
+        Some(vault) if app(&vault.summary().await?) => Ok(vault),
+        Some(_) => {
+            Err(Usage(format!("the vault {name:?} here is of another app: give --into, if that is right")).into())
+        }
+        None => Ok(account.create_vault(name, &manifest.app).await?),
+    }
+}
+
+fn say(terminal: Terminal, vault: &Vault, report: &ImportReport) {
+    let mut text = format!("{} new, {} updated, {} the same already", report.new, report.updated, report.same);
+    if report.kept > 0 {
+        text.push_str(&format!(", {} kept as they are here", report.kept));
+    }
+    text.push('.');
+    for id in report.kept_records.iter().take(10) {
+        text.push_str(&format!("\nkept  {id}"));
+    }
+    if report.kept > 10 {
+        text.push_str("\n(--json lists more)");
+    }
+    if report.unreadable > 0 {
+        text.push_str(&format!("\n{} could not be read where the archive was made.", report.unreadable));
+    }
+    if report.new + report.updated > 0 {
+        text.push_str("\nThey are here; `selkie sync` takes them to the server.");
+    }
+    terminal.answer(
+        &text,
+        &json!({
+            "vault": vault.id().to_string(),
+            "new": report.new,
+            "updated": report.updated,
+            "same": report.same,
+            "kept": report.kept,
+            "unreadable": report.unreadable,
+            "kept_records": report.kept_records.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        }),
+    );
+}
+
+/// A file that is being written; it is removed if it does not become the one that was asked for.
+struct Draft(PathBuf);
+
+impl Draft {
+    /// In the same folder, so that it can take the other's place at once. Two exports at one time have two drafts.
+    fn beside(file: &Path) -> anyhow::Result<Draft> {
+        let name = file.file_name().ok_or_else(|| Usage(format!("{} is no name of a file", file.display())))?;
+        let mut draft = std::ffi::OsString::from(".");
+        draft.push(name);
+        draft.push(format!(".{}.part", std::process::id()));
+        Ok(Draft(file.with_file_name(draft)))
+    }
+
+    /// Readable by its owner alone.
+    fn create(&self) -> Result<File, Error> {
+        // Of a process of the same number that was killed.
+        let _none = std::fs::remove_file(&self.0);
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        Ok(options.open(&self.0).map_err(selkie_client::ArchiveError::Writing)?)
+    }
+
+    /// Returns when the file is on the disk, whole; how long it is.
+    fn takes_its_place(self, draft: File, file: &Path) -> Result<u64, Error> {
+        let bytes = || {
+            draft.sync_all()?;
+            let bytes = draft.metadata()?.len();
+            std::fs::rename(&self.0, file)?;
+            // The name itself must be on the disk, too. Windows cannot open a folder like this and does not need it.
+            #[cfg(unix)]
+            if let Some(folder) = file.parent() {
+                let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+                File::open(folder)?.sync_all()?;
+            }
+            Ok(bytes)
+        };
+        Ok(bytes().map_err(selkie_client::ArchiveError::Writing)?)
+    }
+}
+
+impl Drop for Draft {
+    fn drop(&mut self) {
+        // After it took its place there is nothing under this name any more.
+        let _gone = std::fs::remove_file(&self.0);
+    }
+}

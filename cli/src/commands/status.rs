@@ -1,0 +1,121 @@
+//! `selkie status`: how far sync has come on this device, and what would help where it has not.
+//!
+//! Owns the words for it. No server is asked.
+
+use super::vault::called;
+use crate::args::StatusArgs;
+use crate::place::Place;
+use crate::terminal::{Terminal, time};
+use anyhow::Context as _;
+use futures_util::StreamExt as _;
+use selkie_client::{Account, Blocked, BlockedPlace, Status, SyncState};
+use serde_json::{Value, json};
+
+pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &StatusArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    if args.digests {
+        return digests(&account, terminal).await;
+    }
+    let status = account.status().next().await.context("there is no status")?;
+    let mut text = format!(
+        "state         {}\nwaiting       {} to be sent\nlast in step  {}\n",
+        in_words(&status.state),
+        status.pending,
+        status.last_success_ms.map_or("never".into(), time),
+    );
+    if status.set_aside > 0 {
+        text.push_str(&format!("set aside     {} that cannot be read here\n", status.set_aside));
+    }
+    for blocked in &status.blocked {
+        text.push_str(&format!("\n{}: {}\n  {}\n", place_of(&blocked.what), blocked.reason, help(blocked)));
+    }
+    if status.more_blocked > 0 {
+        text.push_str(&format!("\nand {} more\n", status.more_blocked));
+    }
+    terminal.answer(&text, &object(&status));
+    Ok(())
+}
+
+async fn digests(account: &Account, terminal: Terminal) -> anyhow::Result<()> {
+    let (mut text, mut objects) = (String::new(), Vec::new());
+    for summary in account.vaults().await? {
+        let Some(vault) = account.vault_by_id(summary.id).await? else { continue };
+        let digest = vault.digest().await?;
+        // What is not in the log is in no digest.
+        let waiting = if summary.pending > 0 { format!("  ({} not sent yet)", summary.pending) } else { String::new() };
+        text.push_str(&format!("{}  {:<24}  {digest}{waiting}\n", summary.id, called(&summary)));
+        objects.push(json!({
+            "vault": summary.id.to_string(),
+            "name": summary.name,
+            "digest": digest.to_string(),
+            "n": digest.n,
+            "pending": summary.pending,
+        }));
+    }
+    terminal.answer(&text, &json!({ "vaults": objects }));
+    Ok(())
+}
+
+fn in_words(state: &SyncState) -> String {
+    match state {
+        SyncState::Offline => "the server cannot be reached".into(),
+        SyncState::Syncing { done, of } => format!("coming into step, {done} of {of} vaults"),
+        SyncState::Pending(0) => "not in step yet: selkie sync".into(),
+        SyncState::Pending(_) => "waiting for a sync: selkie sync".into(),
+        SyncState::Synced { .. } => "in step".into(),
+        SyncState::Blocked(reason) => format!("blocked: {reason}"),
+        _ => "a state this version does not know".into(),
+    }
+}
+
+fn word(state: &SyncState) -> &'static str {
+    match state {
+        SyncState::Offline => "offline",
+        SyncState::Syncing { .. } => "syncing",
+        SyncState::Pending(_) => "pending",
+        SyncState::Synced { .. } => "synced",
+        SyncState::Blocked(_) => "blocked",
+        _ => "unknown",
+    }
+}
+
+fn place_of(what: &BlockedPlace) -> String {
+    match what {
+        BlockedPlace::Vault { id, name } => name.clone().unwrap_or_else(|| id.to_string()),
+        BlockedPlace::Record { id, .. } => format!("record {id}"),
+        _ => "everything".into(),
+    }
+}
+
+/// In the words of this command, where it has a command for it.
+fn help(blocked: &Blocked) -> String {
+    match blocked.kind {
+        "sign_in_again" => format!("{} selkie sign-in", blocked.unblock),
+        _ => blocked.unblock.clone(),
+    }
+}
+
+fn object(status: &Status) -> Value {
+    let blocked = status.blocked.iter().map(|blocked| {
+        let (vault, record) = match &blocked.what {
+            BlockedPlace::Vault { id, .. } => (Some(id.to_string()), None),
+            BlockedPlace::Record { vault, id } => (Some(vault.to_string()), Some(id.to_string())),
+            _ => (None, None),
+        };
+        json!({
+            "vault": vault,
+            "record": record,
+            "kind": blocked.kind,
+            "reason": blocked.reason,
+            "unblock": help(blocked),
+        })
+    });
+    json!({
+        "state": word(&status.state),
+        "pending": status.pending,
+        "set_aside": status.set_aside,
+        "last_success_ms": status.last_success_ms,
+        "blocked": blocked.collect::<Vec<_>>(),
+        "more_blocked": status.more_blocked,
+    })
+}

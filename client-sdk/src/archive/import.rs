@@ -1,0 +1,211 @@
+//! What of an archive is written, and what is left as it is here.
+//!
+//! Owns that decision, record by record, and the batches in which it is carried out. Writes go the way that an app's
+//! own go: onto this device, to be sent with the next sync.
+
+use super::whole::Archive;
+use crate::error::{Error, Result};
+use crate::records::view;
+use crate::store::vaults::{NewWrite, Together};
+use crate::sync::room::Room;
+use selkie_protocol::id::{RecordId, VaultId};
+use selkie_protocol::record::{Hlc, RecordBody};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Seek};
+
+/// As many as travel in one entry.
+const BATCH: usize = 256;
+/// Or as much, if that is less: large records are not gathered by the hundred.
+const BATCH_BYTES: usize = 4 << 20;
+/// How often a batch is decided again because somebody else was faster.
+const TRIES: usize = 16;
+/// How many of the kept records are named.
+const NAMED: usize = 1000;
+/// A stamp that is later than this from now is a clock that went wrong, and would win every conflict for years.
+const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// What became of the records of an archive or of the rows of a table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ImportReport {
+    /// They were not here.
+    pub new: u64,
+    /// They are here and say the same already.
+    pub same: u64,
+    /// What is here is newer, or cannot be compared; it was left as it is.
+    pub kept: u64,
+    /// What was here was older. What it said is in its history.
+    pub updated: u64,
+    /// The archive lists them as unreadable where it was made.
+    pub unreadable: u64,
+    /// Those that were kept, by name: the first thousand.
+    pub kept_records: Vec<RecordId>,
+}
+
+/// What becomes of one record.
+pub(super) enum Verdict {
+    New(RecordBody),
+    Updated(RecordBody),
+    Same,
+    Kept,
+}
+
+/// Blocks on the disk and on the reader.
+pub(super) fn run<R: Read + Seek>(
+    room: &Room,
+    vault: &VaultId,
+    from: R,
+    passphrase: Option<&str>,
+    now_ms: u64,
+) -> Result<ImportReport> {
+    let mut archive = Archive::open(from, passphrase)?;
+    archive.check()?;
+    let unreadable = archive.manifest.unreadable;
+    let mut batches = Batches::new(room, vault, |before: Option<&RecordBody>, theirs: &RecordBody| {
+        Ok(decide(before, theirs, now_ms))
+    });
+    archive.records(|id, body| {
+        let bytes = body.data.len();
+        batches.take(id, body, bytes)
+    })?;
+    let report = batches.finish()?;
+    Ok(ImportReport { unreadable, ..report })
+}
+
+/// The later one stands. It keeps its stamp, so that archives can be brought in in any order.
+fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verdict {
+    let ahead = theirs.hlc.ms > now_ms.saturating_add(MOST_AHEAD_MS);
+    match before {
+        None if ahead => {
+            let hlc = Hlc::after(Hlc::default(), now_ms);
+            Verdict::New(RecordBody::new(theirs.collection.clone(), hlc, theirs.data.clone()))
+        }
+        None => Verdict::New(theirs.clone()),
+        Some(ours) if ours.says_the_same(theirs) => Verdict::Same,
+        Some(ours) if ours.hlc < theirs.hlc && !ahead => Verdict::Updated(theirs.clone()),
+        Some(_) => Verdict::Kept,
+    }
+}
+
+/// Gathers records and writes them down, some at a time, each batch whole.
+pub(super) struct Batches<'a, T, D> {
+    room: &'a Room,
+    vault: &'a VaultId,
+    decide: D,
+    waiting: Vec<(RecordId, T)>,
+    /// How much waits, about.
+    bytes: usize,
+    report: ImportReport,
+}
+
+impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D> {
+    pub(super) fn new(room: &'a Room, vault: &'a VaultId, decide: D) -> Self {
+        Batches { room, vault, decide, waiting: Vec::with_capacity(BATCH), bytes: 0, report: ImportReport::default() }
+    }
+
+    /// `bytes` is about how much it takes of the memory.
+    pub(super) fn take(&mut self, id: RecordId, what: T, bytes: usize) -> Result<()> {
+        self.waiting.push((id, what));
+        self.bytes += bytes;
+        if self.waiting.len() < BATCH && self.bytes < BATCH_BYTES { Ok(()) } else { self.write() }
+    }
+
+    pub(super) fn finish(mut self) -> Result<ImportReport> {
+        self.write()?;
+        Ok(self.report)
+    }
+
+    fn write(&mut self) -> Result<()> {
+        for _ in 0..TRIES {
+            let seen = self.room.store.stamp(self.vault)?;
+            let (writes, report) = self.decided()?;
+            if writes.is_empty() || self.put_down(seen, &writes)? {
+                if !writes.is_empty() {
+                    self.room.wrote(self.vault);
+                }
+                self.report = report;
+                self.waiting.clear();
+                self.bytes = 0;
+                return Ok(());
+            }
+        }
+        let why = "another part of the app writes the same records all the time".into();
+        Err(Error::RetryLater { after: None, why })
+    }
+
+    /// Records of one archive have nothing to do with each other: one that cannot go yet holds up no other.
+    fn put_down(&self, seen: u64, writes: &[NewWrite]) -> Result<bool> {
+        Ok(self.room.store.write_down(self.vault, Some(seen), writes, Together::EachAlone)?.is_some())
+    }
+
+    fn decided(&self) -> Result<(Vec<NewWrite>, ImportReport)> {
+        let (mut writes, mut report) = (Vec::new(), self.report.clone());
+        // Of records that come twice, the second is held against the first.
+        let mut own: BTreeMap<RecordId, RecordBody> = BTreeMap::new();
+        let mut met = BTreeSet::new();
+        let twice: BTreeSet<RecordId> = self.waiting.iter().map(|(id, _)| *id).filter(|id| !met.insert(*id)).collect();
+        for (id, what) in &self.waiting {
+            let before = match own.get(id) {
+                Some(body) => Ok(Some(body.clone())),
+                None => view::read(self.room, self.vault, id)
+                    .map(|seen| seen.map(|seen| std::sync::Arc::unwrap_or_clone(seen.body))),
+            };
+            let verdict = match before {
+                Ok(before) => (self.decide)(before.as_ref(), what)?,
+                // A later version of the app may have written what cannot be read here: it is not written over.
+                Err(Error::Corrupt(_)) => Verdict::Kept,
+                Err(error) => return Err(error),
+            };
+            match verdict {
+                Verdict::Same => report.same += 1,
+                Verdict::Kept => {
+                    report.kept += 1;
+                    if report.kept_records.len() < NAMED {
+                        report.kept_records.push(*id);
+                    }
+                }
+                Verdict::New(body) => {
+                    report.new += 1;
+                    writes.push(view::sealed(self.room, self.vault, *id, &body)?);
+                    twice.contains(id).then(|| own.insert(*id, body));
+                }
+                Verdict::Updated(body) => {
+                    report.updated += 1;
+                    writes.push(view::sealed(self.room, self.vault, *id, &body)?);
+                    twice.contains(id).then(|| own.insert(*id, body));
+                }
+            }
+        }
+        Ok((writes, report))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 1_795_660_800_000;
+
+    fn said(what: &str, ms: u64) -> RecordBody {
+        RecordBody::new("notes", Hlc { ms, count: 0 }, what.as_bytes().to_vec())
+    }
+
+    #[test]
+    fn the_later_one_stands_and_keeps_its_stamp() {
+        let (older, later) = (said("a", NOW - 2), said("b", NOW - 1));
+        assert!(matches!(decide(None, &older, NOW), Verdict::New(body) if body == older));
+        assert!(matches!(decide(Some(&older), &later, NOW), Verdict::Updated(body) if body == later));
+        assert!(matches!(decide(Some(&later), &older, NOW), Verdict::Kept));
+        assert!(matches!(decide(Some(&later), &said("b", NOW - 9), NOW), Verdict::Same));
+        let gone = RecordBody::deletion("notes", Hlc { ms: NOW, count: 0 });
+        assert!(matches!(decide(Some(&gone), &later, NOW), Verdict::Kept));
+    }
+
+    #[test]
+    fn a_clock_ten_years_ahead_wins_nothing() {
+        let ahead = said("c", NOW + 10 * 365 * MOST_AHEAD_MS);
+        assert!(
+            matches!(decide(None, &ahead, NOW), Verdict::New(body) if body.hlc.ms == NOW && body.data == ahead.data)
+        );
+        assert!(matches!(decide(Some(&said("b", NOW)), &ahead, NOW), Verdict::Kept));
+    }
+}

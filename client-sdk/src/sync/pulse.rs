@@ -1,0 +1,138 @@
+//! What is known of an account's rounds: whether one runs, when one last went well, why the last one did not.
+//!
+//! Owns what a status is made of besides what lies in the store, and the bells that say when to look again. Decides
+//! nothing.
+
+use crate::account::AccountSync;
+use crate::error::Error;
+use crate::records::watch::Bell;
+use selkie_protocol::id::VaultId;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+#[derive(Default)]
+pub(crate) struct Pulse {
+    beat: Mutex<Beat>,
+    /// Rung when anything that a status shows may be otherwise.
+    pub(crate) changed: Bell,
+    /// Rung after every write of this device.
+    pub(crate) writes: Bell,
+}
+
+/// How it stands with the rounds.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Beat {
+    /// While a round runs: how many vaults are done, and how many there are.
+    pub(crate) running: Option<(usize, usize)>,
+    pub(crate) last_success_ms: Option<u64>,
+    /// Why the last round as a whole was none.
+    pub(crate) failure: Option<Failure>,
+    /// Why the last round of a vault was none, where the rest went on.
+    pub(crate) of_vaults: BTreeMap<VaultId, Failure>,
+    /// When the background will try next.
+    pub(crate) next_attempt_ms: Option<u64>,
+    /// The app's conditions hold rounds back.
+    pub(crate) held_back: bool,
+}
+
+/// An error as it is shown: errors themselves cannot be copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: &'static str,
+    pub(crate) reason: String,
+    pub(crate) unblock: String,
+    pub(crate) is_retryable: bool,
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        Failure {
+            kind: error.word(),
+            reason: error.to_string(),
+            unblock: error.advice(),
+            is_retryable: error.is_retryable(),
+        }
+    }
+}
+
+impl Pulse {
+    /// As the last run of the app has left it.
+    pub(crate) fn new(synced_ms: u64) -> Self {
+        let last_success_ms = (synced_ms > 0).then_some(synced_ms);
+        Pulse { beat: Mutex::new(Beat { last_success_ms, ..Beat::default() }), ..Pulse::default() }
+    }
+
+    pub(crate) fn beat(&self) -> Beat {
+        self.lock().clone()
+    }
+
+    /// A round begins, and ends with what is returned, at the latest when that is dropped.
+    pub(crate) fn begin(&self) -> Running<'_> {
+        self.change(|beat| beat.running = Some((0, 0)));
+        Running(self)
+    }
+
+    /// What the background intends.
+    pub(crate) fn intend(&self, next_attempt_ms: Option<u64>, held_back: bool) {
+        let same = {
+            let beat = self.lock();
+            (beat.next_attempt_ms, beat.held_back) == (next_attempt_ms, held_back)
+        };
+        if !same {
+            self.change(|beat| (beat.next_attempt_ms, beat.held_back) = (next_attempt_ms, held_back));
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Beat)) {
+        change(&mut self.lock());
+        self.changed.ring();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Beat> {
+        self.beat.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A round that runs. Only one does at a time.
+pub(crate) struct Running<'a>(&'a Pulse);
+
+impl Running<'_> {
+    pub(crate) fn goes_on(&self, done: usize, of: usize) {
+        self.0.change(|beat| beat.running = Some((done, of)));
+    }
+
+    /// Nothing was to be done in a vault.
+    pub(crate) fn is_well(&self, vault: &VaultId) {
+        self.0.lock().of_vaults.remove(vault);
+    }
+
+    pub(crate) fn end(self, now_ms: u64, outcome: Result<&AccountSync, &Error>) {
+        self.0.change(|beat| {
+            beat.running = None;
+            if let Ok(sync) = outcome {
+                for (vault, done) in &sync.vaults {
+                    match done {
+                        Ok(_) => drop(beat.of_vaults.remove(vault)),
+                        Err(error) => drop(beat.of_vaults.insert(*vault, error.into())),
+                    }
+                }
+            }
+            let trouble = match outcome {
+                Ok(sync) => sync.trouble(),
+                Err(error) => Some(error),
+            };
+            beat.failure = trouble.map(Failure::from);
+            if trouble.is_none() {
+                beat.last_success_ms = Some(now_ms);
+            }
+        });
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.0.lock().running.is_some() {
+            self.0.change(|beat| beat.running = None);
+        }
+    }
+}
