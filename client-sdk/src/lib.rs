@@ -90,6 +90,7 @@
 //! | feature | |
 //! |---|---|
 //! | `sqlite` (default) | keeps vaults in a SQLite file beside the account |
+//! | `crdt` | fields that are documents of their own, made with `yrs`: every letter that anybody typed stands |
 //! | `testing` | a server, devices and a network in memory, for `[dev-dependencies]` |
 //!
 //! Without `sqlite` there are the store in memory and stores of the app's own: see [`ClientBuilder::vault_stores`].
@@ -134,6 +135,8 @@ pub use archive::{
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};
+#[cfg(feature = "crdt")]
+pub use conflict::{Document, NotADocument};
 pub use edges::{Clock, Runtime, SystemClock, Task, TokioRuntime};
 pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;

@@ -25,6 +25,9 @@ pub enum Merge {
     List,
     /// A text: words that either changed are changed.
     Text,
+    /// A [`Document`](super::Document): all that either wrote in it stands.
+    #[cfg(feature = "crdt")]
+    Document,
 }
 
 /// A version of a record, and when it was written.
@@ -121,6 +124,15 @@ fn both(
                 let merged = merge_text(base, one, other);
                 (Some(Value::Text(merged.text)), !merged.lost)
             }
+            _ => newest(),
+        },
+        #[cfg(feature = "crdt")]
+        Merge::Document => match (one, other) {
+            (Value::Bytes(one), Value::Bytes(other)) => match super::document::merge_documents(one, other) {
+                Ok(both) => (Some(Value::Bytes(both)), true),
+                // One of them is none: the newer stands, and it is told that the other is lost.
+                Err(_) => newest(),
+            },
             _ => newest(),
         },
     }

@@ -3,8 +3,10 @@
 use super::{Note, note, two_devices};
 use crate::vaults::same;
 use selkie_client::{
-    ClientBuilder, Collection, CollectionShape, Merge, Outcome, RecordId, RecordState, Strategy, Vault,
+    ClientBuilder, Collection, CollectionShape, Document, Merge, Outcome, RecordId, RecordState, Strategy, Vault,
 };
+use serde::{Deserialize, Serialize};
+use yrs::{GetString as _, Text as _, Transact as _};
 
 /// Both begin with the same note, change it apart, and come together: first the laptop, then the phone, which decides.
 async fn meet(
@@ -125,4 +127,101 @@ async fn a_conflict_is_settled_right_when_the_last_of_many_edits_does_not_fit_be
     same(&[&laptop, &phone]).await;
     let merged = here.get(id).await.unwrap().unwrap();
     assert_eq!((merged.body.as_str(), merged.likes), ("from the laptop", 2));
+}
+
+/// A note whose text is a document of its own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct Paper {
+    title: String,
+    text: Document,
+}
+
+impl Paper {
+    fn type_in(&mut self, at: u32, words: &str) {
+        let editor = self.text.open().unwrap();
+        let text = editor.get_or_insert_text("text");
+        text.insert(&mut editor.transact_mut(), at, words);
+        self.text.absorb(&editor).unwrap();
+    }
+
+    fn says(&self) -> String {
+        let shown = self.text.open().unwrap();
+        let text = shown.get_or_insert_text("text");
+        text.get_string(&shown.transact())
+    }
+}
+
+#[tokio::test]
+async fn in_a_document_every_letter_stands_that_anybody_wrote_at_the_same_place() {
+    let shape =
+        |client: ClientBuilder| client.collection(CollectionShape::new("papers").field("text", Merge::Document));
+    let (server, laptop, phone) = two_devices(shape).await;
+    let (here, there) = (laptop.collection::<Paper>("papers"), phone.collection::<Paper>("papers"));
+    let mut paper = Paper { title: "Minutes".into(), ..Paper::default() };
+    paper.type_in(0, "Present: Ana");
+    let id = here.put(&paper).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+
+    // Three rounds apart from each other, both at the very same place and in the middle of a word.
+    for round in 0..3 {
+        server.later(1_000);
+        here.update(id, |paper| paper.type_in(10, "[laptop]")).await.unwrap();
+        there.update(id, |paper| paper.type_in(10, "[phone]")).await.unwrap();
+        there.update(id, move |paper| paper.title = format!("Minutes {round}")).await.unwrap();
+    }
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone]).await;
+
+    let together = here.get(id).await.unwrap().unwrap();
+    assert_eq!(together.title, "Minutes 2");
+    let text = together.says();
+    assert_eq!((text.matches("[laptop]").count(), text.matches("[phone]").count()), (3, 3), "{text}");
+    assert_eq!(text.replace("[laptop]", "").replace("[phone]", ""), "Present: Ana");
+    let conflicts = phone.conflicts().await.unwrap();
+    assert!(conflicts.iter().all(|conflict| conflict.how == Some(Outcome::Merged) && !conflict.open));
+}
+
+#[tokio::test]
+async fn an_editor_that_was_open_all_along_does_not_write_over_what_came_in_the_meantime() {
+    let shape =
+        |client: ClientBuilder| client.collection(CollectionShape::new("papers").field("text", Merge::Document));
+    let (_server, laptop, phone) = two_devices(shape).await;
+    let (here, there) = (laptop.collection::<Paper>("papers"), phone.collection::<Paper>("papers"));
+    let id = here.put(&Paper::default()).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+
+    let editor = there.get(id).await.unwrap().unwrap().text.open().unwrap();
+    here.update(id, |paper| paper.type_in(0, "from the laptop")).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    editor.get_or_insert_text("text").insert(&mut editor.transact_mut(), 0, "typed meanwhile, ");
+    there.update(id, move |paper| paper.text.absorb(&editor).unwrap()).await.unwrap();
+    let says = there.get(id).await.unwrap().unwrap().says();
+    assert!(says.contains("from the laptop") && says.contains("typed meanwhile, "), "{says}");
+}
+
+#[tokio::test]
+async fn a_forged_document_loses_against_the_newer_one_and_that_is_listed() {
+    let shape =
+        |client: ClientBuilder| client.collection(CollectionShape::new("papers").field("text", Merge::Document));
+    let (server, laptop, phone) = two_devices(shape).await;
+    let (here, there) = (laptop.collection::<Paper>("papers"), phone.collection::<Paper>("papers"));
+    let id = here.put(&Paper::default()).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+
+    // Some other program writes what is no document.
+    let forged = serde_json::json!({ "title": "forged", "text": null });
+    server.later(1_000);
+    laptop.collection::<serde_json::Value>("papers").put_as(id, &forged).await.unwrap();
+    server.later(1_000);
+    there.update(id, |paper| paper.type_in(0, "mine")).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    assert_eq!(there.get(id).await.unwrap().unwrap().says(), "mine");
+    assert_eq!(phone.conflicts().await.unwrap().pop().unwrap().how, Some(Outcome::PartlyMerged));
 }
