@@ -8,6 +8,14 @@ use selkie_protocol::Bytes;
 use selkie_protocol::id::VaultId;
 use selkie_protocol::log::{Body, Entry, Frame, Head, People, chain};
 
+/// A rule that an entry breaks.
+pub(super) struct Flaw {
+    pub(super) why: &'static str,
+    /// It is one only if the account logs in the file are the ones that its author's server and friends know. Who owns
+    /// an account can sign another log of it for the occasion.
+    pub(super) by_account_logs: bool,
+}
+
 /// Entries that follow a position.
 pub(super) struct Stretch<'a> {
     base: u64,
@@ -67,15 +75,22 @@ impl<'a> Stretch<'a> {
     }
 
     /// The rule that the entry at a position breaks, as far as this stretch and the account logs at hand show it.
-    pub(super) fn flaw(&self, n: u64, vault: &VaultId, people: &impl People) -> Option<&'static str> {
+    pub(super) fn flaw(&self, n: u64, vault: &VaultId, people: &impl People) -> Option<Flaw> {
+        if let Some(why) = self.flaw_by_itself(n, vault) {
+            return Some(Flaw { why, by_account_logs: false });
+        }
+        let entry = self.entry(n)?;
+        let certificate = people.certificate(&entry.header.user, &entry.header.device)?;
+        let why = "it is not signed by the device it names";
+        (!entry.is_signed_by(&certificate.key)).then_some(Flaw { why, by_account_logs: true })
+    }
+
+    fn flaw_by_itself(&self, n: u64, vault: &VaultId) -> Option<&'static str> {
         let entry = self.entry(n)?;
         let header = &entry.header;
         let belongs = header.vault == *vault || n == 1 && entry.creates().is_some_and(|made| made == *vault);
         if !belongs {
             return Some("it belongs to another vault");
-        }
-        if people.certificate(&header.user, &header.device).is_some_and(|known| !entry.is_signed_by(&known.key)) {
-            return Some("it is not signed by the device it names");
         }
         let before = &self.entries[..usize::try_from(n - self.base - 1).ok()?];
         let by_the_same = before.iter().rfind(|other| other.header.device == header.device);

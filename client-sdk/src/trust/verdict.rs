@@ -9,13 +9,16 @@ use super::stretch::Stretch;
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::bytes::to_base64url;
 use selkie_protocol::id::{UserId, VaultId};
-use selkie_protocol::log::{Entry, Frame, Head, Refusal, SignedHead, VaultLog, chain};
+use selkie_protocol::log::{Denied, Entry, Frame, Head, Refusal, SignedHead, VaultLog, chain};
 use selkie_protocol::sign::PublicKey;
 use selkie_protocol::vault::SignedHeadBytes;
 use selkie_protocol::{Bytes, Face, Fixed};
 use std::collections::BTreeMap;
 
 type People = BTreeMap<UserId, AccountLog>;
+
+/// So many served entries are looked at: more than a server shows at once, and what somebody may make us read.
+const MOST_SERVED: usize = 1024;
 
 /// What the file is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,47 +182,55 @@ fn judge_vault(evidence: &VaultEvidence, given: Option<[u8; 32]>) -> Verdict {
     let heads = signed_heads(&mut verdict, &evidence.vid, &evidence.heads, evidence.head_key, given);
     let people = people(&mut verdict, &evidence.people);
     for (number, one) in heads.iter().enumerate() {
-        for other in heads[number + 1..].iter().filter(|other| one.contradicts(other)) {
-            verdict.prove(contradiction(one, other));
+        for other in &heads[number + 1..] {
+            if one.contradicts(other) {
+                verdict.prove(contradiction(one, other));
+            } else if given_up(one, other) {
+                verdict.remark(
+                    "one head is behind another that was signed before it, by no more than clocks differ".into(),
+                );
+            }
         }
     }
+    let served = &evidence.served[..evidence.served.len().min(MOST_SERVED)];
+    if served.len() < evidence.served.len() {
+        verdict.remark(format!("of the entries that were served, the first {MOST_SERVED} were looked at"));
+    }
     let base = Head { n: evidence.base_n, h: *evidence.base_h };
-    let ours = Stretch::along(base, &evidence.ours);
-    weigh(&mut verdict, &ours, &heads, evidence, &people);
+    weigh(&mut verdict, &Stretch::along(base, &evidence.ours), &heads, evidence, Some(&people));
     let before = evidence.served_after.checked_sub(base.n).and_then(|before| usize::try_from(before).ok());
     if let Some(before) = before.filter(|before| *before <= evidence.ours.len())
-        && !evidence.served.is_empty()
+        && !served.is_empty()
     {
-        let shown = Stretch::along(base, evidence.ours[..before].iter().chain(&evidence.served));
-        weigh(&mut verdict, &shown, &heads, evidence, &people);
+        let shown = Stretch::along(base, evidence.ours[..before].iter().chain(served));
+        weigh(&mut verdict, &shown, &heads, evidence, Some(&people));
     }
-    for (frame, step) in evidence.served.iter().zip(0..) {
+    for (step, frame) in served.iter().enumerate() {
         // An author who had seen everything before says what that was. If the server signed where it leads, then the
         // server says so, too: nothing else leads there.
         let entry = Frame::entry_bytes(frame).and_then(Entry::parse);
-        let stands_at = evidence.served_after.checked_add(step).and_then(|n| n.checked_add(1));
+        let stands_at = evidence.served_after.checked_add(step as u64).and_then(|n| n.checked_add(1));
         let (Ok(entry), Some(n)) = (entry, stands_at) else { break };
         if entry.header.seen.n.checked_add(1) == Some(n) {
-            let rest = evidence.served.iter().skip(usize::try_from(step).unwrap_or(usize::MAX));
-            weigh_other_past(&mut verdict, &Stretch::along(entry.header.seen, rest), &heads, evidence);
+            weigh(&mut verdict, &Stretch::along(entry.header.seen, &served[step..]), &heads, evidence, None);
         }
     }
     if verdict.proofs.is_empty() && !heads.is_empty() {
-        verdict.remarks.push("no two things that the server has signed contradict each other".into());
+        verdict.remark("no two things that the server has signed contradict each other".into());
     }
     verdict
 }
 
-/// What follows from a stretch, if the server has signed where it leads.
+/// What follows from a stretch, if the server has signed where it leads. Where `people` are given, the rules are asked
+/// as well.
 fn weigh(
     verdict: &mut Verdict,
     stretch: &Stretch<'_>,
     heads: &[SignedHead],
     evidence: &VaultEvidence,
-    people: &People,
+    people: Option<&People>,
 ) {
     let vouching: Vec<&SignedHead> = heads.iter().filter(|head| stretch.at(head.head.n) == Some(head.head.h)).collect();
-    let vouched_to = vouching.iter().map(|head| head.head.n).max();
     for voucher in &vouching {
         // A server that was restored may honestly have another log after its backup.
         let same_life = heads.iter().filter(|head| head.incarnation == voucher.incarnation);
@@ -228,16 +239,11 @@ fn weigh(
             verdict.prove(moved_or_forked(stretch, other, &value, evidence));
         }
     }
-    for n in stretch.positions() {
-        let Some(why) = stretch.flaw(n, &evidence.vid, people) else { continue };
-        if vouched_to.is_some_and(|to| to >= n) {
-            verdict.prove(Proof::BrokenRule { n, why: why.to_owned() });
-        } else {
-            verdict.remark(format!(
-                "the entry shown for {n} may not stand there ({why}), and the server has not signed it"
-            ));
-        }
-        break;
+    let Some(people) = people else { return };
+    let vouched_to = vouching.iter().map(|head| head.head.n).max();
+    let flaw = stretch.positions().find_map(|n| Some((n, stretch.flaw(n, &evidence.vid, people)?)));
+    if let Some((n, flaw)) = flaw {
+        find_fault(verdict, n, flaw.why, flaw.by_account_logs, vouched_to);
     }
     if stretch.unreadable {
         let n = stretch.end().n.saturating_add(1);
@@ -245,16 +251,25 @@ fn weigh(
     }
 }
 
-/// Where the end of a stretch is signed, no other value may be signed for an earlier position of it.
-fn weigh_other_past(verdict: &mut Verdict, stretch: &Stretch<'_>, heads: &[SignedHead], evidence: &VaultEvidence) {
-    for voucher in heads.iter().filter(|head| stretch.at(head.head.n) == Some(head.head.h)) {
-        // A server that was restored may honestly have another log after its backup.
-        let same_life = heads.iter().filter(|head| head.incarnation == voucher.incarnation);
-        for other in same_life.filter(|other| other.head.n < voucher.head.n) {
-            let Some(value) = stretch.at(other.head.n).filter(|value| *value != other.head.h) else { continue };
-            verdict.prove(moved_or_forked(stretch, other, &value, evidence));
-        }
+/// An entry that may not stand where it is: a proof, if the server has signed that it stands there and nobody else's
+/// word is needed to see it.
+fn find_fault(verdict: &mut Verdict, n: u64, why: &str, by_account_logs: bool, vouched_to: Option<u64>) {
+    if vouched_to.is_none_or(|to| to < n) {
+        verdict
+            .remark(format!("the entry shown for {n} may not stand there ({why}), and the server has not signed it"));
+    } else if by_account_logs {
+        verdict.remark(format!(
+            "the entry signed for {n} may not stand there ({why}), if the account logs in the file are the only ones"
+        ));
+    } else {
+        verdict.prove(Proof::BrokenRule { n, why: why.to_owned() });
     }
+}
+
+/// One was signed after the other and is behind it, by whatever time.
+fn given_up(one: &SignedHead, other: &SignedHead) -> bool {
+    let (before, after) = if one.unix_ms <= other.unix_ms { (one, other) } else { (other, one) };
+    before.incarnation == after.incarnation && before.head.n > after.head.n
 }
 
 /// Two logs; and where the file has the entry that was acknowledged, what became of it.
@@ -317,12 +332,23 @@ fn judge_log(export: &LogExport, given: Option<[u8; 32]>) -> Verdict {
         }
         // What is missing in the file is nobody's lie.
         Err((n, refusal @ Refusal::AccountLogNeeded { .. })) => verdict.remark(format!("entry {n}: {refusal}")),
-        Err((n, refusal)) if signed_to.is_some_and(|to| to >= n) => {
-            verdict.prove(Proof::BrokenRule { n, why: refusal.to_string() });
+        Err((n, refusal)) => {
+            let by_account_logs = rests_on_account_logs(&refusal);
+            find_fault(&mut verdict, n, &refusal.to_string(), by_account_logs, signed_to);
         }
-        Err((n, refusal)) => verdict.remark(format!("the entry at {n} may not stand there: {refusal}")),
     }
     verdict
+}
+
+/// Whether another log of the same account could have made the entry a good one.
+fn rests_on_account_logs(refusal: &Refusal) -> bool {
+    matches!(
+        refusal,
+        Refusal::AccountForked { .. }
+            | Refusal::NotCertified
+            | Refusal::Forged
+            | Refusal::NotAllowed(Denied::WrongIdentity | Denied::Anchor)
+    )
 }
 
 /// The whole log by the rules that everybody runs, or the first entry that breaks one.

@@ -101,7 +101,7 @@ pub use promises::Promises;
 pub use reader::Malformed;
 pub use refusal::{Conflict, Denied, Refusal};
 pub use role::Role;
-pub use signed_head::{SIGNED_HEAD_LENGTH, SignedHead};
+pub use signed_head::{CLOCKS_MS, SIGNED_HEAD_LENGTH, SignedHead};
 pub use snapshot::Snapshot;
 pub use trail::{Extends, Trail, WINDOW};
 pub use vault::{Past, VaultLog};

@@ -18,6 +18,10 @@ use crate::sign::{PublicKey, Signature};
 
 pub const SIGNED_HEAD_LENGTH: usize = 16 + 32 + 8 + 32 + 8 + 64;
 
+/// How far the clocks of an honest server may be apart: several processes sign for one log, each by its own machine's
+/// clock, which somebody sets right now and then; and an answer may be signed some time after it was looked up.
+pub const CLOCKS_MS: u64 = 10 * 60 * 1000;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedHead {
     pub incarnation: Incarnation,
@@ -60,12 +64,13 @@ impl SignedHead {
     }
 
     /// Whether two heads, both signed by one server, prove that it misbehaved: two values for one position, or a
-    /// position given up.
+    /// position given up, by more than clocks explain.
     pub fn contradicts(&self, other: &SignedHead) -> bool {
         let comparable = self.vault == other.vault && self.incarnation == other.incarnation;
         let two_values = self.head.n == other.head.n && self.head.h != other.head.h;
-        let given_up =
-            |before: &SignedHead, after: &SignedHead| before.unix_ms < after.unix_ms && before.head.n > after.head.n;
+        let given_up = |before: &SignedHead, after: &SignedHead| {
+            before.unix_ms.saturating_add(CLOCKS_MS) < after.unix_ms && before.head.n > after.head.n
+        };
         comparable && (two_values || given_up(self, other) || given_up(other, self))
     }
 }

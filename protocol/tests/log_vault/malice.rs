@@ -6,7 +6,7 @@ use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::Label;
 use selkie_protocol::id::{Incarnation, VaultId};
 use selkie_protocol::log::{Beside, Control, Entry, Extends, Head, Kind, Promises, Refusal, Role, VaultLog, signed};
-use selkie_protocol::log::{SIGNED_HEAD_LENGTH, SignedHead};
+use selkie_protocol::log::{CLOCKS_MS, SIGNED_HEAD_LENGTH, SignedHead};
 
 /// Ana, Bob and Carol write in turns; each has seen everything before.
 fn story() -> (Cast, [Device; 3], Vault) {
@@ -295,17 +295,24 @@ fn mal_050_signed_heads_prove_that_a_server_equivocated_and_nothing_else_does() 
         assert!(said.is_signed_by(&server.public_key()));
         said
     };
-    let said = say(life, name, 7, [7; 32], 100);
-    let proofs = [say(life, name, 7, [8; 32], 50), say(life, name, 6, [6; 32], 101), say(life, name, 8, [6; 32], 99)];
+    let noon = 10 * CLOCKS_MS;
+    let said = say(life, name, 7, [7; 32], noon);
+    let proofs = [
+        say(life, name, 7, [8; 32], noon - 50),
+        say(life, name, 6, [6; 32], noon + CLOCKS_MS + 1),
+        say(life, name, 8, [6; 32], noon - CLOCKS_MS - 1),
+    ];
     for proof in proofs {
         assert!(said.contradicts(&proof) && proof.contradicts(&said), "{proof:?}");
     }
     let innocent = [
-        say(life, name, 7, [7; 32], 200),
-        say(life, name, 8, [8; 32], 200),
-        say(life, name, 6, [6; 32], 100),
-        say(life, VaultId([2; 32]), 7, [8; 32], 200),
-        say(Incarnation([2; 16]), name, 6, [6; 32], 200),
+        say(life, name, 7, [7; 32], 2 * noon),
+        say(life, name, 8, [8; 32], 2 * noon),
+        // An honest server of two processes, one of whose clocks is ahead of the other's.
+        say(life, name, 6, [6; 32], noon + CLOCKS_MS),
+        say(life, name, 8, [8; 32], noon - CLOCKS_MS),
+        say(life, VaultId([2; 32]), 7, [8; 32], 2 * noon),
+        say(Incarnation([2; 16]), name, 6, [6; 32], 2 * noon),
     ];
     for other in innocent {
         assert!(!said.contradicts(&other) && !other.contradicts(&said), "{other:?}");

@@ -6,7 +6,7 @@ use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::Label;
 use selkie_protocol::id::Incarnation;
 use selkie_protocol::log::{
-    Beside, Control, Entry, Extends, Frame, Head, Promises, Refusal, Role, SignedHead, Trail, VaultLog,
+    Beside, CLOCKS_MS, Control, Entry, Extends, Frame, Head, Promises, Refusal, Role, SignedHead, Trail, VaultLog,
 };
 
 /// Ana owns a vault, Bob and Carol edit in it; everything is kept as frames.
@@ -85,7 +85,7 @@ fn mal_061_an_honest_restore_heals_byte_for_byte() {
     for backup in 1..frames.len() {
         // The database of last night, begun again: another incarnation, and further back than it said before.
         let restored = read(&cast, &frames[..backup]).unwrap();
-        let after = says(2, &restored, restored.head().n, 200);
+        let after = says(2, &restored, restored.head().n, 200 + CLOCKS_MS);
         assert!(!before.contradicts(&after) && !after.contradicts(&before), "an honest restore is no lie");
         assert_eq!(vault.log.compare(&after.head), Extends::Yes, "and it is a part of what everybody has");
         // Two clients who have different parts of the tail bring them; what overlaps is there already.
@@ -102,7 +102,7 @@ fn mal_061_an_honest_restore_heals_byte_for_byte() {
 fn mal_061_the_same_step_back_without_a_new_incarnation_is_proof_of_a_lie() {
     let Story { vault, .. } = story();
     let n = vault.log.head().n;
-    let (before, after) = (says(1, &vault.log, n, 100), says(1, &vault.log, n - 1, 200));
+    let (before, after) = (says(1, &vault.log, n, 100), says(1, &vault.log, n - 1, 101 + CLOCKS_MS));
     assert!(before.contradicts(&after) && after.contradicts(&before));
 }
 
