@@ -104,7 +104,8 @@ impl<'a> Place<'a> {
         let mut http = Http::builder();
         if let Some(file) = &self.server.certificate {
             let pem = std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?;
-            http = http.only_certificates(&pem)?;
+            let useless = || format!("{} names no server that could be trusted", file.display());
+            http = http.only_certificates(&pem).with_context(useless)?;
         }
         let mut builder = Client::builder(server).store(&self.data).http(http);
         if let Some(tenant) = tenant {

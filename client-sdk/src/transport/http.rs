@@ -43,6 +43,8 @@ pub enum HttpError {
     PlainHttp,
     #[error("the certificates are not PEM")]
     Certificate(#[source] reqwest::Error),
+    #[error("there is no certificate in it: nothing would be trusted, or everything")]
+    NoCertificate,
     #[error("TLS could not be set up")]
     Setup(#[source] reqwest::Error),
 }
@@ -58,6 +60,9 @@ impl HttpBuilder {
     /// Trusts these certificates (PEM) and no others: for a server with a certificate of its own making.
     pub fn only_certificates(mut self, pem: &[u8]) -> Result<Self, HttpError> {
         self.only_certificates = reqwest::Certificate::from_pem_bundle(pem).map_err(HttpError::Certificate)?;
+        if self.only_certificates.is_empty() {
+            return Err(HttpError::NoCertificate);
+        }
         Ok(self)
     }
 
