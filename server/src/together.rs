@@ -10,10 +10,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many questions one look answers.
 const AT_ONCE: usize = 256;
+/// How long it may take. Whoever asks later waits for it, so one that hangs must not hang everybody.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A desk for questions of one kind. It closes when it is dropped.
 pub(crate) struct Together<Q, A>(mpsc::UnboundedSender<Asked<Q, A>>);
@@ -23,14 +26,26 @@ type Asked<Q, A> = (Q, oneshot::Sender<Result<A>>);
 impl<Q: Clone + Eq + Hash + Send + 'static, A: Clone + Send + 'static> Together<Q, A> {
     /// Opens the desk on the runtime of whoever opens it. `look` answers questions that differ, in their order.
     pub(crate) fn open(look: impl Fn(Vec<Q>) -> BoxFuture<'static, Result<Vec<A>>> + Send + 'static) -> Self {
+        Self::with_patience(PATIENCE, look)
+    }
+
+    fn with_patience(
+        patience: Duration,
+        look: impl Fn(Vec<Q>) -> BoxFuture<'static, Result<Vec<A>>> + Send + 'static,
+    ) -> Self {
         let (questions, mut waiting) = mpsc::unbounded_channel::<Asked<Q, A>>();
         tokio::spawn(async move {
             let mut round = Vec::new();
             while waiting.recv_many(&mut round, AT_ONCE).await > 0 {
                 let (questions, askers) = sorted(round.drain(..));
                 // What breaks one look must not keep the next from being taken.
-                let answers = AssertUnwindSafe(look(questions)).catch_unwind().await;
-                tell(askers, answers.unwrap_or_else(|_| Err(StoreError::Internal("a look at the store broke".into()))));
+                let look = AssertUnwindSafe(look(questions)).catch_unwind();
+                let answers = match tokio::time::timeout(patience, look).await {
+                    Ok(Ok(answers)) => answers,
+                    Ok(Err(_)) => Err(StoreError::Internal("a look at the store broke".into())),
+                    Err(_) => Err(StoreError::Unavailable("the database has not answered in time".into())),
+                };
+                tell(askers, answers);
             }
         });
         Together(questions)
@@ -141,6 +156,17 @@ mod tests {
         let answers = futures_util::future::join_all(later).await;
         assert_eq!(answers.into_iter().map(Result::unwrap).collect::<Vec<_>>(), [10, 12, 12]);
         assert_eq!(*looks.lock().unwrap(), [vec![5], vec![5, 6]], "never by a look that had begun");
+    }
+
+    #[tokio::test]
+    async fn a_look_that_hangs_is_given_up_and_the_next_is_taken() {
+        let hangs = |questions: Vec<u8>| match questions.as_slice() {
+            [0] => std::future::pending().boxed(),
+            _ => std::future::ready(Ok(questions)).boxed(),
+        };
+        let desk = Together::with_patience(Duration::ZERO, hangs);
+        assert!(matches!(desk.ask(0).await, Err(StoreError::Unavailable(_))));
+        assert_eq!(desk.ask(7).await.unwrap(), 7);
     }
 
     #[tokio::test]

@@ -95,7 +95,11 @@ impl Kept {
             Truth::Word(notices) => (None, notices.count()),
             Truth::Snapshot { snapshots, .. } => (snapshots.now().await?, None),
         };
-        let moment = {
+        // Where the database cannot say whether anything has changed, nothing is remembered.
+        let tells_nothing = matches!(memory.truth, Truth::Snapshot { .. }) && snapshot.is_none();
+        let moment = if tells_nothing {
+            None
+        } else {
             let mut known = memory.known();
             known.heed(noticed, snapshot.as_ref());
             if let Some((row, read_at)) = known.rows.get(&(tenant, session))
@@ -103,14 +107,14 @@ impl Kept {
             {
                 return Ok((Some(row.clone()), snapshot));
             }
-            known.changes
+            Some(known.changes)
         };
         let row = match &memory.truth {
             Truth::Word(_) => self.store.session(tenant, session).await?,
             Truth::Snapshot { sessions, .. } => sessions.ask((tenant, session)).await?,
         };
         let row = row.map(Arc::new);
-        if let Some(row) = &row {
+        if let (Some(row), Some(moment)) = (&row, moment) {
             memory.known().learn(tenant, row, now, moment);
         }
         Ok((row, snapshot))

@@ -4,6 +4,10 @@
 
 use super::OpenError;
 use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a database may be silent on the line before the line counts as cut.
+const SILENCE: Duration = Duration::from_secs(15);
 
 /// A parsed URL. It holds the password, so it is never printed.
 #[derive(Clone)]
@@ -63,7 +67,15 @@ impl Address {
             config.application_name("selkie-server");
         }
         if config.get_connect_timeout().is_none() {
-            config.connect_timeout(std::time::Duration::from_secs(5));
+            config.connect_timeout(Duration::from_secs(5));
+        }
+        // A database whose machine is gone says nothing, for hours by a system's defaults; a statement's own timeout is
+        // the database's, and so no help then.
+        if config.get_tcp_user_timeout().is_none() {
+            config.tcp_user_timeout(SILENCE);
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_idle(SILENCE).keepalives_interval(SILENCE / 3).keepalives_retries(3);
         }
         Ok(Address { config, tls })
     }

@@ -12,6 +12,7 @@ use futures_util::TryStreamExt as _;
 use futures_util::future::{BoxFuture, FutureExt as _, MaybeDone, join, join_all, maybe_done};
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::task::Poll;
 use tokio::runtime::Handle;
@@ -28,6 +29,7 @@ pub(super) struct Lanes {
     runtime: Handle,
     free: Semaphore,
     idle: Mutex<Vec<Connected>>,
+    made: AtomicU64,
 }
 
 struct Connected {
@@ -58,7 +60,8 @@ pub(super) enum Begin {
 impl Lanes {
     pub(super) fn new(address: Address, options: Options, role: Option<String>, runtime: Handle) -> Self {
         let lanes = options.connections.div_ceil(2).max(1);
-        Lanes { address, options, role, runtime, free: Semaphore::new(lanes), idle: Mutex::default() }
+        let free = Semaphore::new(lanes);
+        Lanes { address, options, role, runtime, free, idle: Mutex::default(), made: AtomicU64::new(0) }
     }
 
     pub(super) async fn take(&self) -> Result<Lane<'_>, StoreError> {
@@ -78,7 +81,13 @@ impl Lanes {
         Ok(Lane { lanes: self, connected: Some(connected), _permit: permit })
     }
 
+    /// How many connections there have been.
+    pub(super) fn connections_made(&self) -> u64 {
+        self.made.load(Ordering::SeqCst)
+    }
+
     async fn connect(&self) -> Result<Connected, StoreError> {
+        self.made.fetch_add(1, Ordering::SeqCst);
         let client = connect(&self.address, &self.runtime).await.map_err(|error| match error {
             OpenError::Store(error) => error,
             error => unavailable(error),

@@ -70,7 +70,8 @@ const KEEP_STATES: &str = "
     WHERE i = ANY ((SELECT current_setting('selkie.taken')::int4[])::int4[])
     ON CONFLICT (tenant, vault) DO UPDATE SET n = excluded.n, state = excluded.state";
 
-const SNAPSHOT: &str = "SELECT pg_current_snapshot()::text";
+/// A standby replays what another database has done, and its transactions say nothing of that.
+const SNAPSHOT: &str = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN pg_current_snapshot()::text END";
 
 /// Everything a request must know of who sends it.
 const SESSIONS: &str = "

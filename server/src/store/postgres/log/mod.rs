@@ -102,14 +102,19 @@ impl PostgresStore {
         .await
     }
 
-    /// Which transactions are done. A commit leaves the list before anybody is told of it, and never comes back.
+    /// Which transactions are done. A commit leaves the list before anybody is told of it, and never comes back. What is
+    /// at the other end of a new connection may be another database, or this one after it was restored, with the same
+    /// numbers for other transactions: so the connections are counted in.
     pub(super) async fn now(&self) -> Result<Option<Snapshot>> {
         let (lanes, under_way) = (self.lanes.clone(), self.under_way.clone());
         let task = self.runtime.spawn(async move {
             let _under_way = under_way.read().await;
-            let row = lanes.take().await?.ask_alone(|statements| &statements.snapshot).await.map_err(told)?;
-            let text: &str = get(&row, 0)?;
-            Ok(Some(Snapshot(text.into())))
+            let mut lane = lanes.take().await?;
+            // Before it is asked: one that is made meanwhile makes the next answer another.
+            let connections = lanes.connections_made();
+            let row = lane.ask_alone(|statements| &statements.snapshot).await.map_err(told)?;
+            let done: Option<&str> = get(&row, 0)?;
+            Ok(done.map(|done| Snapshot(format!("{connections}/{done}").into())))
         });
         task.await.unwrap_or_else(|stopped| Err(unavailable(stopped)))
     }
