@@ -5,7 +5,7 @@
 //! process that ends, leaves what was kept; the next round goes on from there.
 
 use super::backoff::Backoff;
-use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen};
+use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen, collides, firsts};
 use super::engine::{Action, Engine, Event, Facts};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
@@ -29,6 +29,8 @@ use std::sync::Arc;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
+/// How much, where some of it collides with what others wrote: what was written last decides.
+const LOOK_AHEAD_IN_CONFLICT: usize = 8_192;
 
 /// What a round has done. That a vault is set apart is no part of it: then there is no report but
 /// [`Error::Quarantined`].
@@ -468,8 +470,11 @@ impl<'a> Round<'a> {
                 if !may_write {
                     return Ok(Composed::default());
                 }
-                let pending = room.store.outbox(&replica.vault(), LOOK_AHEAD)?;
-                let outbox = open_outbox(replica, room, pending)?;
+                let open = |most: usize| open_outbox(replica, room, room.store.outbox(&replica.vault(), most)?);
+                let mut outbox = open(LOOK_AHEAD)?;
+                if outbox.len() == LOOK_AHEAD && firsts(&outbox).any(|outgoing| collides(replica, outgoing)) {
+                    outbox = open(LOOK_AHEAD_IN_CONFLICT)?;
+                }
                 let known = versions_in_question(replica, room, &outbox)?;
                 let pen = Pen { me, device: &device, now_ms };
                 let vault = replica.vault();
@@ -546,12 +551,8 @@ pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>)
 fn versions_in_question(replica: &Replica, room: &Room, outbox: &[Outgoing]) -> Result<BTreeMap<RecordId, Known>> {
     let vault = replica.vault();
     let mut known: BTreeMap<RecordId, Known> = BTreeMap::new();
-    for outgoing in outbox {
+    for outgoing in firsts(outbox).filter(|outgoing| collides(replica, outgoing)) {
         let record = outgoing.pending.record;
-        let heads = replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
-        if heads.is_empty() || outgoing.pending.base.as_ref() == Some(&heads) || known.contains_key(&record) {
-            continue;
-        }
         let entry = known.entry(record).or_default();
         for version in room.store.versions(&vault, &record)? {
             let Ok(plain) = room.at_rest.open_record(&vault, &record, &version.sealed) else { continue };

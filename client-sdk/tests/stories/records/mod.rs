@@ -3,6 +3,7 @@
 mod conflicts;
 mod on_disk;
 mod queries;
+mod weeks;
 
 use crate::fake::Fake;
 use crate::vaults::{APP, person};
