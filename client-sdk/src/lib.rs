@@ -71,7 +71,7 @@
 //! | begin | [`Client::builder`], [`Client::sign_up`], [`Client::sign_in`], [`Client::account`] |
 //! | bring in another device | [`Account::link_device`], or [`Client::sign_in`] with the Secret Key |
 //! | keep records | [`Account::create_vault`], [`Vault::collection`], [`Collection`], [`Transaction`] |
-//! | find them | [`Collection::query`], [`field`], [`Query::search`], [`Query::watch`] |
+//! | find them | [`Collection::query`], [`field`], [`Query::search`], [`Query::watch`], [`Query::changes`] |
 //! | say what becomes of conflicts | [`CollectionShape`], [`Strategy`], [`Merge`] |
 //! | see what became of them | [`Vault::conflicts`], [`Collection::undecided`] |
 //! | go back | [`Collection::undo`], [`Collection::history`], [`Collection::as_of`], [`Collection::restore`] |
@@ -144,8 +144,8 @@ pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use records::{
-    Collection, CollectionShape, Comparison, Content, Cursor, FieldName, Fields, Filter, Found, NotAValue, Order, Page,
-    Query, RecordState, Transaction, Undecided, Value, VersionOf, field,
+    Collection, CollectionShape, Comparison, Content, Cursor, Difference, FieldName, Fields, Filter, Found, Moved,
+    NotAValue, Order, Page, Placed, Query, RecordState, Removed, Transaction, Undecided, Value, VersionOf, field,
 };
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::bytes::{from_base64url, to_base64url};

@@ -3,6 +3,7 @@
 mod conflicts;
 mod on_disk;
 mod queries;
+mod versions;
 mod weeks;
 
 use crate::fake::Fake;
