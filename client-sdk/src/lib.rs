@@ -154,7 +154,7 @@ pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
-pub use sync::driver::SyncReport;
+pub use sync::driver::{CollectionReport, SyncReport};
 pub use sync::replica::KeptTrust;
 pub use sync::schedule::{Conditions, Schedule};
 pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};

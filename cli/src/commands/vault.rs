@@ -10,7 +10,9 @@ use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Account, AccountSync, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use selkie_client::{
+    Account, AccountSync, CollectionReport, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary,
+};
 use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
@@ -306,6 +308,7 @@ async fn say_what_was_done(
         match done {
             Ok(report) => {
                 text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
+                text.push_str(&by_collection(&report));
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {
@@ -396,7 +399,31 @@ fn in_words(report: &SyncReport) -> String {
     words.join(", ")
 }
 
+/// A line for each collection in which something was done.
+fn by_collection(report: &SyncReport) -> String {
+    let mut text = String::new();
+    for (name, counted) in &report.collections {
+        text.push_str(&format!("    {name:<24}  {} sent, {} taken", counted.pushed, counted.pulled));
+        for (count, what) in [(counted.conflicts, "conflicts settled"), (counted.failures, "that could not be sent")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn object_of(vault: &str, report: &SyncReport) -> Value {
+    let collection = |(name, counted): (&String, &CollectionReport)| {
+        let counts = json!({
+            "pushed": counted.pushed,
+            "pulled": counted.pulled,
+            "conflicts": counted.conflicts,
+            "failures": counted.failures,
+        });
+        (name.clone(), counts)
+    };
     json!({
         "vault": vault,
         "pushed": report.pushed,
@@ -407,6 +434,7 @@ fn object_of(vault: &str, report: &SyncReport) -> Value {
         "pending": report.pending,
         "restored": report.restored,
         "given_up": report.given_up,
+        "collections": report.collections.iter().map(collection).collect::<serde_json::Map<_, _>>(),
     })
 }
 

@@ -16,6 +16,7 @@ use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::store::vaults::{Advance, Pending};
 use crate::trust::Alarm;
+use crate::untrusted::clean;
 use selkie_protocol::cipher::{DeviceKey, random_id};
 use selkie_protocol::id::{RecordId, UserId, VaultId};
 use selkie_protocol::log::{Refusal, SignedHead};
@@ -53,6 +54,29 @@ pub struct SyncReport {
     /// Of the account's own vault: so many entries a restored server had lost and could not be given back. What this
     /// device had written in them was written again.
     pub given_up: u64,
+    /// The same by collection. A change that is set aside belongs to none before it can be read. Among them is the SDK's
+    /// own, in which a vault's name is.
+    pub collections: BTreeMap<String, CollectionReport>,
+}
+
+/// What a round has done in one collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectionReport {
+    /// Changes of this device that are in the log now.
+    pub pushed: usize,
+    /// Changes of other devices that were taken.
+    pub pulled: usize,
+    /// Conflicts that were settled.
+    pub conflicts: usize,
+    /// Records whose writes could not be sent: see [`SyncReport::waiting`].
+    pub failures: usize,
+}
+
+impl SyncReport {
+    pub(crate) fn of_collection(&mut self, name: &str) -> &mut CollectionReport {
+        // Whoever may write in the vault has chosen the name, and it is shown to people.
+        self.collections.entry(clean(name)).or_default()
+    }
 }
 
 /// Why a step did not work out.
@@ -387,6 +411,12 @@ impl<'a> Round<'a> {
         self.report.pulled += taken.pulled;
         self.report.pushed += taken.landed;
         self.report.conflicts += taken.settled;
+        for (name, counted) in &taken.collections {
+            let known = self.report.of_collection(name);
+            known.pushed += counted.pushed;
+            known.pulled += counted.pulled;
+            known.conflicts += counted.conflicts;
+        }
         if taken.forgotten_own {
             tracing::info!("the log has an entry of this device that it does not remember");
         }
@@ -464,11 +494,12 @@ impl<'a> Round<'a> {
         let (me, device) = (self.me, self.device.clone());
         let context = self.account.context();
         let (now_ms, settings) = (context.now_ms(), context.sync.clone());
-        let composed = self
+        let (composed, waiting) = self
             .with_replica(move |replica, room| {
+                let nothing = || Ok((Composed::default(), BTreeMap::new()));
                 let may_write = replica.role(&me.user).is_some_and(|role| role.may_write());
                 if !may_write {
-                    return Ok(Composed::default());
+                    return nothing();
                 }
                 let open = |most: usize| open_outbox(replica, room, room.store.outbox(&replica.vault(), most)?);
                 let mut outbox = open(LOOK_AHEAD)?;
@@ -485,16 +516,22 @@ impl<'a> Round<'a> {
                     // It is shown in the vault's status; the key may come with the next round.
                     Err(NoKey { epoch }) => {
                         tracing::debug!(epoch, "nothing is written without the key");
-                        return Ok(Composed::default());
+                        return nothing();
                     }
                 };
                 if let Some(flight) = &composed.flight {
                     keep_flight(replica, room, flight.clone(), Vec::new())?;
                 }
-                Ok(composed)
+                let waits = |outgoing: &Outgoing| composed.waiting.contains(&outgoing.pending.record);
+                let waiting = outbox.into_iter().filter(waits);
+                let waiting: BTreeMap<RecordId, String> =
+                    waiting.map(|outgoing| (outgoing.pending.record, outgoing.body.collection)).collect();
+                Ok((composed, waiting))
             })
             .await?;
         self.report.waiting = composed.waiting.len();
+        self.report.collections.values_mut().for_each(|counted| counted.failures = 0);
+        waiting.values().for_each(|name| self.report.of_collection(name).failures += 1);
         Ok(Event::Composed { in_flight: composed.flight.is_some() })
     }
 }
