@@ -4,8 +4,11 @@
 //! second factor that counts is ever an argument that others on the machine could read from the process list, except
 //! the six digits that are void in a minute.
 
+mod storage;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+pub(crate) use storage::{PruneArgs, StorageArgs, StorageCommand};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -85,6 +88,7 @@ pub(crate) enum Command {
     Vault(VaultArgs),
     Sync(SyncArgs),
     Status(StatusArgs),
+    Storage(StorageArgs),
     Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record

@@ -86,6 +86,7 @@ fn advice(error: &Error) -> String {
         Error::ServerNameDiffers { announced, .. } => {
             format!("{} With this command: --server-name {announced}", error.advice())
         }
+        Error::Damaged { .. } => format!("{} With this command: selkie storage repair", error.advice()),
         Error::Archive(ArchiveError::Sealed) => format!("{} With this command: --passphrase-file", error.advice()),
         _ => error.advice(),
     }

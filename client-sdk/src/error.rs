@@ -95,9 +95,21 @@ pub enum Error {
     #[error("{0}")]
     Refused(Refusal),
 
+    /// What this device keeps of its vaults is damaged. Nothing was written over it: [`Account::repair`] fetches again
+    /// what the server has, and keeps what was not sent yet.
+    ///
+    /// [`Account::repair`]: crate::Account::repair
+    #[error("what this device keeps of its vaults is damaged: {what}")]
+    Damaged {
+        /// What cannot be read.
+        what: String,
+        /// What the store says, if it was the store that noticed.
+        source: Option<StoreError>,
+    },
+
     /// The device's disk.
     #[error("the data folder cannot be used")]
-    Storage(#[from] StoreError),
+    Storage(#[source] StoreError),
 
     /// A later version of the app wrote the record. It is kept as it is, and not written over.
     #[error("a later version of the app wrote this record of {collection:?} (version {version})")]
@@ -275,6 +287,7 @@ impl Error {
             Error::ServerBehind { .. } => "server_behind",
             Error::TailReset { .. } => "tail_reset",
             Error::Refused(_) => "refused",
+            Error::Damaged { .. } => "damaged",
             Error::Storage(_) => "storage",
             Error::NewerRecord { .. } => "newer_record",
             Error::Archive(_) => "archive",
@@ -327,11 +340,21 @@ impl Error {
             }
             Error::TailReset { .. } => "Look at what is lost, then accept it or ask the owner.".into(),
             Error::LimitReached(refusal) | Error::Refused(refusal) => refusal.advice.clone(),
-            Error::Storage(_) => "Check that the disk has room and the folder is yours.".into(),
+            Error::Damaged { .. } => {
+                "Nothing was written over it. Let the app repair it: what the server has is fetched \
+                                      again, and what was not sent yet is kept."
+                    .into()
+            }
+            Error::Storage(error) => error.advice().into(),
             Error::Archive(why) => why.advice().into(),
             Error::NotPossible(_) => "Nothing was changed.".into(),
             Error::ApiMisuse(_) => "This is a mistake in the app: please report it.".into(),
         }
+    }
+
+    /// Something of a vault cannot be read here.
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Error::Damaged { what: what.into(), source: None }
     }
 
     pub(crate) fn misbehaved(kind: Misbehaviour) -> Self {
@@ -347,6 +370,15 @@ impl Error {
         match self {
             Error::Refused(refusal) | Error::LimitReached(refusal) => Some(refusal.code),
             _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error.is_damage() {
+            true => Error::Damaged { what: "the file does not hold together".into(), source: Some(error) },
+            false => Error::Storage(error),
         }
     }
 }

@@ -78,6 +78,7 @@
 //! | change the app's types | [`CollectionShape::version`], [`CollectionShape::upcast`] |
 //! | come into step | [`Account::sync`] now and then, [`Account::follow`] while the app is in front |
 //! | show how it is | [`Collection::state`], [`Vault::status`], [`Account::status`] |
+//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::check_storage`], [`Account::repair`] |
 //! | share with others | [`Vault::add_member`], [`Role`] |
 //! | keep plain bytes instead of types | [`Vault::put`], [`Vault::get`] |
 //! | have a password or device replaced | [`Account::change_password`], [`Account::revoke`], [`Client::recover`] |
@@ -126,8 +127,9 @@ mod vault;
 
 pub use account::{
     Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice,
-    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut,
-    SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, Switch, SyncState, TotpSecret,
+    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Repair, Session, Settings, SignIn,
+    SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck, StorageUsage, Switch, SyncState,
+    TotpSecret, VaultUsage,
 };
 pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
@@ -160,6 +162,6 @@ pub use sync::schedule::{Conditions, Schedule};
 pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};
 pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
-    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
-    Verified,
+    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultCheck, VaultState, VaultStatus,
+    VaultSummary, Verified,
 };

@@ -15,13 +15,14 @@ mod records;
 mod second_factor;
 mod sheet;
 mod status;
+mod storage;
 mod vault;
 mod verify;
 mod watch;
 
 use crate::args::{
     AccountCommand, Cli, Command, DebugCommand, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom,
-    RecoveryKeyCommand, SecondFactorCommand, VaultCommand,
+    RecoveryKeyCommand, SecondFactorCommand, StorageCommand, VaultCommand,
 };
 use crate::place::Place;
 use crate::terminal::{Terminal, given_code};
@@ -82,6 +83,12 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(terminal, args),
         Command::Completion(args) => completion::run(terminal, args),
         Command::Status(args) => status::run(&place, terminal, args).await,
+        Command::Storage(args) => match &args.command {
+            None | Some(StorageCommand::Usage) => storage::usage(&place, terminal).await,
+            Some(StorageCommand::Prune(args)) => storage::prune(&place, terminal, args).await,
+            Some(StorageCommand::Check) => storage::check(&place, terminal).await,
+            Some(StorageCommand::Repair) => storage::repair(&place, terminal).await,
+        },
         Command::Watch(args) => watch::run(&place, terminal, args).await,
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
         Command::Export(args) => archive::export(&place, terminal, args).await,

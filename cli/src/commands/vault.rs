@@ -460,6 +460,7 @@ fn state(state: &VaultState) -> String {
         VaultState::Quarantined(quarantine) => format!("set apart: {}", quarantine.kind),
         VaultState::ServerBehind { missing } => format!("the server has lost the last {missing} entries"),
         VaultState::TailReset { lost } => format!("an owner goes on without the last {lost} entries"),
+        VaultState::Damaged(what) => format!("damaged: {what}: selkie storage repair"),
         _ => "in a state this version does not know".into(),
     }
 }

@@ -23,6 +23,7 @@ mod sheet;
 mod sign_in;
 mod sign_up;
 mod status;
+mod storage;
 mod vaults;
 
 pub use background::{Background, Switch};
@@ -39,6 +40,7 @@ pub use settings::Settings;
 pub use sign_in::{SignIn, SignedIn};
 pub use sign_up::{SignUp, SignedUp};
 pub use status::{Blocked, BlockedPlace, Status, SyncState};
+pub use storage::{Repair, StorageCheck, StorageUsage, VaultUsage};
 pub use vaults::AccountSync;
 
 use crate::context::Context;

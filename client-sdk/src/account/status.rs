@@ -145,6 +145,9 @@ impl Account {
             match vault.look_at(&beat, &mut sum).await {
                 // Somebody has forgotten it under our hands.
                 Err(Error::NotPossible(_)) => {}
+                Err(error @ Error::Damaged { .. }) => {
+                    sum.blocked.push(blocked(BlockedPlace::Vault { id, name: None }, Failure::from(&error)));
+                }
                 looked => looked?,
             }
         }

@@ -134,7 +134,12 @@ impl Account {
         let mut named = None;
         for id in self.context().edges.apart(move || open.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            if vault.name().await?.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
+            let name = match vault.name().await {
+                // One that is damaged hides no other.
+                Err(Error::Damaged { .. }) => continue,
+                name => name?,
+            };
+            if name.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
                 let why = "several vaults have that name: say which one by its id";
                 return Err(Error::NotPossible(why.into()));
             }

@@ -188,7 +188,7 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
     }
 
     pub(super) fn typed(&self, (id, body): &(RecordId, Arc<RecordBody>)) -> Result<Found<T>> {
-        let value = self.of.open(body)?.ok_or_else(|| Error::Corrupt("the index of a collection".into()))?;
+        let value = self.of.open(body)?.ok_or_else(|| Error::damaged("the index of a collection"))?;
         Ok(Found { id: *id, value })
     }
 }

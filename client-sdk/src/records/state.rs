@@ -122,7 +122,7 @@ fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
 
 fn flying(in_flight: Option<Vec<u8>>) -> Result<BTreeSet<u64>> {
     let Some(bytes) = in_flight else { return Ok(BTreeSet::new()) };
-    let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?;
+    let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?;
     Ok(flight.writes.into_iter().map(|(seq, _)| seq).collect())
 }
 
@@ -153,7 +153,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             .await?;
         let mut undecided = Vec::new();
         for (id, record, at_ms, asked) in asked {
-            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::Corrupt("a conflict".into()))?;
+            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::damaged("a conflict"))?;
             if mine.collection != *self.name {
                 continue;
             }

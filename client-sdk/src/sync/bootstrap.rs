@@ -9,7 +9,7 @@ use super::room::Room;
 use super::take::{Place, open_item};
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::{BackLinks, Keyring};
-use crate::store::vaults::{Again, Fresh};
+use crate::store::vaults::Fresh;
 use crate::trust::Alarm;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::account_log::AccountLog;
@@ -38,6 +38,20 @@ impl Round<'_> {
     /// Begins with the newest checkpoint, if it is further than this device and can be trusted. Its author's word alone
     /// does, and is shown, only where the server has nothing else.
     pub(super) async fn begin_with_checkpoint(&mut self, nothing_else: bool) -> Step<bool> {
+        let replica = self.replica()?;
+        let (revision, after) = (replica.revision, replica.head().n + 1);
+        self.begin_after(after, revision, nothing_else, |_| Ok(())).await
+    }
+
+    /// The same for whoever keeps the vault at this revision and needs a checkpoint that stands after a position.
+    /// `carry` says what of the old state holds for the new one.
+    pub(super) async fn begin_after(
+        &mut self,
+        after: u64,
+        revision: u64,
+        nothing_else: bool,
+        carry: impl FnOnce(&mut Replica) -> Result<(), Refusal> + Send + 'static,
+    ) -> Step<bool> {
         let (context, vault) = (self.account.context(), self.vault);
         let answer = self.account.call(|bearer| async move { context.api.beginning(&bearer, &vault).await });
         let beginning = match answer.await {
@@ -46,7 +60,7 @@ impl Round<'_> {
             Err(error) => return Err(error.into()),
         };
         let head = self.signed(&beginning.head).await?;
-        if head.head.n < beginning.n || beginning.n <= self.replica()?.head().n + 1 {
+        if head.head.n < beginning.n || beginning.n <= after {
             return Ok(false);
         }
         let controls = self.controls_before(beginning.n).await?;
@@ -60,7 +74,10 @@ impl Round<'_> {
         state.links = links;
         state.trust = KeptTrust::from(trust);
         state.incarnation = Some(head.incarnation);
-        self.replace_by(log, state, keys, Vec::new()).await?;
+        let mut replica = Replica::new(log, state);
+        replica.keys = keys;
+        carry(&mut replica).map_err(|refusal| Alarm::refused(beginning.n, &refusal))?;
+        self.replace_by(replica, revision, Fresh::default()).await?;
         for (name, many) in taken {
             self.report.pulled += many;
             if !name.is_empty() {
@@ -150,20 +167,14 @@ impl Round<'_> {
         Ok((log, links, keys, taken))
     }
 
-    /// Puts another log in the place of ours, with the records that were put beside.
-    pub(super) async fn replace_by(
-        &mut self,
-        log: VaultLog,
-        state: State,
-        keys: Keyring,
-        again: Vec<Again>,
-    ) -> Step<()> {
-        let (room, vault, revision) = (self.room.clone(), self.vault, self.replica()?.revision);
+    /// Puts another log in the place of the one that is kept at this revision, with the records that were put beside.
+    /// `what_else` says what becomes of writes.
+    pub(super) async fn replace_by(&mut self, replica: Replica, revision: u64, what_else: Fresh) -> Step<()> {
+        let (room, vault) = (self.room.clone(), self.vault);
         self.replica = None;
         let replace = move || {
-            let mut replica = Replica::new(log, state);
-            replica.keys = keys;
-            let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
+            let Fresh { again, sent, settlements, .. } = what_else;
+            let fresh = Fresh { again, sent, settlements, ..replica.fresh(&room.at_rest) };
             let replaced = room.store.replace(&vault, revision, &fresh);
             room.ring(&vault);
             replaced

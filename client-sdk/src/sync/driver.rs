@@ -308,8 +308,7 @@ impl<'a> Round<'a> {
 
     async fn create(&mut self) -> Step<Event> {
         let context = self.account.context();
-        let flight =
-            self.replica()?.in_flight.clone().ok_or_else(|| Error::Corrupt("a vault without a start".into()))?;
+        let flight = self.replica()?.in_flight.clone().ok_or_else(|| Error::damaged("a vault without a start"))?;
         let body = CreateVault { frame: flight.frame, wraps: flight.wraps };
         let answer = self.account.call(|bearer| {
             let body = &body;
@@ -577,7 +576,7 @@ pub(crate) fn keep_flight(replica: &mut Replica, room: &Room, flight: InFlight, 
 pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>) -> Result<Vec<Outgoing>> {
     let vault = replica.vault();
     let open = |pending: Pending| {
-        let damaged = || Error::Corrupt("a write that is to be sent".into());
+        let damaged = || Error::damaged("a write that is to be sent");
         let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed).map_err(|_| damaged())?;
         Ok(Outgoing { body: RecordBody::from_bytes(&plain).map_err(|_| damaged())?, pending })
     };

@@ -186,7 +186,7 @@ impl Replica {
     /// As it was kept. Keys that the log does not commit to are left where they are: they may belong to a rotation that
     /// somebody else was faster with.
     pub(crate) fn open(vault: &VaultId, kept: &KeptVault, at_rest: &AtRest) -> Result<Replica> {
-        let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
+        let damaged = |what: &str| Error::damaged(format!("a vault: {what}"));
         let (state, core) = read_state(&kept.state)?;
         let trail = read_trail(&kept.trail).ok_or_else(|| damaged("its trail"))?;
         let live = kept.live.iter().map(|(id, bytes)| Some((*id, read_live(bytes)?)));
@@ -258,14 +258,15 @@ impl Replica {
             live: self.log.live().records().map(|(id, record)| (*id, write_live(record))).collect(),
             heads: self.log.live().records().map(|(id, record)| (*id, record.heads())).collect(),
             keys: self.keys.epochs().map(|key| at_rest.seal_key(key)).collect(),
-            again: Vec::new(),
+            in_flight: self.in_flight.as_ref().map(InFlight::to_bytes),
+            ..Fresh::default()
         }
     }
 }
 
 /// What is kept beside the log, and the state of the log itself.
 pub(crate) fn read_state(kept: &[u8]) -> Result<(State, Core)> {
-    let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
+    let damaged = |what: &str| Error::damaged(format!("a vault: {what}"));
     let state: State = Face::Cbor.decode(kept).map_err(|error| damaged(&error.what))?;
     if state.version != STATE_VERSION {
         return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));

@@ -143,6 +143,12 @@ impl Slot {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
+    /// What was read is read again.
+    pub(crate) fn forget(&self) {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.view.forget();
+    }
+
     pub(crate) fn show(&self, replica: &Replica) {
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glance::of(replica));
     }
@@ -178,14 +184,21 @@ impl Room {
         let at_rest = AtRest::new(local_key(context.keeper.keychain.as_ref(), folder)?);
         let mut crowd = Crowd::default();
         for (user, log) in store.people()? {
-            let damaged = || Error::Corrupt("an account log of somebody".into());
-            let entries: Vec<Bytes> = Face::Cbor.decode(&log).map_err(|_| damaged())?;
-            let log = AccountLog::replay(entries.iter().map(|entry| &**entry)).map_err(|_| damaged())?;
+            let entries: Option<Vec<Bytes>> = Face::Cbor.decode(&log).ok();
+            let read = entries.and_then(|entries| {
+                let log = AccountLog::replay(entries.iter().map(|entry| &**entry)).ok()?;
+                (log.user() == user).then_some((log, entries))
+            });
+            // It is fetched again when it is needed, and verified again: nothing else hangs on it.
+            let Some((log, entries)) = read else {
+                tracing::warn!(%user, "what is kept of a person cannot be read");
+                continue;
+            };
             crowd.logs.insert(user, log);
             crowd.entries.insert(user, entries);
         }
         let shared = match store.account()? {
-            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?,
+            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?,
             None => Shared::default(),
         };
         Ok(Room {
@@ -202,6 +215,25 @@ impl Room {
 
     pub(crate) fn slot(&self, vault: &VaultId) -> Arc<Slot> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
+    }
+
+    /// Does something with the store after which everything in memory is to be read again. No round runs meanwhile.
+    pub(crate) async fn turned_over<T>(&self, work: impl AsyncFnOnce() -> T) -> T {
+        let slots: Vec<Arc<Slot>> =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut places = Vec::with_capacity(slots.len());
+        for slot in &slots {
+            places.push(slot.replica.lock().await);
+        }
+        let done = work().await;
+        for (slot, place) in slots.iter().zip(&mut places) {
+            **place = None;
+            slot.forget();
+        }
+        drop(places);
+        slots.iter().for_each(|slot| slot.bell.ring());
+        self.pulse.changed.ring();
+        done
     }
 
     /// Something of a vault is otherwise than before: tells whoever watches.

@@ -53,7 +53,7 @@ impl Vault {
                 let mut records = 0;
                 for version in room.store.current(vault, None)? {
                     let opened = room.at_rest.open_record(vault, &version.record, &version.sealed);
-                    opened.map_err(|_| crate::Error::Corrupt("a record".into()))?;
+                    opened.map_err(|_| crate::Error::damaged("a record"))?;
                     records += 1;
                 }
                 Ok(records)

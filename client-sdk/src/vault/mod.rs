@@ -4,10 +4,13 @@
 //! it. What a person may do with a vault has its own module beside this one. Decides nothing about logs: that
 //! is `sync`.
 
+mod check;
 mod inspect;
 mod members;
 mod records;
 
+pub use check::VaultCheck;
+pub(crate) use check::check;
 pub use inspect::{LogEntry, Verified};
 pub use members::{Member, Role};
 pub use records::{Conflict, Record, RecordVersion};
@@ -71,6 +74,8 @@ pub enum VaultState {
     TailReset {
         lost: u64,
     },
+    /// What is kept of it here cannot be read: see [`Account::repair`].
+    Damaged(String),
 }
 
 /// How a vault is, in numbers.
@@ -169,11 +174,21 @@ impl Vault {
 
     /// What a list shows of it. No request is made.
     pub async fn summary(&self) -> Result<VaultSummary> {
-        let glance = self.glance().await?;
+        let glance = match self.glance().await {
+            Err(Error::Damaged { what, .. }) => {
+                let (name, app, state) = (None, String::new(), VaultState::Damaged(what));
+                let (id, is_own, role, members, records, pending) = (self.id, false, None, 0, 0, 0);
+                return Ok(VaultSummary { id, name, app, is_own, role, members, records, pending, state });
+            }
+            glance => glance?,
+        };
         let counts = self.read(|room, vault| Ok(room.store.counts(vault)?)).await?;
         Ok(VaultSummary {
             id: self.id,
-            name: self.name().await?,
+            name: match self.name().await {
+                Err(Error::Damaged { .. }) => None,
+                name => name?,
+            },
             is_own: glance.app == crate::account::OWN_APP,
             app: glance.app.clone(),
             role: glance.role(&self.account.user_id()).map(Role::from),
@@ -200,7 +215,10 @@ impl Vault {
     pub async fn forget(&self) -> Result<()> {
         let mut place = self.slot.replica.lock().await;
         *place = None;
-        self.read(|room, vault| Ok(room.store.forget(vault)?)).await
+        let forgotten = self.read(|room, vault| Ok(room.store.forget(vault)?)).await;
+        self.slot.forget();
+        self.room.ring(&self.id);
+        forgotten
     }
 
     pub(crate) async fn glance(&self) -> Result<Glance> {

@@ -237,7 +237,7 @@ impl Vault {
 }
 
 fn open_bytes(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {
-    let damaged = || Error::Corrupt("a record".into());
+    let damaged = || Error::damaged("a record");
     let plain = room.at_rest.open_record(vault, record, sealed).map_err(|_| damaged())?;
     RecordBody::from_bytes(&plain).map_err(|_| damaged())
 }

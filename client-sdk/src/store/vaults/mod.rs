@@ -55,8 +55,7 @@ pub trait VaultStore: Send + Sync + Debug {
     /// begins anew.
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()>;
 
-    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay; what
-    /// was being sent is forgotten. Returns the new revision, or `None` as [`VaultStore::advance`] does.
+    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay. Returns the new revision, or `None` as [`VaultStore::advance`] does.
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>>;
 
     /// Forgets a vault on this device.
@@ -135,6 +134,26 @@ pub trait VaultStore: Send + Sync + Debug {
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>>;
 
     fn counts(&self, vault: &VaultId) -> Result<Counts>;
+
+    /// How much room a vault takes.
+    fn usage(&self, vault: &VaultId) -> Result<Usage>;
+
+    /// How much room the store takes as a whole, in bytes; what was let go and is not given back yet is part of it.
+    fn size(&self) -> Result<u64>;
+
+    /// Forgets versions that are not current and whose author's clock showed less, but for those of records that are
+    /// still to be sent or to be decided about. Returns what went.
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage>;
+
+    /// Gives back the room of what was let go.
+    fn shrink(&self) -> Result<()>;
+
+    /// What is wrong with the store itself, in words for a person; empty if it holds together. Reads all of it.
+    fn damage(&self) -> Result<Vec<String>>;
+
+    /// Makes the store anew from what can be read of it; whether that was all. What is in it otherwise than before,
+    /// everybody who holds something of it has to read again. A store that cannot be repaired says so.
+    fn rebuild(&self) -> Result<bool>;
 }
 
 /// The tag of a collection: says nothing of its name to whoever has no key.
@@ -223,6 +242,12 @@ pub struct Fresh {
     pub keys: Vec<(u32, Vec<u8>)>,
     /// Writes that were lost with the old log and are to be sent again, before all others.
     pub again: Vec<Again>,
+    /// Writes that are in the log, as in [`Advance::sent`].
+    pub sent: Vec<(u64, Option<ChangeId>)>,
+    /// Conflicts that were settled in it.
+    pub settlements: Vec<Settlement>,
+    /// What is still being sent.
+    pub in_flight: Option<Vec<u8>>,
 }
 
 /// A write that was lost with the old log.
@@ -335,6 +360,31 @@ pub struct Settlement {
     pub asked: Option<Vec<u8>>,
 }
 
+/// How much room something takes, in bytes of what is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Records as they are now.
+    pub records: u64,
+    /// What records said before.
+    pub history: u64,
+    /// What is still to be sent.
+    pub pending: u64,
+    /// Entries of the log as they came (of the last 30 days), and what cannot be read yet.
+    pub log: u64,
+    /// What is kept to find and to verify the rest. Indexes of queries are in memory alone.
+    pub indexes: u64,
+    /// How many versions the history has.
+    pub versions: u64,
+}
+
+impl Usage {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.records + self.history + self.pending + self.log + self.indexes
+    }
+}
+
+/// How many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records with a current version, deletions among them.
@@ -350,6 +400,17 @@ pub trait VaultStores: Send + Sync + Debug {
 
     /// Forgets everything of an account. To forget what is not there is no error.
     fn remove(&self, account: &Folder) -> Result<()>;
+
+    /// Makes the store of an account anew from what can be read of it, where it does not open any more; whether that was
+    /// all.
+    fn rebuild(&self, account: &Folder) -> Result<bool> {
+        Err(beyond_repair(account.as_str()))
+    }
+}
+
+fn beyond_repair(what: &str) -> StoreError {
+    let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "this store cannot be repaired");
+    StoreError { doing: format!("repairing {what}"), source }
 }
 
 /// A vault that was forgotten under whoever still held it.
@@ -388,5 +449,13 @@ impl VaultStores for BesideAccounts {
         // A file goes with the account's folder.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
         Ok(())
+    }
+
+    fn rebuild(&self, account: &Folder) -> Result<bool> {
+        #[cfg(feature = "sqlite")]
+        if let Some(folder) = self.accounts.location(account) {
+            return SqliteVaults::rebuild_in(&folder);
+        }
+        Err(beyond_repair(account.as_str()))
     }
 }

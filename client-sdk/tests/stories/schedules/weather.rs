@@ -214,4 +214,10 @@ creaking! {
     fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
     fn counts(&self, vault: &VaultId) -> Counts;
+    fn usage(&self, vault: &VaultId) -> Usage;
+    fn size(&self) -> u64;
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+    fn shrink(&self) -> ();
+    fn damage(&self) -> Vec<String>;
+    fn rebuild(&self) -> bool;
 }
