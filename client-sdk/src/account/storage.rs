@@ -1,7 +1,7 @@
 //! What the vaults take on this device, what of it may go, whether it is as it was written, and mending it.
 //!
-//! Owns the order of a repair: what can be read goes into a new store, what is damaged is fetched once more, and what is
-//! still to be sent stays. How a vault is fetched is in `sync`; what a store can save of itself is the store's.
+//! Owns the order of a repair: what can be read goes into a new store, what is damaged is fetched once more, and what
+//! is still to be sent stays. How a vault is fetched is in `sync`; what a store can save of itself is the store's.
 
 use super::{Account, AccountSync};
 use crate::error::{Error, Result};
@@ -105,8 +105,8 @@ impl Account {
     }
 
     /// Reads everything that is kept of vaults and holds it against itself: that the store holds together, that every
-    /// record opens in its place, that nothing is missing which the log says is there. No request is made, and nothing is
-    /// changed.
+    /// record opens in its place, that nothing is missing which the log says is there. No request is made, and nothing
+    /// is changed.
     pub async fn check_storage(&self) -> Result<StorageCheck> {
         let room = self.room().await?;
         let check = move || {
@@ -120,8 +120,8 @@ impl Account {
     }
 
     /// Mends what this device keeps of vaults: see [`Error::Damaged`]. What can be read stays, what is damaged is
-    /// fetched from the server once more, and what was not sent yet is kept. Where everything is as it should be, nothing
-    /// is done.
+    /// fetched from the server once more, and what was not sent yet is kept. Where everything is as it should be,
+    /// nothing is done.
     pub async fn repair(&self) -> Result<Repair> {
         let (room, rebuilt) = self.room_that_holds_together().await?;
         let mut repair = Repair { rebuilt, ..Repair::default() };

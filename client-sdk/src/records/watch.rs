@@ -66,7 +66,8 @@ type Shown = (RecordId, Arc<RecordBody>);
 impl<T: Serialize + DeserializeOwned> Query<T> {
     /// The answer now, and again whenever it is another: after a write of this app, after a sync. What touches no
     /// record of the answer, and none that would fit, costs next to nothing. Writes of another program are seen with
-    /// the next write or sync of this one. An error does not end the stream. [`Query::changes`] tells the same in steps.
+    /// the next write or sync of this one. An error does not end the stream. [`Query::changes`] tells the same in
+    /// steps.
     pub fn watch(self) -> impl Stream<Item = Result<Vec<Found<T>>>> + Send + Unpin {
         Box::pin(unfold(Watched::new(self), async |mut watched| {
             let answer = match watched.next().await {

@@ -100,8 +100,8 @@ impl Pen<'_> {
         let mut composed = Composed::default();
         let (mut writes, mut settles) = (Vec::new(), Vec::new());
         'entry: for related in related(outbox) {
-            // A conflict is decided once, with the last that was written in mind: all of it goes into one entry, if need
-            // be into the next.
+            // A conflict is decided once, with the last that was written in mind: all of it goes into one entry, if
+            // need be into the next.
             let in_conflict = firsts(related.iter().copied().flatten()).any(|outgoing| collides(replica, outgoing));
             let whole = (in_conflict && !writes.is_empty()).then(|| (batch.mark(), writes.len(), settles.len()));
             // Writes that belong together go together, or wait together.
@@ -170,8 +170,8 @@ pub(crate) fn firsts<'a>(outbox: impl IntoIterator<Item = &'a Outgoing>) -> impl
     outbox.into_iter().filter(move |outgoing| seen.insert(outgoing.pending.record))
 }
 
-/// Writes that are to be told in their order: those that belong together, and those of the same record. What has nothing
-/// to do with each other may be sent in any order; each comes with its first.
+/// Writes that are to be told in their order: those that belong together, and those of the same record. What has
+/// nothing to do with each other may be sent in any order; each comes with its first.
 fn related(outbox: &[Outgoing]) -> Vec<Vec<&[Outgoing]>> {
     let mut related: Vec<Vec<&[Outgoing]>> = Vec::new();
     let mut place_of: BTreeMap<RecordId, usize> = BTreeMap::new();

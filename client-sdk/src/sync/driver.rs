@@ -54,8 +54,8 @@ pub struct SyncReport {
     /// Of the account's own vault: so many entries a restored server had lost and could not be given back. What this
     /// device had written in them was written again.
     pub given_up: u64,
-    /// The same by collection. A change that is set aside belongs to none before it can be read. Among them is the SDK's
-    /// own, in which a vault's name is.
+    /// The same by collection. A change that is set aside belongs to none before it can be read. Among them is the
+    /// SDK's own, in which a vault's name is.
     pub collections: BTreeMap<String, CollectionReport>,
 }
 

@@ -84,8 +84,8 @@ impl Round<'_> {
     }
 }
 
-/// Tries again what could not be read before. Says also in which collections changes of others became readable, once for
-/// each.
+/// Tries again what could not be read before. Says also in which collections changes of others became readable, once
+/// for each.
 pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room, me: &Me) -> Result<(Advance, Vec<String>)> {
     let mut of_others = Vec::new();
     let mut step =

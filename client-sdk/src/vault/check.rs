@@ -37,9 +37,9 @@ impl VaultCheck {
 }
 
 impl Vault {
-    /// Fetches the vault once more, whole, and puts it in the place of what is kept here: brings back a history that was
-    /// let go, and what is damaged. The server must show all that it has shown before. What is to be sent stays; writes
-    /// that nobody can read any more are given up, and their records returned.
+    /// Fetches the vault once more, whole, and puts it in the place of what is kept here: brings back a history that
+    /// was let go, and what is damaged. The server must show all that it has shown before. What is to be sent stays;
+    /// writes that nobody can read any more are given up, and their records returned.
     pub async fn fetch_again(&self) -> Result<Vec<RecordId>> {
         let lost = self.alone(async |round| round.fetch_again().await).await;
         self.slot.forget();

@@ -55,7 +55,8 @@ pub trait VaultStore: Send + Sync + Debug {
     /// begins anew.
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()>;
 
-    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay. Returns the new revision, or `None` as [`VaultStore::advance`] does.
+    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay.
+    /// Returns the new revision, or `None` as [`VaultStore::advance`] does.
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>>;
 
     /// Forgets a vault on this device.
@@ -401,8 +402,8 @@ pub trait VaultStores: Send + Sync + Debug {
     /// Forgets everything of an account. To forget what is not there is no error.
     fn remove(&self, account: &Folder) -> Result<()>;
 
-    /// Makes the store of an account anew from what can be read of it, where it does not open any more; whether that was
-    /// all.
+    /// Makes the store of an account anew from what can be read of it, where it does not open any more; whether that
+    /// was all.
     fn rebuild(&self, account: &Folder) -> Result<bool> {
         Err(beyond_repair(account.as_str()))
     }

@@ -25,8 +25,8 @@ async fn uses(home: &Home, account: &Account) -> Result<(), Error> {
     Ok(())
 }
 
-/// Mends it, and sees that everything is there again. Whether the file had to be made anew, and whether what was not sent
-/// yet was saved.
+/// Mends it, and sees that everything is there again. Whether the file had to be made anew, and whether what was not
+/// sent yet was saved.
 async fn mend(home: &Home, folder: &Path, what: &str) -> (bool, bool) {
     let account = program(&home.server, folder).await;
     let repair = account.repair().await.unwrap_or_else(|error| panic!("{what}: {error:?}"));

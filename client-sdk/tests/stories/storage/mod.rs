@@ -1,4 +1,5 @@
-//! The disk beneath: what happens when it lies, when it is full, when it may not be written, and how its room is minded.
+//! The disk beneath: what happens when it lies, when it is full, when it may not be written, and how its room is
+//! minded.
 
 mod damaged;
 mod refused;

@@ -1,8 +1,8 @@
 //! Which file the vaults are in, and whether it is the one that was there before.
 //!
-//! Owns two small files beside it. `vaults.made` names the file, so that a missing or empty one is noticed and not taken
-//! for a new beginning, and so that a repaired one takes the place of the old in one step. `vaults.lock` is held by
-//! everybody who has the file open: it is not replaced under them.
+//! Owns two small files beside it. `vaults.made` names the file, so that a missing or empty one is noticed and not
+//! taken for a new beginning, and so that a repaired one takes the place of the old in one step. `vaults.lock` is held
+//! by everybody who has the file open: it is not replaced under them.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};

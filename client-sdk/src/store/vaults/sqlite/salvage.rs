@@ -1,7 +1,7 @@
 //! What can be saved of a file that does not hold together.
 //!
-//! Owns the reading around damaged pages. The old file is not touched: a copy is read, and what is whole goes into a new
-//! file. What is lost of records is on the server; what is saved here is above all what is not.
+//! Owns the reading around damaged pages. The old file is not touched: a copy is read, and what is whole goes into a
+//! new file. What is lost of records is on the server; what is saved here is above all what is not.
 
 use super::schema;
 use rusqlite::types::Value;
