@@ -78,7 +78,7 @@
 //! | change the app's types | [`CollectionShape::version`], [`CollectionShape::upcast`] |
 //! | come into step | [`Account::sync`] now and then, [`Account::follow`] while the app is in front |
 //! | show how it is | [`Collection::state`], [`Vault::status`], [`Account::status`] |
-//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`] |
+//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`], [`Vault::leave_out`] |
 //! | share with others | [`Vault::add_member`], [`Role`] |
 //! | keep plain bytes instead of types | [`Vault::put`], [`Vault::get`] |
 //! | have a password or device replaced | [`Account::change_password`], [`Account::revoke`], [`Client::recover`] |
@@ -126,10 +126,10 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice,
+    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice, LeftOut,
     LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Repair, Session, Settings, SignIn,
     SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck, StorageUsage, Switch, SyncState,
-    TotpSecret, VaultUsage,
+    TotpSecret, Unsent, VaultUsage,
 };
 pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,

@@ -1,12 +1,14 @@
-//! `selkie storage`: what the vaults take on this device, what of it may go, and mending it.
+//! `selkie storage`, and what of vaults lies on this device: what they take, what may go, having it again, mending it.
 //!
 //! Owns the words for it.
 
-use crate::args::PruneArgs;
+use super::vault::find;
+use crate::args::{LeaveNewArgs, PruneArgs, VaultDropArgs, VaultNameArgs};
+use crate::failure::Usage as WrongUse;
 use crate::place::Place;
 use crate::terminal::Terminal;
 use selkie_client::store::vaults::Usage;
-use selkie_client::{StorageCheck, VaultCheck, VaultUsage};
+use selkie_client::{LeftOut, StorageCheck, Unsent, VaultCheck, VaultUsage};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -99,6 +101,57 @@ pub(super) async fn repair(place: &Place<'_>, terminal: Terminal) -> anyhow::Res
         Some((_, error)) => Err(error.into()),
         None => Ok(()),
     }
+}
+
+/// `selkie vault drop VAULT`
+pub(super) async fn leave_out(place: &Place<'_>, terminal: Terminal, args: &VaultDropArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    vault.leave_out(if args.force { Unsent::GiveUp } else { Unsent::Keep }).await?;
+    let text = format!("Nothing of it is on this device any more. To have it again: selkie vault fetch {}", args.vault);
+    terminal.answer(&text, &json!({ "vault": vault.id().to_string() }));
+    Ok(())
+}
+
+/// `selkie vault fetch VAULT`
+pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let is_meant = |left: &LeftOut| left.id.to_string() == args.vault || left.name.as_deref() == Some(&*args.vault);
+    let mut meant = account.left_out().await?;
+    meant.retain(is_meant);
+    terminal.progress("Fetching");
+    let vault = match meant.as_slice() {
+        [one] => account.fetch_vault(one.id).await?,
+        [] => {
+            let vault = find(&account, &args.vault).await?;
+            for record in vault.fetch_again().await? {
+                terminal.remark(&format!("What was written last to record {record}, and not sent, could not be read."));
+            }
+            vault
+        }
+        _ => return Err(WrongUse("several vaults have that name: say which one by its id".into()).into()),
+    };
+    let status = vault.status().await?;
+    let text = format!("It is here, with {} records.\ndigest {}", status.records, status.digest);
+    let object = json!({
+        "vault": vault.id().to_string(),
+        "records": status.records,
+        "digest": status.digest.to_string(),
+    });
+    terminal.answer(&text, &object);
+    Ok(())
+}
+
+/// `selkie vault leave-new`
+pub(super) async fn leave_new(place: &Place<'_>, terminal: Terminal, args: &LeaveNewArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    account.leave_new_vaults_out(!args.off).await?;
+    let text = match args.off {
+        true => "Vaults that are new to this device are fetched.",
+        false => "Vaults that are new to this device are left out: selkie vault list shows them.",
+    };
+    terminal.answer(text, &json!({ "leave_new": !args.off }));
+    Ok(())
 }
 
 fn called(vault: &VaultUsage) -> String {

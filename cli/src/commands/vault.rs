@@ -51,10 +51,20 @@ pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
             state(&vault.state)
         ));
     }
-    if vaults.is_empty() {
+    let left_out = account.left_out().await?;
+    if vaults.is_empty() && left_out.is_empty() {
         text.push_str("No vaults here yet: selkie vault create NAME, or selkie sync\n");
     }
-    terminal.answer(&text, &json!({ "vaults": vaults.iter().map(summary).collect::<Vec<_>>() }));
+    for left in &left_out {
+        let name = left.name.as_deref().unwrap_or("(never opened here)");
+        text.push_str(&format!("{}  {name:<24}  not on this device: selkie vault fetch\n", left.id));
+    }
+    let left_out = left_out.iter().map(|left| json!({ "vault": left.id.to_string(), "name": left.name }));
+    let object = json!({
+        "vaults": vaults.iter().map(summary).collect::<Vec<_>>(),
+        "left_out": left_out.collect::<Vec<_>>(),
+    });
+    terminal.answer(&text, &object);
     Ok(())
 }
 

@@ -33,6 +33,8 @@ pub struct Status {
     /// When the background will try next; missing while a round runs, and where there is no background or nothing to
     /// wait for.
     pub next_attempt_ms: Option<u64>,
+    /// How many vaults this device leaves out: see [`Account::left_out`].
+    pub left_out: u64,
     /// The app's own [`Conditions`](crate::Conditions) hold rounds back.
     pub held_back: bool,
     /// What does not get on by itself, and what would help; at most a hundred.
@@ -163,7 +165,18 @@ impl Account {
             (None, None, None, _) => SyncState::Pending(pending),
         };
         let Beat { last_success_ms, next_attempt_ms, held_back, .. } = beat;
-        Ok(Status { state, pending, set_aside, last_success_ms, next_attempt_ms, held_back, blocked, more_blocked })
+        let left_out = room.shared().left_out.len() as u64;
+        Ok(Status {
+            state,
+            pending,
+            set_aside,
+            last_success_ms,
+            next_attempt_ms,
+            left_out,
+            held_back,
+            blocked,
+            more_blocked,
+        })
     }
 
     /// What holds up everything.
@@ -260,6 +273,7 @@ fn unreadable(error: &Error) -> Status {
         set_aside: 0,
         last_success_ms: None,
         next_attempt_ms: None,
+        left_out: 0,
         held_back: false,
         blocked: vec![blocked(BlockedPlace::Account, failure)],
         more_blocked: 0,

@@ -175,6 +175,27 @@ pub(crate) struct Shared {
     pub(crate) device_name: String,
     /// When everything was last in step, give or take a minute.
     pub(crate) synced_ms: u64,
+    /// Vaults that are not kept here, though this person is in them.
+    pub(crate) left_out: Vec<LeftOutNote>,
+    /// Vaults that are new here join them.
+    pub(crate) leaves_new_out: bool,
+}
+
+/// A vault that is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOutNote {
+    pub(crate) id: VaultId,
+    /// What it was called, sealed.
+    pub(crate) name: Option<Bytes>,
+    /// How far it was seen here, and in which life of the server: the server must show it again.
+    pub(crate) seen: Option<(u64, Fixed<32>, Incarnation)>,
+}
+
+impl Shared {
+    pub(crate) fn leave_out(&mut self, note: LeftOutNote) {
+        self.left_out.retain(|known| known.id != note.id);
+        self.left_out.push(note);
+    }
 }
 
 impl Room {

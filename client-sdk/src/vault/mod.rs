@@ -13,6 +13,7 @@ pub use check::VaultCheck;
 pub(crate) use check::check;
 pub use inspect::{LogEntry, Verified};
 pub use members::{Member, Role};
+pub(crate) use records::INFO_RECORD;
 pub use records::{Conflict, Record, RecordVersion};
 
 use crate::account::Account;

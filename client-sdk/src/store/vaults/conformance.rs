@@ -96,6 +96,14 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     assert_eq!(store.note(&VAULT, &[1; 16]).unwrap().as_deref(), Some(b"two".as_slice()));
     assert_eq!(store.note(&VAULT, &[2; 16]).unwrap(), None);
     store.flush().unwrap();
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "something is on its way");
+    store.advance(&VAULT, 1, &Advance { in_flight: Some(None), ..Advance::default() }).unwrap();
+    let seqs = put_down(store, &[write(1, 1)]);
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "something is to be sent");
+    store.take_back(&VAULT, 2, &seqs).unwrap();
+    assert!(store.forget_if_sent(&VAULT).unwrap());
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "it is not there any more");
+    begun(store);
     store.forget(&VAULT).unwrap();
     store.forget(&VAULT).unwrap();
     assert_eq!(store.load(&VAULT).unwrap(), None);

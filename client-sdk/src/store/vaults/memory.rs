@@ -256,6 +256,12 @@ impl VaultStore for MemoryVaults {
         Ok(())
     }
 
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool> {
+        let mut all = self.all();
+        let sent = all.vaults.get(vault).is_some_and(|one| one.outbox.is_empty() && one.in_flight.is_none());
+        Ok(sent && all.vaults.remove(vault).is_some())
+    }
+
     fn write_down(
         &self,
         vault: &VaultId,

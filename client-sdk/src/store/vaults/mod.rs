@@ -62,6 +62,9 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Forgets a vault on this device.
     fn forget(&self, vault: &VaultId) -> Result<()>;
 
+    /// The same, unless something of it is to be sent or on its way. Whether it was forgotten.
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool>;
+
     /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of
     /// its record here, or of the device's own last write that is not in the log yet. Returns their numbers, which
     /// ascend; or `None` if one of the records was touched after the stamp `seen`.

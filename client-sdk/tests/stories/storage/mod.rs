@@ -2,6 +2,7 @@
 //! minded.
 
 mod damaged;
+mod partial;
 mod refused;
 
 use crate::fake::Fake;

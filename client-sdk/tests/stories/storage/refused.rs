@@ -52,6 +52,7 @@ stuck! {
         fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
         fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
         fn forget(&self, vault: &VaultId) -> ();
+        fn forget_if_sent(&self, vault: &VaultId) -> bool;
         fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite], together: Together) -> Option<Vec<u64>>;
         fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
         fn flush(&self) -> ();

@@ -204,6 +204,12 @@ impl VaultStore for SqliteVaults {
         self.writing(|db| db.execute("DELETE FROM vaults WHERE vault = ?1", [vault.as_bytes()]).map(drop))
     }
 
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool> {
+        let forget = "DELETE FROM vaults WHERE vault = ?1 AND in_flight IS NULL
+            AND NOT EXISTS (SELECT 1 FROM outbox WHERE of = vaults.id)";
+        self.writing(|db| db.execute(forget, [vault.as_bytes()]).map(|gone| gone > 0))
+    }
+
     fn write_down(
         &self,
         vault: &VaultId,
