@@ -1,6 +1,7 @@
 //! The disk beneath: what happens when it lies, when it is full, when it may not be written, and how its room is
 //! minded.
 
+mod apart;
 mod damaged;
 mod partial;
 mod refused;
