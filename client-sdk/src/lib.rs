@@ -102,6 +102,7 @@
 //! that only this user can read: [`Client::secrets_at_rest`] says which. Records are sealed in any case.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod account;
 mod api;

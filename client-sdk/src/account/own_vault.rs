@@ -40,6 +40,7 @@ struct DeviceNote {
 /// A device of this person, as it has last told of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownDevice {
+    /// Its id in the account.
     pub id: DeviceId,
     /// Empty while it has not said.
     pub name: String,

@@ -59,7 +59,10 @@ pub enum SyncState {
     /// So many writes wait for a round. With 0, there has been none yet.
     Pending(u64),
     /// All is in step, as of then.
-    Synced { at_ms: u64 },
+    Synced {
+        /// By this device's clock.
+        at_ms: u64,
+    },
     /// Something does not get on by itself, and the first reason: see [`Status::blocked`] for all of them.
     Blocked(String),
 }
@@ -67,6 +70,7 @@ pub enum SyncState {
 /// Something that does not get on by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
+    /// What it holds up.
     pub what: BlockedPlace,
     /// The reason in one stable word, such as `sign_in_again`; where there is an error, that of
     /// [`Error::word`].
@@ -84,9 +88,19 @@ pub enum BlockedPlace {
     /// Everything: the session, the server, the disk.
     Account,
     /// One vault. The others go on.
-    Vault { id: VaultId, name: Option<String> },
+    Vault {
+        /// Which.
+        id: VaultId,
+        /// What it is called, if this device can read that.
+        name: Option<String>,
+    },
     /// One record.
-    Record { vault: VaultId, id: RecordId },
+    Record {
+        /// The vault it is in.
+        vault: VaultId,
+        /// Which.
+        id: RecordId,
+    },
 }
 
 impl Account {

@@ -32,6 +32,7 @@ const KEEP_SUCCESS_MS: u64 = 60 * 1000;
 /// What [`Account::sync`] has done, vault by vault.
 #[derive(Debug, Default)]
 pub struct AccountSync {
+    /// Those in which something was to be done, and what came of it.
     pub vaults: Vec<(VaultId, Result<SyncReport>)>,
 }
 

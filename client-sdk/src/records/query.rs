@@ -25,7 +25,9 @@ use std::sync::{Arc, PoisonError};
 /// Up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// The smallest first.
     Ascending,
+    /// The largest first.
     Descending,
 }
 
@@ -63,13 +65,16 @@ pub(super) struct Asked {
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<T> {
+    /// Its name.
     pub id: RecordId,
+    /// What it says.
     pub value: T,
 }
 
 /// Some of the records that were found, and where the next begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
+    /// In the order that was asked for.
     pub found: Vec<Found<T>>,
     /// For [`Query::after`]; missing on the last page.
     pub next: Option<Cursor>,

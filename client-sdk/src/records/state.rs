@@ -41,12 +41,15 @@ pub enum RecordState {
 pub struct Undecided<T> {
     /// For [`Collection::decide`].
     pub id: u64,
+    /// The record it is about.
     pub record: RecordId,
     /// What both were made from, where it was known.
     pub base: Option<T>,
     /// Missing where that side has deleted the record.
     pub mine: Option<T>,
+    /// What is in the log. Missing where that side has deleted the record.
     pub theirs: Option<T>,
+    /// When this device met it, by its own clock.
     pub at_ms: u64,
 }
 

@@ -89,6 +89,7 @@ impl Debug for Lock {
 
 /// Small documents, one set a folder. Every call may block on the disk for a moment.
 pub trait AccountStore: Send + Sync + Debug {
+    /// The folders there are, in any order.
     fn folders(&self) -> Result<Vec<Folder>, StoreError>;
 
     /// What was last saved under this name, whole; never a part of it.
