@@ -326,7 +326,11 @@ impl<'a> Round<'a> {
             replica.in_flight = None;
             replica.state.incarnation = Some(head.incarnation);
             note_head(replica, &head)?;
-            let step = Advance { state: Some(replica.state_bytes()), in_flight: Some(None), ..Advance::default() };
+            let step = Advance {
+                state: Some(replica.state_bytes(&room.at_rest)),
+                in_flight: Some(None),
+                ..Advance::default()
+            };
             keep(replica, room, &step)
         })
         .await?;
@@ -562,7 +566,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
 /// Writes down the state beside the log and what is in flight.
 pub(crate) fn keep_all(replica: &mut Replica, room: &Room) -> Step<()> {
     let in_flight = Some(replica.in_flight.as_ref().map(InFlight::to_bytes));
-    let step = Advance { state: Some(replica.state_bytes()), in_flight, ..Advance::default() };
+    let step = Advance { state: Some(replica.state_bytes(&room.at_rest)), in_flight, ..Advance::default() };
     keep(replica, room, &step)
 }
 

@@ -35,7 +35,7 @@ impl Round<'_> {
                         replica.state.sealed_to = Some((epoch, master.generation()));
                     }
                     let (opened, of_others) = open_what_was_aside(replica, room, &me)?;
-                    keep(replica, room, &Advance { state: Some(replica.state_bytes()), ..opened })?;
+                    keep(replica, room, &Advance { state: Some(replica.state_bytes(&room.at_rest)), ..opened })?;
                     readable = of_others;
                 }
                 Ok((found, readable))

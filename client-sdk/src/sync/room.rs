@@ -97,7 +97,7 @@ impl Glance {
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
     pub(crate) fn of_outline(vault: &VaultId, outline: &Outline, at_rest: &AtRest) -> Result<Glance> {
-        let (state, core) = read_state(&outline.state)?;
+        let (state, core) = read_state(vault, &outline.state, at_rest)?;
         let governance = core.governance();
         let present = outline.keys.iter().find(|(epoch, _)| *epoch == governance.epoch());
         let commitment = governance.commitment(governance.epoch());

@@ -7,8 +7,11 @@ use crate::error::{Error, Result};
 use crate::sync::replica::Replica;
 use crate::sync::room::Room;
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
+use selkie_protocol::log::{Entry, Frame, chain};
 use selkie_protocol::record::RecordBody;
 use std::collections::BTreeSet;
+
+const FRAMES_AT_A_TIME: u64 = 500;
 
 /// What a look at everything that is kept of a vault has found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +83,9 @@ pub(crate) fn check(room: &Room, id: &VaultId) -> Result<VaultCheck> {
     };
     let Some(replica) = replica else { return Ok(check) };
     check.on_server = replica.state.born;
+    if let Some(false) = unless_damaged(chain_holds(room, &replica), &mut check.log)? {
+        check.log = Some("a vault: its chain is not what its entries make".into());
+    }
     let aside = unless_damaged(room.store.aside(id), &mut check.log)?.unwrap_or_default();
     let aside: BTreeSet<ChangeId> = aside.into_iter().map(|aside| aside.change).collect();
     for (record, live) in replica.log.live().records() {
@@ -108,6 +114,25 @@ pub(crate) fn check(room: &Room, id: &VaultId) -> Result<VaultCheck> {
         }
     }
     Ok(check)
+}
+
+/// Whether the values of the chain are those that the entries make which are kept.
+fn chain_holds(room: &Room, replica: &Replica) -> std::result::Result<bool, crate::store::StoreError> {
+    let (id, trail, end) = (replica.vault(), replica.log.trail(), replica.head().n);
+    let mut from = trail.first() + 1;
+    while from <= end {
+        let to = end.min(from + FRAMES_AT_A_TIME);
+        for (n, frame) in room.store.frames(&id, from, to)? {
+            let Ok(entry) = Frame::entry_bytes(&frame).and_then(Entry::parse) else { return Ok(false) };
+            if let (Some(before), Some(value)) = (trail.at(n - 1), trail.at(n))
+                && chain(&before, n, &entry.hash()) != value
+            {
+                return Ok(false);
+            }
+        }
+        from = to + 1;
+    }
+    Ok(true)
 }
 
 /// What was read; or that it is damaged, which is what this is about.

@@ -271,6 +271,8 @@ impl Schedule {
         let mut digests = BTreeSet::new();
         let mut contents = BTreeSet::new();
         for (number, device) in self.devices.iter_mut().enumerate() {
+            let check = device.check();
+            assert!(check.is_sound(), "seed {seed}: device {number} takes itself for damaged: {check:?}");
             let Some(role) = members.get(&device.user()) else { continue };
             let shown = device
                 .with_vault(async |vault| {

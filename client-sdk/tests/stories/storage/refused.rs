@@ -10,11 +10,12 @@ use selkie_protocol::id::{RecordId, UserId, VaultId};
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 
-/// A disk on which nothing can be written for a while; what lies on it can be read.
+/// A disk on which nothing can be written for a while; what lies on it can be read, and now and then reads wrong.
 #[derive(Debug, Default)]
 struct Stuck {
     disk: MemoryVaults,
     because: Mutex<Option<ErrorKind>>,
+    bend: Mutex<Option<fn(&mut KeptVault)>>,
 }
 
 impl Stuck {
@@ -32,6 +33,15 @@ macro_rules! stuck {
     (writes { $(fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $out:ty;)* }
      reads { $(fn $read:ident(&self $(, $read_arg:ident: $read_type:ty)*) -> $read_out:ty;)* }) => {
         impl VaultStore for Stuck {
+            fn load(&self, vault: &VaultId) -> Kept<Option<KeptVault>> {
+                let mut kept = self.disk.load(vault)?;
+                if let (Some(kept), Some(bend)) = (&mut kept, *self.bend.lock().unwrap()) {
+                    bend(kept);
+                }
+                Ok(kept)
+            }
+
+
             $(fn $name(&self $(, $arg: $type)*) -> Kept<$out> {
                 self.refuses()?;
                 self.disk.$name($($arg),*)
@@ -66,7 +76,6 @@ stuck! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
-        fn load(&self, vault: &VaultId) -> Option<KeptVault>;
         fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
         fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
@@ -86,6 +95,66 @@ stuck! {
         fn usage(&self, vault: &VaultId) -> Usage;
         fn size(&self) -> u64;
         fn damage(&self) -> Vec<String>;
+    }
+}
+
+/// A chain value, a live record, the state: each of them says something else than was written.
+const BENT: [fn(&mut KeptVault); 3] = [
+    |kept| {
+        let middle = kept.trail.len() - 2;
+        kept.trail[middle].1[7] ^= 1;
+    },
+    |kept| {
+        if let Some((_, live)) = kept.live.first_mut() {
+            live[8 + 5] ^= 1;
+        }
+    },
+    |kept| {
+        let middle = kept.state.len() / 2;
+        kept.state[middle] ^= 1;
+    },
+];
+
+#[tokio::test]
+async fn nobody_is_accused_on_the_word_of_a_disk_that_is_wrong_itself() {
+    for bend in BENT {
+        let (server, disk) = (Fake::start(), Arc::new(Stuck::default()));
+        let accounts = Arc::new(selkie_client::store::Memory::default());
+        let client = || {
+            let builder = server.builder().account_store(accounts.clone());
+            builder.vault_stores(Arc::new(OneDisk(disk.clone()))).build().unwrap()
+        };
+        let ana = client().sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+        let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+        let id = vault.collection("notes").put(&note("first")).await.unwrap();
+        vault.sync().await.unwrap();
+        let phone = crate::vaults::another_device(&server, "ana@example.org", &ana).await;
+        phone.sync().await.unwrap();
+        vault.sync().await.unwrap();
+        // The phone writes without having seen the last that the laptop wrote.
+        vault.collection("notes").put(&note("second")).await.unwrap();
+        vault.sync().await.unwrap();
+        let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+        on_phone.collection::<Note>("notes").update(id, |note| note.likes = 1).await.unwrap();
+        on_phone.sync().await.unwrap();
+        drop(vault);
+
+        *disk.bend.lock().unwrap() = Some(bend);
+        let account = client().account("ana@example.org").await.unwrap().unwrap();
+        let check = account.check_storage().await.unwrap();
+        assert!(!check.is_sound(), "{check:?}");
+        let synced = account.sync().await.unwrap();
+        for error in synced.vaults.iter().filter_map(|(_, done)| done.as_ref().err()) {
+            assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        }
+
+        // What is wrong is fetched again, and then the disk reads right.
+        *disk.bend.lock().unwrap() = None;
+        let account = client().account("ana@example.org").await.unwrap().unwrap();
+        assert!(account.sync().await.unwrap().first_error().is_none());
+        let vault = account.vault("Journal").await.unwrap().unwrap();
+        assert_eq!(vault.collection::<Note>("notes").get(id).await.unwrap().unwrap().likes, 1);
+        assert_eq!(vault.digest().await.unwrap(), on_phone.digest().await.unwrap());
     }
 }
 
