@@ -63,6 +63,7 @@ on_both_backends! {
         bytes.truncate(half);
         std::fs::write(&file, &bytes).unwrap();
         desk.selkie("laptop", &["query", "Journal", "notes"]).await.fails_with(1);
+        desk.selkie("laptop", &["storage", "check"]).await.fails_with(1);
         let repaired = desk.selkie("laptop", &["storage", "repair"]).await.succeeds();
         assert_eq!((&repaired["rebuilt"], &repaired["failed"]), (&true.into(), &Value::Array(vec![])), "{repaired}");
         assert_eq!(std::fs::read(&file).unwrap(), bytes, "the damaged file is left as it was");

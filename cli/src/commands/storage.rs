@@ -4,7 +4,7 @@
 
 use super::vault::find;
 use crate::args::{LeaveNewArgs, PruneArgs, VaultDropArgs, VaultNameArgs};
-use crate::failure::Usage as WrongUse;
+use crate::failure::{DoesNotHold, Usage as WrongUse};
 use crate::place::Place;
 use crate::terminal::Terminal;
 use selkie_client::store::vaults::Usage;
@@ -63,7 +63,10 @@ pub(super) async fn check(place: &Place<'_>, terminal: Terminal) -> anyhow::Resu
     let vaults: Vec<Value> = check.vaults.iter().map(finding).collect();
     let object = json!({ "sound": check.is_sound(), "opened": opened, "damage": check.damage, "vaults": vaults });
     terminal.answer(&text, &object);
-    Ok(())
+    match check.is_sound() {
+        true => Ok(()),
+        false => Err(DoesNotHold("what this device keeps of its vaults is damaged").into()),
+    }
 }
 
 /// `selkie storage repair`
