@@ -4,8 +4,11 @@
 //! second factor that counts is ever an argument that others on the machine could read from the process list, except
 //! the six digits that are void in a minute.
 
+mod storage;
+
 use clap::{Args, Parser, Subcommand};
 use std::path::PathBuf;
+pub(crate) use storage::{LeaveNewArgs, PruneArgs, StorageArgs, StorageCommand, VaultDropArgs};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -85,6 +88,7 @@ pub(crate) enum Command {
     Vault(VaultArgs),
     Sync(SyncArgs),
     Status(StatusArgs),
+    Storage(StorageArgs),
     Verify(VerifyArgs),
     Put(PutArgs),
     /// Show a record
@@ -565,6 +569,11 @@ pub(crate) enum VaultCommand {
     /// Begin a new key
     #[command(after_help = "Example:\n  selkie vault rotate Journal")]
     Rotate(VaultNameArgs),
+    Drop(VaultDropArgs),
+    /// Have a vault on this device again that was dropped or left out; of one that is here, have the old history again
+    #[command(after_help = "Example:\n  selkie vault fetch Photos")]
+    Fetch(VaultNameArgs),
+    LeaveNew(LeaveNewArgs),
     /// For an owner, when a restored server has lost entries and no device of anybody's could put them back: go on
     /// without them. What this device wrote itself is written again
     #[command(after_help = "Example:\n  selkie vault reset Journal")]
@@ -1028,6 +1037,8 @@ mod tests {
                 format!("vault add {id} {id} --role viewer"),
                 format!("vault role {id} {id} editor"),
                 format!("vault remove {id} {id}"),
+                format!("vault drop {id} --force"),
+                format!("vault fetch {id}"),
                 format!("debug push {id}"),
                 format!("devices revoke {id}"),
                 format!("verify evidence.json --signed-by {id}"),

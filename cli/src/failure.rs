@@ -10,7 +10,7 @@ use serde_json::json;
 #[error("{0}")]
 pub(crate) struct Usage(pub(crate) String);
 
-/// A file that was to prove something does not.
+/// What was to be proven, or to be sound, is not.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct DoesNotHold(pub(crate) &'static str);
@@ -86,6 +86,7 @@ fn advice(error: &Error) -> String {
         Error::ServerNameDiffers { announced, .. } => {
             format!("{} With this command: --server-name {announced}", error.advice())
         }
+        Error::Damaged { .. } => format!("{} With this command: selkie storage repair", error.advice()),
         Error::Archive(ArchiveError::Sealed) => format!("{} With this command: --passphrase-file", error.advice()),
         _ => error.advice(),
     }

@@ -35,10 +35,15 @@ struct Parts {
 /// An account on this device, signed in or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownAccount {
+    /// The name they sign in with.
     pub login_name: String,
+    /// Where the server is.
     pub server_url: String,
+    /// What the server calls itself.
     pub server_name: String,
+    /// The tenant, if it is not the default one.
     pub tenant: Option<String>,
+    /// Whether there is a session, as far as this device knows.
     pub signed_in: bool,
     /// A sign-up or sign-in was interrupted: repeat it.
     pub unfinished: bool,

@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Tells the time in milliseconds since 1970. Nothing depends on its being right but the reuse of an access token.
 pub trait Clock: Send + Sync + Debug {
+    /// The time, in milliseconds since 1970.
     fn now_ms(&self) -> u64;
 }
 

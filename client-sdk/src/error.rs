@@ -23,11 +23,19 @@ pub enum Error {
 
     /// The server is there and asks to be left alone for a while.
     #[error("the server asks to wait: {why}")]
-    RetryLater { after: Option<Duration>, why: String },
+    RetryLater {
+        /// How long, if the server said so.
+        after: Option<Duration>,
+        /// Why, for people.
+        why: String,
+    },
 
     /// The session is over or not enough. Nothing on the device is lost.
     #[error("sign in again: {reason}")]
-    SignInAgain { reason: SignInReason },
+    SignInAgain {
+        /// Why.
+        reason: SignInReason,
+    },
 
     /// The name, the password or the Secret Key is wrong; nobody can say which.
     #[error("the name, the password or the Secret Key is wrong")]
@@ -35,7 +43,10 @@ pub enum Error {
 
     /// The account has a second factor. Ask for a code and repeat the call with it.
     #[error("{}", if *refused { "the code was not right" } else { "a code from the authenticator app is needed" })]
-    SecondFactorNeeded { refused: bool },
+    SecondFactorNeeded {
+        /// A code was given, and was not right.
+        refused: bool,
+    },
 
     /// This device cannot open what it keeps: the key of the app or of the keychain is missing or another one.
     #[error("the secrets on this device are locked: {0}")]
@@ -47,7 +58,12 @@ pub enum Error {
 
     /// The password could be guessed. `score` goes from 0 to 4.
     #[error("the password is too easy to guess (strength {score} of 4, {needed} needed)")]
-    WeakPassword { score: u8, needed: u8 },
+    WeakPassword {
+        /// How strong it is, from 0 to 4.
+        score: u8,
+        /// How strong it must be.
+        needed: u8,
+    },
 
     /// A name that cannot be a login name.
     #[error(transparent)]
@@ -68,7 +84,12 @@ pub enum Error {
     /// The server says it is called something else than the address it was reached at. Whoever relays between a
     /// person and their real server looks just like this.
     #[error("the server calls itself {announced:?}, not {expected:?}")]
-    ServerNameDiffers { announced: String, expected: String },
+    ServerNameDiffers {
+        /// What it calls itself.
+        announced: String,
+        /// What the address says.
+        expected: String,
+    },
 
     /// What this device keeps of the account cannot be read.
     #[error("what this device keeps of the account is damaged: {0}")]
@@ -76,7 +97,12 @@ pub enum Error {
 
     /// The server showed something no honest server shows. Nothing of it was believed.
     #[error("the server misbehaved: {kind}")]
-    ServerMisbehaved { kind: Misbehaviour, evidence: Option<PathBuf> },
+    ServerMisbehaved {
+        /// What it did.
+        kind: Misbehaviour,
+        /// Where what was seen is kept, if it could be.
+        evidence: Option<PathBuf>,
+    },
 
     /// A vault is set apart, because the server was caught: now, or earlier.
     #[error("the vault is set apart: {}; expected {}, came {}", .0.kind, .0.expected, .0.found)]
@@ -85,23 +111,46 @@ pub enum Error {
     /// The server was restored from a backup and has lost the end of a vault's log, which no device could put back so
     /// far. Nothing is lost here.
     #[error("the server has lost the last {missing} entries of the vault")]
-    ServerBehind { missing: u64 },
+    ServerBehind {
+        /// How many entries it lacks.
+        missing: u64,
+    },
 
     /// After such a loss an owner has decided to go on without the lost entries. Nothing happens until a person agrees.
     #[error("an owner of the vault goes on without its last {lost} entries")]
-    TailReset { lost: u64 },
+    TailReset {
+        /// How many entries of this device that costs.
+        lost: u64,
+    },
 
     /// The server will not, and says why.
     #[error("{0}")]
     Refused(Refusal),
 
+    /// What this device keeps of its vaults is damaged. Nothing was written over it: [`Account::repair`] fetches again
+    /// what the server has, and keeps what was not sent yet.
+    ///
+    /// [`Account::repair`]: crate::Account::repair
+    #[error("what this device keeps of its vaults is damaged: {what}")]
+    Damaged {
+        /// What cannot be read.
+        what: String,
+        /// What the store says, if it was the store that noticed.
+        source: Option<StoreError>,
+    },
+
     /// The device's disk.
     #[error("the data folder cannot be used")]
-    Storage(#[from] StoreError),
+    Storage(#[source] StoreError),
 
     /// A later version of the app wrote the record. It is kept as it is, and not written over.
     #[error("a later version of the app wrote this record of {collection:?} (version {version})")]
-    NewerRecord { collection: String, version: u32 },
+    NewerRecord {
+        /// The collection it is in.
+        collection: String,
+        /// The version that wrote it.
+        version: u32,
+    },
 
     /// An archive or a table of records was not taken, or could not be written.
     #[error(transparent)]
@@ -121,14 +170,19 @@ pub enum Error {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum SignInReason {
+    /// This device is signed out.
     #[error("this device is signed out")]
     SignedOut,
+    /// The session has ended.
     #[error("the session has ended")]
     SessionEnded,
+    /// This device was revoked.
     #[error("this device was revoked")]
     DeviceRevoked,
+    /// This needs the password again.
     #[error("this needs the password again")]
     PasswordNeeded,
+    /// The keys of the account were renewed on another device.
     #[error("the keys of the account were renewed on another device")]
     KeysRenewed,
     /// It refuses tokens that it has just given out. Only a server at fault does that, so the SDK stops asking.
@@ -142,15 +196,19 @@ pub enum SignInReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WrongKey {
+    /// It is not well formed.
     #[error(transparent)]
     Code(#[from] BadCode),
     /// It is well formed and does not fit this account.
     #[error("the recovery key does not fit this account, or there is no such account")]
     RecoveryKey,
+    /// That is not the recovery key on the sheet.
     #[error("that is not the recovery key on the sheet")]
     NotTheSheets,
+    /// Nobody is waiting under this link code.
     #[error("nobody is waiting under this link code")]
     Link,
+    /// A password may not contain the control character U+001F.
     #[error("a password may not contain the control character U+001F")]
     Password,
 }
@@ -160,36 +218,52 @@ pub enum WrongKey {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Misbehaviour {
+    /// It offers an old password as the present one.
     #[error("it offers an old password as the present one")]
     PasswordRollback,
+    /// It hides entries of the account log that this device has seen.
     #[error("it hides entries of the account log that this device has seen")]
     Rollback,
+    /// It shows another account log than before.
     #[error("it shows another account log than before")]
     Fork,
+    /// It shows an account log that its owner did not sign.
     #[error("it shows an account log that its owner did not sign")]
     ForgedLog,
+    /// It sent keys that do not belong to this account.
     #[error("it sent keys that do not belong to this account")]
     WrongKeybag,
+    /// It shows another person under this name.
     #[error("it shows another person under this name")]
     OtherIdentity,
+    /// It lists a device that the account did not add.
     #[error("it lists a device that the account did not add")]
     UnknownDevice,
+    /// Its answers contradict each other.
     #[error("its answers contradict each other")]
     Contradiction,
+    /// It hides entries of a vault that it has acknowledged or shown before.
     #[error("it hides entries of a vault that it has acknowledged or shown before")]
     VaultRollback,
+    /// It shows another log of a vault than before.
     #[error("it shows another log of a vault than before")]
     VaultFork,
+    /// It shows an entry that may not stand in the vault's log.
     #[error("it shows an entry that may not stand in the vault's log")]
     ForgedEntry,
+    /// It withholds what is written in a vault.
     #[error("it withholds what is written in a vault")]
     Withheld,
+    /// It shows a checkpoint that does not say what is in the vault.
     #[error("it shows a checkpoint that does not say what is in the vault")]
     FalseCheckpoint,
+    /// It signed two heads of a vault that contradict each other.
     #[error("it signed two heads of a vault that contradict each other")]
     TwoHeads,
+    /// Its word about a vault is not signed with the key it is known by.
     #[error("its word about a vault is not signed with the key it is known by")]
     ForgedHead,
+    /// It sent a key of a vault that is not the one the members agreed on.
     #[error("it sent a key of a vault that is not the one the members agreed on")]
     WrongVaultKey,
 }
@@ -198,6 +272,7 @@ pub enum Misbehaviour {
 /// device stays readable and writable.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Quarantine {
+    /// What the server did.
     pub kind: Misbehaviour,
     /// What an honest server would have shown, in words for a person.
     pub expected: String,
@@ -212,9 +287,13 @@ pub struct Quarantine {
 /// A refusal in the server's words, cleaned for display.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
+    /// What it is, for programs.
     pub code: ErrorCode,
+    /// What it is, for people.
     pub title: String,
+    /// More about it, for people.
     pub detail: Option<String>,
+    /// What would help, for people.
     pub advice: String,
     /// Names the request in the server's log.
     pub request_id: String,
@@ -275,6 +354,7 @@ impl Error {
             Error::ServerBehind { .. } => "server_behind",
             Error::TailReset { .. } => "tail_reset",
             Error::Refused(_) => "refused",
+            Error::Damaged { .. } => "damaged",
             Error::Storage(_) => "storage",
             Error::NewerRecord { .. } => "newer_record",
             Error::Archive(_) => "archive",
@@ -327,11 +407,21 @@ impl Error {
             }
             Error::TailReset { .. } => "Look at what is lost, then accept it or ask the owner.".into(),
             Error::LimitReached(refusal) | Error::Refused(refusal) => refusal.advice.clone(),
-            Error::Storage(_) => "Check that the disk has room and the folder is yours.".into(),
+            Error::Damaged { .. } => {
+                "Nothing was written over it. Let the app repair it: what the server has is fetched \
+                                      again, and what was not sent yet is kept."
+                    .into()
+            }
+            Error::Storage(error) => error.advice().into(),
             Error::Archive(why) => why.advice().into(),
             Error::NotPossible(_) => "Nothing was changed.".into(),
             Error::ApiMisuse(_) => "This is a mistake in the app: please report it.".into(),
         }
+    }
+
+    /// Something of a vault cannot be read here.
+    pub(crate) fn damaged(what: impl Into<String>) -> Self {
+        Error::Damaged { what: what.into(), source: None }
     }
 
     pub(crate) fn misbehaved(kind: Misbehaviour) -> Self {
@@ -347,6 +437,15 @@ impl Error {
         match self {
             Error::Refused(refusal) | Error::LimitReached(refusal) => Some(refusal.code),
             _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        match error.is_damage() {
+            true => Error::Damaged { what: "the file does not hold together".into(), source: Some(error) },
+            false => Error::Storage(error),
         }
     }
 }

@@ -71,13 +71,14 @@
 //! | begin | [`Client::builder`], [`Client::sign_up`], [`Client::sign_in`], [`Client::account`] |
 //! | bring in another device | [`Account::link_device`], or [`Client::sign_in`] with the Secret Key |
 //! | keep records | [`Account::create_vault`], [`Vault::collection`], [`Collection`], [`Transaction`] |
-//! | find them | [`Collection::query`], [`field`], [`Query::search`], [`Query::watch`] |
+//! | find them | [`Collection::query`], [`field`], [`Query::search`], [`Query::watch`], [`Query::changes`] |
 //! | say what becomes of conflicts | [`CollectionShape`], [`Strategy`], [`Merge`] |
 //! | see what became of them | [`Vault::conflicts`], [`Collection::undecided`] |
 //! | go back | [`Collection::undo`], [`Collection::history`], [`Collection::as_of`], [`Collection::restore`] |
 //! | change the app's types | [`CollectionShape::version`], [`CollectionShape::upcast`] |
 //! | come into step | [`Account::sync`] now and then, [`Account::follow`] while the app is in front |
 //! | show how it is | [`Collection::state`], [`Vault::status`], [`Account::status`] |
+//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`], [`Vault::leave_out`] |
 //! | share with others | [`Vault::add_member`], [`Role`] |
 //! | keep plain bytes instead of types | [`Vault::put`], [`Vault::get`] |
 //! | have a password or device replaced | [`Account::change_password`], [`Account::revoke`], [`Client::recover`] |
@@ -101,6 +102,7 @@
 //! that only this user can read: [`Client::secrets_at_rest`] says which. Records are sealed in any case.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod account;
 mod api;
@@ -125,9 +127,10 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice,
-    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Session, Settings, SignIn, SignOut,
-    SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, Switch, SyncState, TotpSecret,
+    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice, LeftOut,
+    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Repair, Session, Settings, SignIn,
+    SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck, StorageUsage, Switch, SyncState,
+    TotpSecret, Unsent, VaultUsage,
 };
 pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
@@ -144,8 +147,8 @@ pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};
 pub use keys::strength::{KeyMode, strength};
 pub use password::PasswordProof;
 pub use records::{
-    Collection, CollectionShape, Comparison, Content, Cursor, FieldName, Fields, Filter, Found, NotAValue, Order, Page,
-    Query, RecordState, Transaction, Undecided, Value, VersionOf, field,
+    Collection, CollectionShape, Comparison, Content, Cursor, Difference, FieldName, Fields, Filter, Found, Moved,
+    NotAValue, Order, Page, Placed, Query, RecordState, Removed, Transaction, Undecided, Value, VersionOf, field,
 };
 pub use selkie_protocol::account::{AccountState, TenantRole};
 pub use selkie_protocol::bytes::{from_base64url, to_base64url};
@@ -154,12 +157,12 @@ pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
 pub use server::Server;
-pub use sync::driver::SyncReport;
+pub use sync::driver::{CollectionReport, SyncReport};
 pub use sync::replica::KeptTrust;
 pub use sync::schedule::{Conditions, Schedule};
 pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};
 pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
-    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultState, VaultStatus, VaultSummary,
-    Verified,
+    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultCheck, VaultState, VaultStatus,
+    VaultSummary, Verified,
 };

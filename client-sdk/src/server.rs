@@ -16,7 +16,9 @@ pub struct Server {
     pub software: String,
     /// The name accounts are bound to.
     pub server_name: String,
+    /// Who may make an account.
     pub registration: RegistrationPolicy,
+    /// The kinds of second factor it has, as `totp`.
     pub second_factors: Vec<String>,
 }
 

@@ -15,6 +15,8 @@ mod network;
 mod replicas;
 mod restored;
 mod secrecy;
+mod storage;
 mod timing;
 mod vault_durability;
 mod vaults;
+mod weeks;

@@ -6,7 +6,9 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::Duration;
 
-use selkie_client::{Account, Client, EmergencySheet, KeyMode, Recover, SignIn, SignUp, SignedIn, TokioRuntime};
+use selkie_client::{
+    Account, Client, ClientBuilder, EmergencySheet, KeyMode, Recover, SignIn, SignUp, SignedIn, TokioRuntime,
+};
 use tempfile::TempDir;
 
 use crate::canary::Canaries;
@@ -22,8 +24,12 @@ pub struct Device {
     clock: ManualClock,
     /// From how many entries on a vault is begun with a checkpoint, if not from the usual number.
     checkpoints_from: Option<u64>,
+    app: App,
     client: Client,
 }
+
+/// What an app says of its client.
+type App = fn(ClientBuilder) -> ClientBuilder;
 
 /// Somebody with an account, and what they wrote down.
 #[derive(Clone, Debug)]
@@ -37,9 +43,10 @@ impl Device {
     pub fn new(server_url: &str, name: &'static str) -> Self {
         let folder = Arc::new(tempfile::tempdir().expect("there is room for temporary files"));
         let clock = ManualClock::at_present();
-        let client = client(server_url, None, &folder, &clock, None);
+        let app: App = |client| client;
+        let client = client(server_url, None, &folder, &clock, None, app);
         let server_url = server_url.to_owned();
-        Device { server_url, name, tenant: None, folder, clock, checkpoints_from: None, client }
+        Device { server_url, name, tenant: None, folder, clock, checkpoints_from: None, app, client }
     }
 
     pub fn of_tenant(mut self, tenant: &'static str) -> Self {
@@ -54,9 +61,17 @@ impl Device {
         self
     }
 
+    /// With an app on it that declares its collections so.
+    pub fn with_app(mut self, app: App) -> Self {
+        self.app = app;
+        self.restart();
+        self
+    }
+
     /// As after the app was closed and opened again: nothing is left but the data folder.
     pub fn restart(&mut self) {
-        self.client = client(&self.server_url, self.tenant, &self.folder, &self.clock, self.checkpoints_from);
+        let Device { server_url, tenant, folder, clock, checkpoints_from, app, .. } = &*self;
+        self.client = client(server_url, *tenant, folder, clock, *checkpoints_from, *app);
     }
 
     /// This device's own clock.
@@ -153,6 +168,7 @@ fn client(
     folder: &TempDir,
     clock: &ManualClock,
     checkpoints_from: Option<u64>,
+    app: App,
 ) -> Client {
     let builder = Client::builder(server_url);
     let builder = match checkpoints_from {
@@ -163,7 +179,7 @@ fn client(
         Some(tenant) => builder.tenant(tenant),
         None => builder,
     };
-    builder
+    app(builder)
         .store(folder.path())
         .clock(Arc::new(clock.clone()))
         .runtime(Arc::new(Hasty))

@@ -15,13 +15,14 @@ mod records;
 mod second_factor;
 mod sheet;
 mod status;
+mod storage;
 mod vault;
 mod verify;
 mod watch;
 
 use crate::args::{
     AccountCommand, Cli, Command, DebugCommand, DeviceCommand, DevicesCommand, PasswordCommand, PasswordFrom,
-    RecoveryKeyCommand, SecondFactorCommand, VaultCommand,
+    RecoveryKeyCommand, SecondFactorCommand, StorageCommand, VaultCommand,
 };
 use crate::place::Place;
 use crate::terminal::{Terminal, given_code};
@@ -76,12 +77,21 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Role(args) => vault::set_role(&place, terminal, args).await,
             VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
+            VaultCommand::Drop(args) => storage::leave_out(&place, terminal, args).await,
+            VaultCommand::Fetch(args) => storage::fetch(&place, terminal, args).await,
+            VaultCommand::LeaveNew(args) => storage::leave_new(&place, terminal, args).await,
             VaultCommand::Reset(args) => vault::reset(&place, terminal, args).await,
             VaultCommand::AcceptReset(args) => vault::accept_reset(&place, terminal, args).await,
         },
         Command::Verify(args) => verify::run(terminal, args),
         Command::Completion(args) => completion::run(terminal, args),
         Command::Status(args) => status::run(&place, terminal, args).await,
+        Command::Storage(args) => match &args.command {
+            None | Some(StorageCommand::Usage) => storage::usage(&place, terminal).await,
+            Some(StorageCommand::Prune(args)) => storage::prune(&place, terminal, args).await,
+            Some(StorageCommand::Check) => storage::check(&place, terminal).await,
+            Some(StorageCommand::Repair) => storage::repair(&place, terminal).await,
+        },
         Command::Watch(args) => watch::run(&place, terminal, args).await,
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
         Command::Export(args) => archive::export(&place, terminal, args).await,

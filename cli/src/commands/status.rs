@@ -26,6 +26,9 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &StatusArgs
     if status.set_aside > 0 {
         text.push_str(&format!("set aside     {} that cannot be read here\n", status.set_aside));
     }
+    if status.left_out > 0 {
+        text.push_str(&format!("left out      {} vaults are not on this device\n", status.left_out));
+    }
     for blocked in &status.blocked {
         text.push_str(&format!("\n{}: {}\n  {}\n", place_of(&blocked.what), blocked.reason, help(blocked)));
     }
@@ -114,6 +117,7 @@ fn object(status: &Status) -> Value {
         "state": word(&status.state),
         "pending": status.pending,
         "set_aside": status.set_aside,
+        "left_out": status.left_out,
         "last_success_ms": status.last_success_ms,
         "blocked": blocked.collect::<Vec<_>>(),
         "more_blocked": status.more_blocked,

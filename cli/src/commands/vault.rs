@@ -10,7 +10,9 @@ use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
-use selkie_client::{Account, AccountSync, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary};
+use selkie_client::{
+    Account, AccountSync, CollectionReport, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary,
+};
 use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
@@ -49,10 +51,20 @@ pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
             state(&vault.state)
         ));
     }
-    if vaults.is_empty() {
+    let left_out = account.left_out().await?;
+    if vaults.is_empty() && left_out.is_empty() {
         text.push_str("No vaults here yet: selkie vault create NAME, or selkie sync\n");
     }
-    terminal.answer(&text, &json!({ "vaults": vaults.iter().map(summary).collect::<Vec<_>>() }));
+    for left in &left_out {
+        let name = left.name.as_deref().unwrap_or("(never opened here)");
+        text.push_str(&format!("{}  {name:<24}  not on this device: selkie vault fetch\n", left.id));
+    }
+    let left_out = left_out.iter().map(|left| json!({ "vault": left.id.to_string(), "name": left.name }));
+    let object = json!({
+        "vaults": vaults.iter().map(summary).collect::<Vec<_>>(),
+        "left_out": left_out.collect::<Vec<_>>(),
+    });
+    terminal.answer(&text, &object);
     Ok(())
 }
 
@@ -306,6 +318,7 @@ async fn say_what_was_done(
         match done {
             Ok(report) => {
                 text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
+                text.push_str(&by_collection(&report));
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {
@@ -396,7 +409,31 @@ fn in_words(report: &SyncReport) -> String {
     words.join(", ")
 }
 
+/// A line for each collection in which something was done.
+fn by_collection(report: &SyncReport) -> String {
+    let mut text = String::new();
+    for (name, counted) in &report.collections {
+        text.push_str(&format!("    {name:<24}  {} sent, {} taken", counted.pushed, counted.pulled));
+        for (count, what) in [(counted.conflicts, "conflicts settled"), (counted.failures, "that could not be sent")] {
+            if count > 0 {
+                text.push_str(&format!(", {count} {what}"));
+            }
+        }
+        text.push('\n');
+    }
+    text
+}
+
 fn object_of(vault: &str, report: &SyncReport) -> Value {
+    let collection = |(name, counted): (&String, &CollectionReport)| {
+        let counts = json!({
+            "pushed": counted.pushed,
+            "pulled": counted.pulled,
+            "conflicts": counted.conflicts,
+            "failures": counted.failures,
+        });
+        (name.clone(), counts)
+    };
     json!({
         "vault": vault,
         "pushed": report.pushed,
@@ -407,6 +444,7 @@ fn object_of(vault: &str, report: &SyncReport) -> Value {
         "pending": report.pending,
         "restored": report.restored,
         "given_up": report.given_up,
+        "collections": report.collections.iter().map(collection).collect::<serde_json::Map<_, _>>(),
     })
 }
 
@@ -432,6 +470,7 @@ fn state(state: &VaultState) -> String {
         VaultState::Quarantined(quarantine) => format!("set apart: {}", quarantine.kind),
         VaultState::ServerBehind { missing } => format!("the server has lost the last {missing} entries"),
         VaultState::TailReset { lost } => format!("an owner goes on without the last {lost} entries"),
+        VaultState::Damaged(what) => format!("damaged: {what}: selkie storage repair"),
         _ => "in a state this version does not know".into(),
     }
 }

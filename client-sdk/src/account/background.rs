@@ -56,6 +56,7 @@ struct Switched {
 }
 
 impl Switch {
+    /// Turned on, or off.
     pub fn new(on: bool) -> Self {
         Switch(Arc::new(Switched { on: AtomicBool::new(on), bell: Bell::default() }))
     }

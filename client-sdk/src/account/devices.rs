@@ -20,19 +20,24 @@ use selkie_protocol::{Bytes, ErrorCode};
 /// One device, as the account's own log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Device {
+    /// Its id in the account.
     pub id: DeviceId,
     /// Missing where it cannot be opened with the keys this device has.
     pub name: Option<String>,
+    /// It is the device that asks.
     pub this_device: bool,
+    /// It was sent away, and stays in the list for the record.
     pub revoked: bool,
     /// In the server's words, as are the other times.
     pub added_at_ms: Option<u64>,
+    /// When the server last heard of it, by the server's clock.
     pub last_seen_ms: Option<u64>,
 }
 
 /// The list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Devices {
+    /// All that the account log names, revoked ones among them.
     pub devices: Vec<Device>,
     /// Another device has renewed the account's keys: names stay closed until [`Account::unlock`].
     pub keys_renewed: bool,

@@ -12,12 +12,17 @@ use selkie_protocol::id::{DeviceId, SessionId};
 /// How the account stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standing {
+    /// The tenant the account is in.
     pub tenant: String,
+    /// Whether it may be used.
     pub state: AccountState,
+    /// What the person may do in the tenant.
     pub role: TenantRole,
+    /// When it was made, by the server's clock.
     pub created_at_ms: u64,
     /// When it will be gone, if it is being deleted.
     pub delete_after_ms: Option<u64>,
+    /// The kinds of second factor that are enabled, as `totp`.
     pub second_factors: Vec<String>,
     /// Another device has renewed the account's keys; see [`Account::unlock`].
     pub keys_renewed: bool,
@@ -26,10 +31,15 @@ pub struct Standing {
 /// A sign-in that has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Session {
+    /// Its id in the account.
     pub id: SessionId,
+    /// The device it belongs to, if it is of one.
     pub device: Option<DeviceId>,
+    /// The app, as it calls itself.
     pub app: Option<String>,
+    /// When it began, by the server's clock.
     pub created_at_ms: u64,
+    /// When it was last used, by the server's clock.
     pub last_used_ms: u64,
     /// The one that asked.
     pub current: bool,
@@ -38,11 +48,15 @@ pub struct Session {
 /// Something that happened to the account.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AuditEntry {
+    /// Its place in the list, without gaps.
     pub number: u64,
+    /// When it happened, by the server's clock.
     pub at_ms: u64,
     /// A stable word, such as `signed_in`.
     pub action: String,
+    /// The device that did it, if one did.
     pub device: Option<DeviceId>,
+    /// More about it, in the server's words.
     pub detail: Option<String>,
 }
 

@@ -6,7 +6,7 @@
 
 use super::Account;
 use super::settings::own_app;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sync::room::{Glance, Room};
 use crate::vault::Vault;
 use selkie_protocol::Face;
@@ -40,6 +40,7 @@ struct DeviceNote {
 /// A device of this person, as it has last told of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KnownDevice {
+    /// Its id in the account.
     pub id: DeviceId,
     /// Empty while it has not said.
     pub name: String,
@@ -61,7 +62,11 @@ impl Account {
         let mut own = Vec::new();
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            let glance: Glance = vault.glance().await?;
+            let glance: Glance = match vault.glance().await {
+                // It cannot be told what it is; that is said where somebody uses it.
+                Err(Error::Damaged { .. }) => continue,
+                glance => glance?,
+            };
             if glance.app == OWN_APP && glance.members == [(me, Role::Owner)] {
                 own.push(vault);
             }

@@ -24,11 +24,14 @@ use std::sync::Arc;
 /// How to recover.
 #[derive(Clone, Debug, Default)]
 pub struct Recover {
+    /// Whether signing in needs a Secret Key besides the password from now on.
     pub key_mode: KeyMode,
     /// Also forgets the second factor, which may be lost with the devices. If it stays, `second_factor` is needed to
     /// sign in afterwards.
     pub remove_second_factors: bool,
+    /// A code from the authenticator app, if the account has a second factor and keeps it.
     pub second_factor: Option<Private>,
+    /// What to call this device, for the others.
     pub device_name: String,
 }
 

@@ -35,6 +35,7 @@ pub struct SignIn {
 /// A sign-in that passed every check.
 #[derive(Debug)]
 pub struct SignedIn {
+    /// The account, on this device.
     pub account: Account,
     /// The same twelve digits as on every other device that is shown the same state. A device that signs in with the
     /// password alone cannot tell by itself whether it was shown an old one: compare.

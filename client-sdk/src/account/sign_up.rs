@@ -22,6 +22,7 @@ use std::sync::Arc;
 pub struct SignUp {
     /// An invitation, where the server asks for one.
     pub invite: Option<Private>,
+    /// Whether signing in needs a Secret Key besides the password.
     pub key_mode: KeyMode,
     /// What this device is called in the account's list of devices. Only the account's own devices can read it.
     pub device_name: String,
@@ -30,6 +31,7 @@ pub struct SignUp {
 /// A new account, and what must be put away before anything else.
 #[derive(Debug)]
 pub struct SignedUp {
+    /// The account, on this device.
     pub account: Account,
     /// Show it, then call [`Account::confirm_sheet`].
     pub sheet: EmergencySheet,

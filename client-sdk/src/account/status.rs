@@ -33,6 +33,8 @@ pub struct Status {
     /// When the background will try next; missing while a round runs, and where there is no background or nothing to
     /// wait for.
     pub next_attempt_ms: Option<u64>,
+    /// How many vaults this device leaves out: see [`Account::left_out`].
+    pub left_out: u64,
     /// The app's own [`Conditions`](crate::Conditions) hold rounds back.
     pub held_back: bool,
     /// What does not get on by itself, and what would help; at most a hundred.
@@ -57,7 +59,10 @@ pub enum SyncState {
     /// So many writes wait for a round. With 0, there has been none yet.
     Pending(u64),
     /// All is in step, as of then.
-    Synced { at_ms: u64 },
+    Synced {
+        /// By this device's clock.
+        at_ms: u64,
+    },
     /// Something does not get on by itself, and the first reason: see [`Status::blocked`] for all of them.
     Blocked(String),
 }
@@ -65,6 +70,7 @@ pub enum SyncState {
 /// Something that does not get on by itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
+    /// What it holds up.
     pub what: BlockedPlace,
     /// The reason in one stable word, such as `sign_in_again`; where there is an error, that of
     /// [`Error::word`].
@@ -82,9 +88,19 @@ pub enum BlockedPlace {
     /// Everything: the session, the server, the disk.
     Account,
     /// One vault. The others go on.
-    Vault { id: VaultId, name: Option<String> },
+    Vault {
+        /// Which.
+        id: VaultId,
+        /// What it is called, if this device can read that.
+        name: Option<String>,
+    },
     /// One record.
-    Record { vault: VaultId, id: RecordId },
+    Record {
+        /// The vault it is in.
+        vault: VaultId,
+        /// Which.
+        id: RecordId,
+    },
 }
 
 impl Account {
@@ -145,6 +161,9 @@ impl Account {
             match vault.look_at(&beat, &mut sum).await {
                 // Somebody has forgotten it under our hands.
                 Err(Error::NotPossible(_)) => {}
+                Err(error @ Error::Damaged { .. }) => {
+                    sum.blocked.push(blocked(BlockedPlace::Vault { id, name: None }, Failure::from(&error)));
+                }
                 looked => looked?,
             }
         }
@@ -160,7 +179,18 @@ impl Account {
             (None, None, None, _) => SyncState::Pending(pending),
         };
         let Beat { last_success_ms, next_attempt_ms, held_back, .. } = beat;
-        Ok(Status { state, pending, set_aside, last_success_ms, next_attempt_ms, held_back, blocked, more_blocked })
+        let left_out = room.shared().left_out.len() as u64;
+        Ok(Status {
+            state,
+            pending,
+            set_aside,
+            last_success_ms,
+            next_attempt_ms,
+            left_out,
+            held_back,
+            blocked,
+            more_blocked,
+        })
     }
 
     /// What holds up everything.
@@ -257,6 +287,7 @@ fn unreadable(error: &Error) -> Status {
         set_aside: 0,
         last_success_ms: None,
         next_attempt_ms: None,
+        left_out: 0,
         held_back: false,
         blocked: vec![blocked(BlockedPlace::Account, failure)],
         more_blocked: 0,

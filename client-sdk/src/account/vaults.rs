@@ -32,6 +32,7 @@ const KEEP_SUCCESS_MS: u64 = 60 * 1000;
 /// What [`Account::sync`] has done, vault by vault.
 #[derive(Debug, Default)]
 pub struct AccountSync {
+    /// Those in which something was to be done, and what came of it.
     pub vaults: Vec<(VaultId, Result<SyncReport>)>,
 }
 
@@ -134,7 +135,12 @@ impl Account {
         let mut named = None;
         for id in self.context().edges.apart(move || open.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            if vault.name().await?.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
+            let name = match vault.name().await {
+                // One that is damaged hides no other.
+                Err(Error::Damaged { .. }) => continue,
+                name => name?,
+            };
+            if name.as_deref() == Some(name_or_id) && named.replace(vault).is_some() {
                 let why = "several vaults have that name: say which one by its id";
                 return Err(Error::NotPossible(why.into()));
             }
@@ -187,9 +193,10 @@ impl Account {
         }
         let kept = room.clone();
         let here = context.edges.apart(move || kept.store.vaults()).await??;
-        let strangers = news.iter().flat_map(BTreeMap::keys).filter(|id| !here.contains(id));
-        let all: Vec<(VaultId, bool)> =
-            here.iter().map(|id| (*id, true)).chain(strangers.map(|id| (*id, false))).collect();
+        let strangers = news.iter().flat_map(BTreeMap::values).filter(|vault| !here.contains(&vault.vid));
+        let strangers = strangers.map(|vault| (vault.vid, vault.app == super::own_vault::OWN_APP)).collect();
+        let strangers = self.to_be_fetched(room, strangers).await?.into_iter().map(|id| (id, false));
+        let all: Vec<(VaultId, bool)> = here.iter().map(|id| (*id, true)).chain(strangers).collect();
         let (mut all_well, of) = (true, all.len());
         for (done, (id, is_here)) in all.into_iter().enumerate() {
             round.goes_on(done, of);
@@ -267,7 +274,7 @@ impl Account {
     }
 
     /// Begins to keep a vault that the server says we are in: its first entry, which names it.
-    async fn join(&self, vault: &Vault) -> Result<()> {
+    pub(super) async fn join(&self, vault: &Vault) -> Result<()> {
         let (context, id, room) = (self.context(), vault.id(), &vault.room);
         let first = crate::api::PageSize { entries: 1, bytes: 1, live_only: true };
         let page = self.call(|bearer| async move { context.api.vault_log(&bearer, &id, 0, first).await }).await?;

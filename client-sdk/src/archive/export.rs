@@ -31,7 +31,9 @@ pub struct ExportOptions {
 /// What went into an archive.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExportReport {
+    /// How many collections are in it.
     pub collections: usize,
+    /// How many records.
     pub records: u64,
     /// Versions in the history.
     pub versions: u64,

@@ -26,21 +26,25 @@ pub(super) const LONGEST_LINE: usize = 4 * 1024 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
+    /// The version of the format.
     pub format: u32,
     /// The vault it was made of.
     pub vault: VaultId,
     /// What the vault was called, if that could be read.
     pub name: Option<String>,
+    /// The app the vault belongs to.
     pub app: String,
     /// By the clock of the device that made it.
     pub made_at_ms: u64,
     /// How far the vault's log went then, to be compared with what other devices show.
     pub digest: String,
+    /// How many records there are in all.
     pub records: u64,
     /// Versions in the history, if that is in it.
     pub versions: u64,
     /// Records and changes that could not be read and are only listed.
     pub unreadable: u64,
+    /// The collections, each a file of its own.
     pub collections: Vec<CollectionMember>,
 }
 
@@ -48,13 +52,16 @@ pub struct Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CollectionMember {
+    /// What the collection is called.
     pub name: String,
     /// Where its records are.
     pub file: String,
+    /// How many records it has.
     pub records: u64,
     /// Where every version of them is, if that was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub history: Option<String>,
+    /// How many earlier versions of its records there are.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub versions: u64,
 }

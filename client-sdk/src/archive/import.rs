@@ -152,7 +152,7 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
             let verdict = match before {
                 Ok(before) => (self.decide)(before.as_ref(), what)?,
                 // A later version of the app may have written what cannot be read here: it is not written over.
-                Err(Error::Corrupt(_)) => Verdict::Kept,
+                Err(Error::Damaged { .. }) => Verdict::Kept,
                 Err(error) => return Err(error),
             };
             match verdict {

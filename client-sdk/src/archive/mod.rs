@@ -40,24 +40,36 @@ use std::io::{Read, Seek, Write};
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ArchiveError {
+    /// The file is not an archive.
     #[error("the file is not an archive")]
     NotAnArchive,
     /// Cut off, changed or made by something else: one that is whole has exactly one form.
     #[error("the archive is damaged: {0}")]
     Damaged(String),
+    /// A later version of the format, and which.
     #[error("the archive has format {0}, which this version does not know")]
     Newer(u32),
+    /// The archive is sealed for a passphrase.
     #[error("the archive is sealed for a passphrase")]
     Sealed,
+    /// The passphrase does not open the archive, or its beginning was changed.
     #[error("the passphrase does not open the archive, or its beginning was changed")]
     WrongPassphrase,
+    /// Sealed in a way that this version cannot open, and how.
     #[error("the archive is sealed in a way that is not taken: {0}")]
     SealedOtherwise(String),
     /// Counted from 1, without the heading of a CSV file.
     #[error("row {row} of the table is not taken: {why}")]
-    BadRow { row: u64, why: String },
+    BadRow {
+        /// Counted from 1.
+        row: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file could not be read.
     #[error("the file could not be read")]
     Reading(#[source] std::io::Error),
+    /// The file could not be written.
     #[error("the file could not be written")]
     Writing(#[source] std::io::Error),
 }

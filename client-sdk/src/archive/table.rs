@@ -51,7 +51,9 @@ impl TableForm {
 /// A table that is to be brought in, and where.
 #[derive(Clone, Debug)]
 pub struct Table {
+    /// How it is written.
     pub form: TableForm,
+    /// Where its rows become records.
     pub collection: String,
     /// The field that tells rows apart, a text or an integer. Without one it is the whole row: a row that was changed
     /// is then another record.

@@ -36,14 +36,18 @@ pub enum Strategy {
 pub struct Written {
     /// `None` if this version deletes the record.
     pub fields: Option<Fields>,
+    /// When it was written.
     pub at: Hlc,
 }
 
 /// What a [`Strategy::Custom`] has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {
+    /// What this device wrote stands.
     Mine,
+    /// What is in the log stands.
     Theirs,
+    /// This stands instead of both.
     Merged(Fields),
     /// A person is to decide.
     Ask,

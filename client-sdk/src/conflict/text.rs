@@ -10,7 +10,9 @@ const MOST_WORDS: usize = 8_000;
 /// A text put together, and whether something that one side wrote is not in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MergedText {
+    /// Both, put together.
     pub text: String,
+    /// Something that one of them said is not in it.
     pub lost: bool,
 }
 

@@ -45,6 +45,7 @@ pub trait Keychain: Send + Sync + fmt::Debug {
     /// The key of this account, if there is one.
     fn get(&self, account: &Folder) -> Result<Option<Zeroizing<[u8; 32]>>, KeychainError>;
 
+    /// Keeps the key of this account; another takes its place.
     fn put(&self, account: &Folder, key: &[u8; 32]) -> Result<(), KeychainError>;
 
     /// To remove what is not there is no error.
@@ -57,6 +58,7 @@ pub enum KeychainError {
     /// It is locked, or the person said no.
     #[error("{0}")]
     Locked(String),
+    /// The file in which it lies.
     #[error("the key file cannot be used")]
     File(#[from] StoreError),
 }

@@ -144,11 +144,31 @@ impl AtRest {
         EpochKey::uncommitted(*vault, epoch, &key)
     }
 
+    /// What is kept of a vault beside its records, so that it is noticed if it is not what was written. It is no
+    /// secret: what it says is what the server says.
+    pub(crate) fn vouch(&self, vault: &VaultId, state: &[u8]) -> Vec<u8> {
+        [&[VOUCHED], self.state_tag(vault, state).as_slice(), state].concat()
+    }
+
+    /// The state, if it is what was written. One that was kept before states were vouched for is taken as it is.
+    pub(crate) fn vouched<'a>(&self, vault: &VaultId, kept: &'a [u8]) -> Option<&'a [u8]> {
+        let Some((&VOUCHED, rest)) = kept.split_first() else { return Some(kept) };
+        let (tag, state) = rest.split_first_chunk::<16>()?;
+        (*tag == self.state_tag(vault, state)).then_some(state)
+    }
+
+    fn state_tag(&self, vault: &VaultId, state: &[u8]) -> [u8; 16] {
+        self.0.tag(&[b"vault-state\0".as_slice(), vault.as_bytes(), state].concat())
+    }
+
     /// The tag under which a collection is looked up here.
     pub(crate) fn shelf(&self, vault: &VaultId, collection: &str) -> [u8; 16] {
         self.0.tag(&[b"collection\0".as_slice(), vault.as_bytes(), collection.as_bytes()].concat())
     }
 }
+
+/// Before the tag of a state. No state begins so by itself: it is a map.
+const VOUCHED: u8 = 1;
 
 fn record_place(vault: &VaultId, record: &RecordId) -> Vec<u8> {
     [b"vault-record\0".as_slice(), vault.as_bytes(), record.as_bytes()].concat()

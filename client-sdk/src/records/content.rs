@@ -82,6 +82,7 @@ impl Serialize for Fields {
 pub struct Content {
     /// The version of the schema that wrote it.
     pub version: u32,
+    /// What it says.
     pub fields: Fields,
     /// Fields that were written before the record's own stamp.
     earlier: BTreeMap<String, Hlc>,
@@ -142,6 +143,7 @@ impl Content {
         self.fields.0.keys().chain(self.earlier.keys().filter(|name| !self.fields.0.contains_key(*name)))
     }
 
+    /// As a record's data: see the layout above. An error for a number that CBOR has no form for.
     pub fn to_bytes(&self) -> Result<Vec<u8>, NotAValue> {
         let at = self.earlier().into_iter().map(|(hlc, names)| (hlc.ms, hlc.count, names));
         let written = Written { v: self.version, at: at.collect(), fields: &self.fields };

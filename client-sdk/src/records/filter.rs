@@ -12,8 +12,11 @@ use super::value::Value;
 pub enum Filter {
     /// Every record.
     All,
+    /// All of these fit.
     And(Vec<Filter>),
+    /// One of these fits.
     Or(Vec<Filter>),
+    /// This one does not fit.
     Not(Box<Filter>),
     /// The field is there and stands so to a value. A field that is missing or null stands so to none; see
     /// [`FieldName::exists`].
@@ -22,6 +25,7 @@ pub enum Filter {
     In(String, Vec<Value>),
     /// A text has this in it, a list has this as an element.
     Contains(String, Value),
+    /// The text of a field begins so.
     StartsWith(String, String),
     /// The field is there and says something.
     Exists(String),
@@ -30,11 +34,17 @@ pub enum Filter {
 /// How a field stands to a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Comparison {
+    /// The same.
     Equal,
+    /// Another one.
     Unequal,
+    /// Less.
     Less,
+    /// Less, or the same.
     LessOrEqual,
+    /// More.
     Greater,
+    /// More, or the same.
     GreaterOrEqual,
 }
 

@@ -78,8 +78,7 @@ impl Shelved {
 
     /// What a later version of the app wrote, or was written as plain bytes, is not found.
     fn take(&mut self, record: RecordId, body: &RecordBody, name: &str, shape: &Shape) {
-        let content = readable(body, name).and_then(|content| shape.raise(content));
-        let Some(Content { fields, .. }) = content else { return };
+        let Some(Content { fields, .. }) = readable(body, name, shape) else { return };
         let keys: Vec<Key> = shape.indexes.iter().map(|index| key(&fields, index)).collect();
         for (index, key) in self.indexes.iter_mut().zip(&keys) {
             index.insert((key.clone(), record));
@@ -132,9 +131,11 @@ impl Shelved {
     }
 }
 
-/// What a record of this collection says, if it can be read here at all.
-pub(super) fn readable(body: &RecordBody, name: &str) -> Option<Content> {
-    (!body.deleted && body.collection == name).then(|| Content::from_bytes(&body.data)).flatten()
+/// What a record of this collection says in today's version, if it can be read here at all. Whatever a query looks at
+/// has come through here: a field that a later version has renamed is found under its new name.
+pub(super) fn readable(body: &RecordBody, name: &str, shape: &Shape) -> Option<Content> {
+    let content = (!body.deleted && body.collection == name).then(|| Content::from_bytes(&body.data)).flatten();
+    content.and_then(|content| shape.raise(content))
 }
 
 fn key(fields: &Fields, index: &[String]) -> Key {

@@ -7,6 +7,7 @@
 //! | [`query`], [`filter`] | what can be asked, and how it is answered |
 //! | [`plan`], [`index`] | which records are looked at for it |
 //! | [`watch`] | queries that stay open |
+//! | [`difference`] | what turns the list that was shown into the one to show |
 //! | [`state`] | how far a record has come, undo, what a person is to decide |
 //! | [`view`] | records as they are now, and how writes come about |
 //! | [`value`] | the values of fields: order, CBOR, JSON |
@@ -18,6 +19,7 @@
 
 mod collection;
 pub(crate) mod content;
+mod difference;
 mod filter;
 mod index;
 mod plan;
@@ -32,6 +34,7 @@ pub(crate) mod watch;
 
 pub use collection::{Collection, VersionOf};
 pub use content::{Content, Fields};
+pub use difference::{Difference, Moved, Placed, Removed};
 pub use filter::{Comparison, FieldName, Filter, field};
 pub use query::{Cursor, Found, Order, Page, Query};
 pub use schema::CollectionShape;

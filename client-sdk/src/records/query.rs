@@ -7,6 +7,7 @@ use super::content::Fields;
 use super::filter::Filter;
 use super::index::{Shelved, readable};
 use super::plan::plan;
+use super::schema::Shape;
 use super::value::Value;
 use super::view;
 use crate::error::{Error, Result};
@@ -24,7 +25,9 @@ use std::sync::{Arc, PoisonError};
 /// Up or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Order {
+    /// The smallest first.
     Ascending,
+    /// The largest first.
     Descending,
 }
 
@@ -62,13 +65,16 @@ pub(super) struct Asked {
 /// A record that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Found<T> {
+    /// Its name.
     pub id: RecordId,
+    /// What it says.
     pub value: T,
 }
 
 /// Some of the records that were found, and where the next begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page<T> {
+    /// In the order that was asked for.
     pub found: Vec<Found<T>>,
     /// For [`Query::after`]; missing on the last page.
     pub next: Option<Cursor>,
@@ -180,16 +186,35 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
         self.of.vault.ask(&self.of, self.asked.clone(), |asked, asking| asked.answer(asking)).await
     }
 
-    /// Whether a record that was touched can make a difference to an answer.
-    pub(super) fn concerns(&self, room: &Room, vault: &VaultId, record: &RecordId) -> Result<bool> {
-        let seen = view::read(room, vault, record)?;
-        let content = seen.and_then(|seen| readable(&seen.body, &self.of.name));
-        Ok(content.is_some_and(|content| self.asked.filter.fits(&content.fields)))
+    /// What tells whether a record that was touched can make a difference to an answer.
+    pub(super) fn concern(&self) -> Concern {
+        let (name, shape) = (self.of.name.clone(), self.of.shape.clone());
+        Concern { name, shape, filter: self.asked.filter.clone(), any: self.asked.offset > 0 }
     }
 
     pub(super) fn typed(&self, (id, body): &(RecordId, Arc<RecordBody>)) -> Result<Found<T>> {
-        let value = self.of.open(body)?.ok_or_else(|| Error::Corrupt("the index of a collection".into()))?;
+        let value = self.of.open(body)?.ok_or_else(|| Error::damaged("the index of a collection"))?;
         Ok(Found { id: *id, value })
+    }
+}
+
+/// Which records a query is about.
+pub(super) struct Concern {
+    name: Arc<str>,
+    shape: Arc<Shape>,
+    filter: Filter,
+    /// One that stands before what is shown moves all of it, and by what it says now that cannot be told.
+    any: bool,
+}
+
+impl Concern {
+    pub(super) fn holds_for(&self, room: &Room, vault: &VaultId, record: &RecordId) -> Result<bool> {
+        if self.any {
+            return Ok(true);
+        }
+        let seen = view::read(room, vault, record)?;
+        let content = seen.and_then(|seen| readable(&seen.body, &self.name, &self.shape));
+        Ok(content.is_some_and(|content| self.filter.fits(&content.fields)))
     }
 }
 
@@ -207,7 +232,7 @@ pub(super) struct Asking<'a> {
     vault: &'a VaultId,
     name: &'a str,
     shelved: &'a Shelved,
-    indexes: &'a [Vec<String>],
+    shape: &'a Shape,
     stamp: u64,
 }
 
@@ -266,7 +291,7 @@ impl Asked {
         let mut paths: Vec<&str> = by.into_iter().collect();
         self.filter.paths(&mut paths);
         // A search that finds little is narrower than any index.
-        let plan = plan(asking.indexes, &self.filter, self.order.as_ref()).filter(|_| searched.is_none());
+        let plan = plan(&asking.shape.indexes, &self.filter, self.order.as_ref()).filter(|_| searched.is_none());
         let Some(plan) = plan else {
             let all: BTreeSet<RecordId> = match searched {
                 Some(found) => found,
@@ -284,7 +309,7 @@ impl Asked {
             }
             return Ok(in_order);
         };
-        let fields = asking.indexes.get(plan.index).map(Vec::as_slice).unwrap_or_default();
+        let fields = asking.shape.indexes.get(plan.index).map(Vec::as_slice).unwrap_or_default();
         let covered = paths.iter().all(|path| fields.iter().any(|field| field == path));
         for (key, record) in plan.candidates(shelved, self.descends()) {
             let value = if covered {
@@ -312,7 +337,7 @@ impl Asked {
             return Ok(Some(Value::Null));
         }
         let Some(seen) = view::read(asking.room, asking.vault, record)? else { return Ok(None) };
-        let Some(content) = readable(&seen.body, asking.name) else { return Ok(None) };
+        let Some(content) = readable(&seen.body, asking.name, asking.shape) else { return Ok(None) };
         let fields: Fields = content.fields;
         let value = || by.and_then(|by| fields.at(by)).map_or(Value::Null, Value::in_one_form);
         Ok(self.filter.fits(&fields).then(value))
@@ -335,8 +360,7 @@ impl Vault {
             let shelved = slot.view.shelved(&name);
             let mut shelved = shelved.lock().unwrap_or_else(PoisonError::into_inner);
             let stamp = shelved.catch_up(room, vault, &name, &shape)?;
-            let indexes = &shape.indexes;
-            answer(&asked, &Asking { room, vault, name: &name, shelved: &shelved, indexes, stamp })
+            answer(&asked, &Asking { room, vault, name: &name, shelved: &shelved, shape: &shape, stamp })
         })
         .await
     }

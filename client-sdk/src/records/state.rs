@@ -41,12 +41,15 @@ pub enum RecordState {
 pub struct Undecided<T> {
     /// For [`Collection::decide`].
     pub id: u64,
+    /// The record it is about.
     pub record: RecordId,
     /// What both were made from, where it was known.
     pub base: Option<T>,
     /// Missing where that side has deleted the record.
     pub mine: Option<T>,
+    /// What is in the log. Missing where that side has deleted the record.
     pub theirs: Option<T>,
+    /// When this device met it, by its own clock.
     pub at_ms: u64,
 }
 
@@ -122,7 +125,7 @@ fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
 
 fn flying(in_flight: Option<Vec<u8>>) -> Result<BTreeSet<u64>> {
     let Some(bytes) = in_flight else { return Ok(BTreeSet::new()) };
-    let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?;
+    let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?;
     Ok(flight.writes.into_iter().map(|(seq, _)| seq).collect())
 }
 
@@ -153,7 +156,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
             .await?;
         let mut undecided = Vec::new();
         for (id, record, at_ms, asked) in asked {
-            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::Corrupt("a conflict".into()))?;
+            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::damaged("a conflict"))?;
             if mine.collection != *self.name {
                 continue;
             }

@@ -20,14 +20,21 @@ use std::collections::BTreeMap;
 /// in upcasters, in a merge of its own.
 #[derive(Clone, Debug)]
 pub enum Value {
+    /// Nothing.
     Null,
+    /// True or false.
     Bool(bool),
     /// From -2^64 to 2^64 - 1: what CBOR can say.
     Int(i128),
+    /// Any other number.
     Float(f64),
+    /// A text.
     Text(String),
+    /// Bytes.
     Bytes(Vec<u8>),
+    /// Values in their order.
     List(Vec<Value>),
+    /// Values by name.
     Map(BTreeMap<String, Value>),
 }
 

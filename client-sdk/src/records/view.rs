@@ -53,6 +53,12 @@ pub(crate) struct Draft {
 }
 
 impl View {
+    /// Everything is read again.
+    pub(crate) fn forget(&self) {
+        *self.hot.lock().unwrap_or_else(PoisonError::into_inner) = Hot::default();
+        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// The index of a collection, empty when it is first asked for.
     pub(super) fn shelved(&self, name: &Arc<str>) -> Arc<Mutex<Shelved>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()
@@ -105,7 +111,7 @@ pub(crate) fn read(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Op
 
 /// Opens what lies on the disk.
 pub(crate) fn open(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {
-    let damaged = || Error::Corrupt("a record".into());
+    let damaged = || Error::damaged("a record");
     let plain = room.at_rest.open_record(vault, record, sealed).map_err(|_| damaged())?;
     RecordBody::from_bytes(&plain).map_err(|_| damaged())
 }

@@ -3,11 +3,13 @@
 //! Owns when an answer is looked for again: when the store says that a record of it was touched, or one that fits.
 //! Local writes and syncs ring; nothing is asked on a timer.
 
+use super::difference::{Difference, between};
 use super::query::{Found, Query};
 use crate::error::Result;
+use crate::sync::room::Room;
 use crate::vault::Vault;
 use futures_util::stream::{Stream, unfold};
-use selkie_protocol::id::RecordId;
+use selkie_protocol::id::{RecordId, VaultId};
 use selkie_protocol::record::RecordBody;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -56,35 +58,75 @@ struct Watched<T> {
     query: Query<T>,
     vault: Vault,
     stamp: u64,
-    shown: Option<Vec<(RecordId, Arc<RecordBody>)>>,
+    shown: Option<Vec<Shown>>,
 }
+
+type Shown = (RecordId, Arc<RecordBody>);
 
 impl<T: Serialize + DeserializeOwned> Query<T> {
     /// The answer now, and again whenever it is another: after a write of this app, after a sync. What touches no
     /// record of the answer, and none that would fit, costs next to nothing. Writes of another program are seen with
-    /// the next write or sync of this one. An error does not end the stream.
+    /// the next write or sync of this one. An error does not end the stream. [`Query::changes`] tells the same in
+    /// steps.
     pub fn watch(self) -> impl Stream<Item = Result<Vec<Found<T>>>> + Send + Unpin {
-        let vault = self.of.vault.clone();
-        let watched = Watched { query: self, vault, stamp: 0, shown: None };
-        Box::pin(unfold(watched, async |mut watched| {
-            let answer = watched.next().await;
+        Box::pin(unfold(Watched::new(self), async |mut watched| {
+            let answer = match watched.next().await {
+                Ok(shown) => shown.iter().map(|one| watched.query.typed(one)).collect(),
+                Err(error) => Err(error),
+            };
             Some((answer, watched))
+        }))
+    }
+
+    /// The same as [`Query::watch`] in steps for a list on the screen: first the answer as what is added to an empty
+    /// list, then what turns the list that was shown into the one to show now. An error does not end the stream, and
+    /// leaves the list as it is: what comes next begins from there.
+    ///
+    /// ```no_run
+    /// # use futures_util::StreamExt as _;
+    /// # async fn example<T: serde::Serialize + serde::de::DeserializeOwned + Clone>(query: selkie_client::Query<T>)
+    /// # -> selkie_client::Result<()> {
+    /// let (mut list, mut changes) = (Vec::new(), query.changes());
+    /// while let Some(difference) = changes.next().await {
+    ///     difference?.apply(&mut list);
+    /// }
+    /// # Ok(()) }
+    /// ```
+    pub fn changes(self) -> impl Stream<Item = Result<Difference<T>>> + Send + Unpin {
+        let told: Vec<Shown> = Vec::new();
+        Box::pin(unfold((Watched::new(self), told), async |(mut watched, mut told)| {
+            let difference = match watched.next().await {
+                Ok(shown) => {
+                    let typed = |id, body| watched.query.typed(&(id, body)).map(|found| found.value);
+                    let difference = between(&told, &shown).try_map(typed);
+                    if difference.is_ok() {
+                        told = shown;
+                    }
+                    difference
+                }
+                Err(error) => Err(error),
+            };
+            Some((difference, (watched, told)))
         }))
     }
 }
 
 impl<T: Serialize + DeserializeOwned> Watched<T> {
-    async fn next(&mut self) -> Result<Vec<Found<T>>> {
+    fn new(query: Query<T>) -> Self {
+        let vault = query.of.vault.clone();
+        Watched { query, vault, stamp: 0, shown: None }
+    }
+
+    async fn next(&mut self) -> Result<Vec<Shown>> {
         loop {
             let heard = self.vault.slot.bell.rung();
-            if self.is_stale()? {
+            if self.is_stale().await? {
                 let answer = self.query.answer().await?;
                 self.stamp = answer.stamp;
                 let same = self.shown.as_ref().is_some_and(|shown| *shown == answer.shown);
                 if !same {
-                    let found = answer.shown.iter().map(|one| self.query.typed(one)).collect();
-                    self.shown = Some(answer.shown);
-                    return found;
+                    self.shown = Some(answer.shown.clone());
+                    return Ok(answer.shown);
                 }
             }
             self.vault.slot.bell.after(heard).await;
@@ -92,18 +134,27 @@ impl<T: Serialize + DeserializeOwned> Watched<T> {
     }
 
     /// Whether anything was touched that can make a difference.
-    fn is_stale(&mut self) -> Result<bool> {
+    async fn is_stale(&mut self) -> Result<bool> {
         let Some(shown) = &self.shown else { return Ok(true) };
-        let (room, vault) = (&self.vault.room, self.vault.id());
-        let (stamp, touched) = room.store.touched(&vault, self.stamp)?;
-        let Some(touched) = touched else { return Ok(true) };
-        let shown: BTreeSet<&RecordId> = shown.iter().map(|(record, _)| record).collect();
-        for record in touched {
-            if shown.contains(&record) || self.query.concerns(room, &vault, &record)? {
-                return Ok(true);
+        let shown: BTreeSet<RecordId> = shown.iter().map(|(record, _)| *record).collect();
+        let (since, concern) = (self.stamp, self.query.concern());
+        // Records are opened for it, and a sync may have touched thousands.
+        let look = move |room: &Room, vault: &VaultId| {
+            let (stamp, touched) = room.store.touched(vault, since)?;
+            let Some(touched) = touched else { return Ok(None) };
+            for record in touched {
+                if shown.contains(&record) || concern.holds_for(room, vault, &record)? {
+                    return Ok(None);
+                }
             }
+            Ok(Some(stamp))
+        };
+        match self.vault.read(look).await? {
+            Some(stamp) => {
+                self.stamp = stamp;
+                Ok(false)
+            }
+            None => Ok(true),
         }
-        self.stamp = stamp;
-        Ok(false)
     }
 }

@@ -11,6 +11,7 @@ pub use files::Files;
 pub use memory::Memory;
 
 use std::fmt::Debug;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 /// The folder of one account: a name made of lower-case letters and digits.
@@ -30,12 +31,37 @@ impl Folder {
     }
 }
 
-/// The device's disk failed, or will not let us.
+/// The device's disk failed, or will not let us. A store of the app's own says by the kind of the source whose move it
+/// is: `StorageFull`, `ReadOnlyFilesystem` or `PermissionDenied`, `InvalidData` for what is damaged.
 #[derive(Debug, thiserror::Error)]
 #[error("{doing} failed")]
 pub struct StoreError {
+    /// What was being done, as in "saving the account".
     pub doing: String,
+    /// What came of it.
     pub source: std::io::Error,
+}
+
+impl StoreError {
+    /// Whether what lies on the disk is not what was written.
+    pub fn is_damage(&self) -> bool {
+        self.source.kind() == ErrorKind::InvalidData
+    }
+
+    /// What a person can do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.source.kind() {
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "The disk is full: make room and try again. What was written before is safe."
+            }
+            ErrorKind::ReadOnlyFilesystem | ErrorKind::PermissionDenied => {
+                "The folder cannot be written to: check whose it is, and that the disk is not read-only."
+            }
+            ErrorKind::InvalidData => "Let the app repair it: what the server has is fetched again.",
+            ErrorKind::ResourceBusy => "Close other programs that use the account, and try again.",
+            _ => "Check that the disk has room and the folder is yours.",
+        }
+    }
 }
 
 /// Held while one process changes an account; released when dropped.
@@ -63,6 +89,7 @@ impl Debug for Lock {
 
 /// Small documents, one set a folder. Every call may block on the disk for a moment.
 pub trait AccountStore: Send + Sync + Debug {
+    /// The folders there are, in any order.
     fn folders(&self) -> Result<Vec<Folder>, StoreError>;
 
     /// What was last saved under this name, whole; never a part of it.

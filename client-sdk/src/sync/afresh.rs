@@ -1,21 +1,22 @@
-//! Going on without what a restored server has lost.
+//! Going on without what a restored server has lost, and fetching once more what is damaged here.
 //!
 //! Owns the reading of the whole log anew, beside what is kept, and the saving of this device's own writes that the new
 //! log does not have: they are written once more. Nothing here happens before a person has agreed.
 
 use super::driver::{Round, Step, Trouble};
-use super::heads::note_head;
-use super::replica::{Replica, State};
+use super::heads::{check_the_end, note_head};
+use super::replica::{InFlight, Replica, State};
 use super::room::{Recollection, Room};
 use super::take::{Reading, Refused};
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
-use crate::store::vaults::{Again, NewWrite};
+use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement};
 use crate::trust::Alarm;
-use selkie_protocol::Bytes;
-use selkie_protocol::id::{ChangeId, DeviceId, VaultId};
-use selkie_protocol::log::{Frame, People, Refusal, VaultLog};
+use selkie_protocol::id::{ChangeId, DeviceId, RecordId, VaultId};
+use selkie_protocol::log::{Frame, Head, People, Refusal, VaultLog};
+use selkie_protocol::record::RecordBody;
+use selkie_protocol::{Bytes, ErrorCode};
 use std::collections::BTreeSet;
 
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
@@ -26,6 +27,31 @@ struct Anew {
     replica: Option<Replica>,
     /// Changes of this device that it has.
     ours: BTreeSet<ChangeId>,
+    /// What was being sent and is in it.
+    sent: Vec<(u64, Option<ChangeId>)>,
+    settlements: Vec<Settlement>,
+}
+
+/// What is known of a vault that is read anew, and holds for the new log as well: above all that the server must show
+/// what it has shown before.
+#[derive(Clone)]
+struct Before {
+    head: Head,
+    state: State,
+    in_flight: Option<InFlight>,
+}
+
+impl Before {
+    fn holds_for(self, replica: &mut Replica) -> Result<(), Refusal> {
+        let Before { head, state, in_flight } = self;
+        replica.state.promises = state.promises;
+        replica.state.promises.seen(head, &replica.log)?;
+        replica.state.evidence = state.evidence;
+        replica.state.sealed_to = state.sealed_to;
+        replica.state.rotation_due = state.rotation_due;
+        replica.in_flight = in_flight;
+        Ok(())
+    }
 }
 
 impl Round<'_> {
@@ -33,6 +59,91 @@ impl Round<'_> {
     /// written once more.
     pub(crate) async fn start_over(&mut self, kept_to: u64) -> Step<()> {
         self.load().await?;
+        let (room, vault, me, revision) = (self.room.clone(), self.vault, self.me, self.replica()?.revision);
+        let Anew { replica, ours, .. } = self.read_anew(None, Keyring::default()).await?;
+        let Some(replica) = replica else { return Err(Trouble::Moved) };
+        let lost = move || {
+            let lost = lost_writes(&room, &vault, &me.device, kept_to, &ours)?;
+            let again = lost.into_iter().map(|write| Ok(Again { collides: collides(&room, &replica, &write)?, write }));
+            Ok::<_, Error>((again.collect::<Result<Vec<_>, Error>>()?, replica))
+        };
+        let (again, mut replica) = self.account.context().edges.apart(lost).await??;
+        replica.keys = Keyring::default();
+        self.replace_by(replica, revision, Fresh { again, ..Fresh::default() }).await
+    }
+
+    /// Fetches the vault once more, whole, and puts it in the place of what is kept: for what is damaged, and for a
+    /// history that was let go. What is to be sent stays, but for writes that cannot be read any more: these are named.
+    pub(crate) async fn fetch_again(&mut self) -> Step<Vec<RecordId>> {
+        let before = match self.load().await {
+            Ok(()) => self.replica.take(),
+            Err(Trouble::Error(Error::Damaged { .. })) => None,
+            Err(trouble) => return Err(trouble),
+        };
+        if let Some(quarantine) = before.as_ref().and_then(|before| before.state.quarantine.clone()) {
+            return Err(Error::Quarantined(Box::new(quarantine)).into());
+        }
+        if before.as_ref().is_some_and(|before| !before.state.born) {
+            let why = "the server has not heard of the vault yet, so there is nothing to fetch";
+            return Err(Error::NotPossible(why.into()).into());
+        }
+        let (before, keys) = match before {
+            Some(Replica { log, state, in_flight, keys, .. }) => {
+                (Some(Before { head: log.head(), state, in_flight }), keys)
+            }
+            None => (None, Keyring::default()),
+        };
+        let head = self.head_of_server().await?;
+        let life = self.signed(&head).await?.incarnation;
+        if before.as_ref().and_then(|before| before.state.incarnation).is_some_and(|known| known != life) {
+            let why = "the server was restored from a backup: sync first, so that nothing it has lost is lost here";
+            return Err(Error::NotPossible(why.into()).into());
+        }
+        let (revision, given_up) = self.give_up_what_cannot_be_read().await?;
+        match self.read_anew(before.clone(), keys).await {
+            Ok(Anew { replica, sent, settlements, .. }) => {
+                let replica = replica.ok_or(Trouble::Moved)?;
+                check_the_end(&replica)?;
+                self.replace_by(replica, revision, Fresh { sent, settlements, ..Fresh::default() }).await?;
+            }
+            // The server has let go of what is old.
+            Err(Trouble::Error(error)) if error.code() == Some(ErrorCode::ResyncFromCheckpoint) => {
+                let carry = move |replica: &mut Replica| before.map_or(Ok(()), |before| before.holds_for(replica));
+                if !self.begin_after(0, revision, true, carry).await? {
+                    return Err(error.into());
+                }
+            }
+            Err(trouble) => return Err(trouble),
+        }
+        self.come_into_step(false).await?;
+        Ok(given_up)
+    }
+
+    /// The revision at which the vault is kept, without writes that nobody can read any more: they would hold up all
+    /// others.
+    async fn give_up_what_cannot_be_read(&self) -> Step<(u64, Vec<RecordId>)> {
+        let (room, vault) = (self.room.clone(), self.vault);
+        let look = move || {
+            let gone = || Error::NotPossible("this device does not keep that vault".into());
+            let revision = room.store.load(&vault)?.ok_or_else(gone)?.revision;
+            let readable = |pending: &Pending| {
+                let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed);
+                plain.is_ok_and(|plain| RecordBody::from_bytes(&plain).is_ok())
+            };
+            let mut unreadable = room.store.outbox(&vault, usize::MAX)?;
+            unreadable.retain(|pending| !readable(pending));
+            if unreadable.is_empty() {
+                return Ok((revision, Vec::new()));
+            }
+            let seqs: Vec<u64> = unreadable.iter().map(|pending| pending.seq).collect();
+            let revision = room.store.take_back(&vault, revision, &seqs)?.ok_or(Trouble::Moved)?;
+            Ok((revision, unreadable.into_iter().map(|pending| pending.record).collect()))
+        };
+        self.account.context().edges.apart(look).await?
+    }
+
+    /// Reads the whole log, beside what is kept.
+    async fn read_anew(&mut self, mut before: Option<Before>, mut keys: Keyring) -> Step<Anew> {
         let (context, vault, me, now_ms) =
             (self.account.context(), self.vault, self.me, self.account.context().now_ms());
         let mut anew = Anew::default();
@@ -48,14 +159,20 @@ impl Round<'_> {
                     let refusal = Refusal::Rollback { known: head.head.n, offered: after };
                     return Err(Alarm::refused(after + 1, &refusal).with_heads([head]).into());
                 }
-                break;
+                return Ok(anew);
             }
             let (crowd, room) = (self.room.crowd(), self.room.clone());
+            let (carried, ring) = (before.take(), std::mem::take(&mut keys));
             let take = move || {
                 let mut frames = page.frames.as_slice();
                 let first = anew.replica.is_none();
                 if let (None, Some((create, rest))) = (&anew.replica, frames.split_first()) {
-                    anew.replica = Some(begin(&vault, create, &crowd.logs)?);
+                    let mut begun = begin(&vault, create, &crowd.logs)?;
+                    begun.keys = ring;
+                    if let Some(carried) = carried {
+                        carried.holds_for(&mut begun).map_err(|refusal| Alarm::refused(1, &refusal))?;
+                    }
+                    anew.replica = Some(begun);
                     frames = rest;
                 }
                 let Some(replica) = &mut anew.replica else { return Err(Trouble::Moved) };
@@ -70,6 +187,8 @@ impl Round<'_> {
                 anew.ours.extend(own.map(|version| version.change));
                 let own = taken.step.aside.iter().map(|aside| aside.change);
                 anew.ours.extend(own);
+                anew.sent.extend(taken.step.sent);
+                anew.settlements.extend(taken.step.settlements);
                 room.store.stage(&vault, first, &taken.step.versions, &taken.step.aside)?;
                 Ok((anew, taken.needs))
             };
@@ -86,17 +205,6 @@ impl Round<'_> {
                 self.learn_person(user).await?;
             }
         }
-        let Anew { replica, ours } = anew;
-        let Some(replica) = replica else { return Err(Trouble::Moved) };
-        let room = self.room.clone();
-        let lost = move || {
-            let lost = lost_writes(&room, &vault, &me.device, kept_to, &ours)?;
-            let again = lost.into_iter().map(|write| Ok(Again { collides: collides(&room, &replica, &write)?, write }));
-            Ok::<_, Error>((again.collect::<Result<Vec<_>, Error>>()?, replica))
-        };
-        let (again, replica) = context.edges.apart(lost).await??;
-        let Replica { log, state, .. } = replica;
-        self.replace_by(log, state, Keyring::default(), again).await
     }
 }
 

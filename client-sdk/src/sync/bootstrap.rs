@@ -4,12 +4,12 @@
 //! and put beside; nothing that is kept changes before the last of them has come, and then in one transaction.
 
 use super::driver::{Round, Step, Trouble};
-use super::replica::{KeptTrust, Replica, State};
+use super::replica::{KeptTrust, Me, Replica, State};
 use super::room::Room;
 use super::take::{Place, open_item};
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::{BackLinks, Keyring};
-use crate::store::vaults::{Again, Fresh};
+use crate::store::vaults::Fresh;
 use crate::trust::Alarm;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::account_log::AccountLog;
@@ -22,18 +22,36 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 type People = BTreeMap<UserId, AccountLog>;
+/// A log, what opens its keys, those that are open, and what was taken of others.
+type WayThrough = (VaultLog, BackLinks, Keyring, BTreeMap<String, usize>);
 
 /// A way in that is open.
 struct WayIn {
     arriving: Arriving,
     links: BackLinks,
     keys: Keyring,
+    /// Changes of other devices that were taken on the way, by collection; nameless where they could not be opened.
+    taken: BTreeMap<String, usize>,
 }
 
 impl Round<'_> {
     /// Begins with the newest checkpoint, if it is further than this device and can be trusted. Its author's word alone
     /// does, and is shown, only where the server has nothing else.
     pub(super) async fn begin_with_checkpoint(&mut self, nothing_else: bool) -> Step<bool> {
+        let replica = self.replica()?;
+        let (revision, after) = (replica.revision, replica.head().n + 1);
+        self.begin_after(after, revision, nothing_else, |_| Ok(())).await
+    }
+
+    /// The same for whoever keeps the vault at this revision and needs a checkpoint that stands after a position.
+    /// `carry` says what of the old state holds for the new one.
+    pub(super) async fn begin_after(
+        &mut self,
+        after: u64,
+        revision: u64,
+        nothing_else: bool,
+        carry: impl FnOnce(&mut Replica) -> Result<(), Refusal> + Send + 'static,
+    ) -> Step<bool> {
         let (context, vault) = (self.account.context(), self.vault);
         let answer = self.account.call(|bearer| async move { context.api.beginning(&bearer, &vault).await });
         let beginning = match answer.await {
@@ -42,7 +60,7 @@ impl Round<'_> {
             Err(error) => return Err(error.into()),
         };
         let head = self.signed(&beginning.head).await?;
-        if head.head.n < beginning.n || beginning.n <= self.replica()?.head().n + 1 {
+        if head.head.n < beginning.n || beginning.n <= after {
             return Ok(false);
         }
         let controls = self.controls_before(beginning.n).await?;
@@ -51,12 +69,21 @@ impl Round<'_> {
         if trust == Trust::Unconfirmed && !nothing_else {
             return Ok(false);
         }
-        let (log, links, keys) = self.fetch_pages(way, &beginning).await?;
+        let (log, links, keys, taken) = self.fetch_pages(way, &beginning).await?;
         let mut state = State::new(true);
         state.links = links;
         state.trust = KeptTrust::from(trust);
         state.incarnation = Some(head.incarnation);
-        self.replace_by(log, state, keys, Vec::new()).await?;
+        let mut replica = Replica::new(log, state);
+        replica.keys = keys;
+        carry(&mut replica).map_err(|refusal| Alarm::refused(beginning.n, &refusal))?;
+        self.replace_by(replica, revision, Fresh::default()).await?;
+        for (name, many) in taken {
+            self.report.pulled += many;
+            if !name.is_empty() {
+                self.report.of_collection(&name).pulled += many;
+            }
+        }
         Ok(true)
     }
 
@@ -94,7 +121,7 @@ impl Round<'_> {
                     keys.open_wraps(vault, &me.user, &master, &wraps, bootstrap.core().governance(), &links);
                 }
                 let arriving = arrive(bootstrap, &me.user, &checkpoint, &crowd.logs)?;
-                Ok(WayIn { arriving, links, keys })
+                Ok(WayIn { arriving, links, keys, taken: BTreeMap::new() })
             };
             match context.edges.apart(open).await? {
                 Ok(way) => return Ok(way),
@@ -106,8 +133,8 @@ impl Round<'_> {
         }
     }
 
-    async fn fetch_pages(&mut self, mut way: WayIn, beginning: &Beginning) -> Step<(VaultLog, BackLinks, Keyring)> {
-        let (context, vault, n) = (self.account.context(), self.vault, beginning.n);
+    async fn fetch_pages(&mut self, mut way: WayIn, beginning: &Beginning) -> Step<WayThrough> {
+        let (context, vault, n, me) = (self.account.context(), self.vault, beginning.n, self.me);
         let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
         let (hashes, rest) = beginning.page_hashes.as_chunks::<32>();
         if !rest.is_empty() {
@@ -133,27 +160,21 @@ impl Round<'_> {
                 whole.more = part.more;
             }
             let room = self.room.clone();
-            way = context.edges.apart(move || take_page(way, &room, &vault, n, &whole)).await??;
+            way = context.edges.apart(move || take_page(way, &room, &vault, &me, n, &whole)).await??;
         }
-        let WayIn { arriving, links, keys } = way;
+        let WayIn { arriving, links, keys, taken } = way;
         let log = context.edges.apart(move || arriving.finish()).await?.map_err(refused)?;
-        Ok((log, links, keys))
+        Ok((log, links, keys, taken))
     }
 
-    /// Puts another log in the place of ours, with the records that were put beside.
-    pub(super) async fn replace_by(
-        &mut self,
-        log: VaultLog,
-        state: State,
-        keys: Keyring,
-        again: Vec<Again>,
-    ) -> Step<()> {
-        let (room, vault, revision) = (self.room.clone(), self.vault, self.replica()?.revision);
+    /// Puts another log in the place of the one that is kept at this revision, with the records that were put beside.
+    /// `what_else` says what becomes of writes.
+    pub(super) async fn replace_by(&mut self, replica: Replica, revision: u64, what_else: Fresh) -> Step<()> {
+        let (room, vault) = (self.room.clone(), self.vault);
         self.replica = None;
         let replace = move || {
-            let mut replica = Replica::new(log, state);
-            replica.keys = keys;
-            let fresh = Fresh { again, ..replica.fresh(&room.at_rest) };
+            let Fresh { again, sent, settlements, .. } = what_else;
+            let fresh = Fresh { again, sent, settlements, ..replica.fresh(&room.at_rest) };
             let replaced = room.store.replace(&vault, revision, &fresh);
             room.ring(&vault);
             replaced
@@ -201,7 +222,7 @@ fn arrive(bootstrap: Bootstrap, me: &UserId, beginning: &Beginning, people: &Peo
 }
 
 /// Verifies a page, opens what is on it and puts it beside.
-fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, n: u64, page: &CheckpointItems) -> Step<WayIn> {
+fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, me: &Me, n: u64, page: &CheckpointItems) -> Step<WayIn> {
     let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
     let items = page.items.iter().map(|item| PageItem::parse(item)).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|malformed| refused(malformed.into()))?;
@@ -212,9 +233,19 @@ fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, n: u64, page: &Checkp
         if !item.change.is_payload(payload) {
             return Err(refused(Refusal::Withheld(vec![change])));
         }
-        match open_item(vault, &way.keys, &room.at_rest, item, payload, Place { change, n: n - 1, unix_ms: 0 }) {
-            Ok((version, _)) => versions.push(version),
-            Err(unread) => aside.push(*unread),
+        let place = Place { change, n: n - 1, unix_ms: 0 };
+        let name = match open_item(vault, &way.keys, &room.at_rest, item, payload, place) {
+            Ok((version, body)) => {
+                versions.push(version);
+                body.collection
+            }
+            Err(unread) => {
+                aside.push(*unread);
+                String::new()
+            }
+        };
+        if item.device != me.device {
+            *way.taken.entry(name).or_default() += 1;
         }
     }
     room.store.stage(vault, false, &versions, &aside).map_err(Error::from)?;

@@ -99,26 +99,40 @@ impl Pen<'_> {
         };
         let mut composed = Composed::default();
         let (mut writes, mut settles) = (Vec::new(), Vec::new());
-        // Writes that belong together go together, or wait together.
-        for group in outbox.chunk_by(|one, next| one.pending.group == next.pending.group) {
-            let begun = (group.len() > 1).then(|| batch.mark());
-            let (writes_before, settles_before) = (writes.len(), settles.len());
-            let taken = batch.take_group(group, outbox, known, judges, &composed.waiting, &mut writes, &mut settles);
-            match taken {
-                Group::Whole => {}
-                Group::Waits => {
-                    composed.waiting.extend(group.iter().map(|outgoing| outgoing.pending.record));
-                    writes.truncate(writes_before);
-                    settles.truncate(settles_before);
-                    begun.into_iter().for_each(|mark| batch.back_to(mark));
-                }
-                // More than one entry holds is sent in several; anything else whole, with the next.
-                Group::Full if writes_before == 0 => break,
-                Group::Full => {
-                    writes.truncate(writes_before);
-                    settles.truncate(settles_before);
-                    begun.into_iter().for_each(|mark| batch.back_to(mark));
-                    break;
+        'entry: for related in related(outbox) {
+            // A conflict is decided once, with the last that was written in mind: all of it goes into one entry, if
+            // need be into the next.
+            let in_conflict = firsts(related.iter().copied().flatten()).any(|outgoing| collides(replica, outgoing));
+            let whole = (in_conflict && !writes.is_empty()).then(|| (batch.mark(), writes.len(), settles.len()));
+            // Writes that belong together go together, or wait together.
+            for group in related {
+                let begun = (group.len() > 1).then(|| batch.mark());
+                let (writes_before, settles_before) = (writes.len(), settles.len());
+                let taken =
+                    batch.take_group(group, outbox, known, judges, &composed.waiting, &mut writes, &mut settles);
+                match taken {
+                    Group::Whole => {}
+                    Group::Waits => {
+                        composed.waiting.extend(group.iter().map(|outgoing| outgoing.pending.record));
+                        writes.truncate(writes_before);
+                        settles.truncate(settles_before);
+                        begun.into_iter().for_each(|mark| batch.back_to(mark));
+                    }
+                    Group::Full => {
+                        if let Some((mark, writes_before, settles_before)) = whole {
+                            writes.truncate(writes_before);
+                            settles.truncate(settles_before);
+                            batch.back_to(mark);
+                            continue 'entry;
+                        }
+                        // More than one entry holds is sent in several; anything else whole, with the next.
+                        if writes_before > 0 {
+                            writes.truncate(writes_before);
+                            settles.truncate(settles_before);
+                            begun.into_iter().for_each(|mark| batch.back_to(mark));
+                        }
+                        break 'entry;
+                    }
                 }
             }
         }
@@ -141,6 +155,43 @@ impl Pen<'_> {
         composed.flight = Some(InFlight { writes, settles, ..in_flight(&entry, &payloads, Vec::new()) });
         Ok(composed)
     }
+}
+
+/// Whether somebody has written the record since, who could not know of this write.
+pub(crate) fn collides(replica: &Replica, outgoing: &Outgoing) -> bool {
+    let live = replica.log.live().record(&outgoing.pending.record);
+    let heads = live.map(|live| live.heads()).unwrap_or_default();
+    !heads.is_empty() && outgoing.pending.base.as_ref() != Some(&heads)
+}
+
+/// The first write of each record: those after it are on top of it, and collide with nothing.
+pub(crate) fn firsts<'a>(outbox: impl IntoIterator<Item = &'a Outgoing>) -> impl Iterator<Item = &'a Outgoing> {
+    let mut seen = BTreeSet::new();
+    outbox.into_iter().filter(move |outgoing| seen.insert(outgoing.pending.record))
+}
+
+/// Writes that are to be told in their order: those that belong together, and those of the same record. What has
+/// nothing to do with each other may be sent in any order; each comes with its first.
+fn related(outbox: &[Outgoing]) -> Vec<Vec<&[Outgoing]>> {
+    let mut related: Vec<Vec<&[Outgoing]>> = Vec::new();
+    let mut place_of: BTreeMap<RecordId, usize> = BTreeMap::new();
+    for group in outbox.chunk_by(|one, next| one.pending.group == next.pending.group) {
+        let records = || group.iter().map(|outgoing| outgoing.pending.record);
+        let met: BTreeSet<usize> = records().filter_map(|record| place_of.get(&record).copied()).collect();
+        let place = met.first().copied().unwrap_or(related.len());
+        if place == related.len() {
+            related.push(Vec::new());
+        }
+        for other in met.into_iter().skip(1) {
+            let joined = std::mem::take(&mut related[other]);
+            place_of.values_mut().filter(|known| **known == other).for_each(|known| *known = place);
+            related[place].extend(joined);
+            related[place].sort_by_key(|group| group.first().map(|first| first.pending.seq));
+        }
+        related[place].push(group);
+        place_of.extend(records().map(|record| (record, place)));
+    }
+    related
 }
 
 pub(crate) fn sign(device: &DeviceKey, header: &Header, kind: Kind, body: &[u8]) -> Vec<u8> {
@@ -279,10 +330,10 @@ impl Batch<'_> {
             let finish = self.finish.get(&outgoing.pending.seq).cloned();
             return Some(Plan { bodies: [Some(body()), finish].into_iter().flatten().collect(), ..alone() });
         }
-        let heads = self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
-        if heads.is_empty() || outgoing.pending.base.as_ref() == Some(&heads) {
+        if !collides(self.replica, outgoing) {
             return Some(alone());
         }
+        let heads = self.replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
         let versions = known.get(&record).map(|known| &known.versions);
         let theirs = heads.iter().map(|head| Some((*head, versions?.get(head)?))).collect::<Option<Vec<_>>>()?;
         let (their_id, theirs) = theirs.into_iter().max_by_key(|(id, body)| (body.hlc, *id))?;

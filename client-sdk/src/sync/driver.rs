@@ -5,7 +5,7 @@
 //! process that ends, leaves what was kept; the next round goes on from there.
 
 use super::backoff::Backoff;
-use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen};
+use super::compose::{Composed, Judges, Known, NoKey, Outgoing, Pen, collides, firsts};
 use super::engine::{Action, Engine, Event, Facts};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Me, Replica};
@@ -16,6 +16,7 @@ use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::store::vaults::{Advance, Pending};
 use crate::trust::Alarm;
+use crate::untrusted::clean;
 use selkie_protocol::cipher::{DeviceKey, random_id};
 use selkie_protocol::id::{RecordId, UserId, VaultId};
 use selkie_protocol::log::{Refusal, SignedHead};
@@ -29,6 +30,8 @@ use std::sync::Arc;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
+/// How much, where some of it collides with what others wrote: what was written last decides.
+const LOOK_AHEAD_IN_CONFLICT: usize = 8_192;
 
 /// What a round has done. That a vault is set apart is no part of it: then there is no report but
 /// [`Error::Quarantined`].
@@ -51,6 +54,29 @@ pub struct SyncReport {
     /// Of the account's own vault: so many entries a restored server had lost and could not be given back. What this
     /// device had written in them was written again.
     pub given_up: u64,
+    /// The same by collection. A change that is set aside belongs to none before it can be read. Among them is the
+    /// SDK's own, in which a vault's name is.
+    pub collections: BTreeMap<String, CollectionReport>,
+}
+
+/// What a round has done in one collection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CollectionReport {
+    /// Changes of this device that are in the log now.
+    pub pushed: usize,
+    /// Changes of other devices that were taken.
+    pub pulled: usize,
+    /// Conflicts that were settled.
+    pub conflicts: usize,
+    /// Records whose writes could not be sent: see [`SyncReport::waiting`].
+    pub failures: usize,
+}
+
+impl SyncReport {
+    pub(crate) fn of_collection(&mut self, name: &str) -> &mut CollectionReport {
+        // Whoever may write in the vault has chosen the name, and it is shown to people.
+        self.collections.entry(clean(name)).or_default()
+    }
 }
 
 /// Why a step did not work out.
@@ -282,8 +308,7 @@ impl<'a> Round<'a> {
 
     async fn create(&mut self) -> Step<Event> {
         let context = self.account.context();
-        let flight =
-            self.replica()?.in_flight.clone().ok_or_else(|| Error::Corrupt("a vault without a start".into()))?;
+        let flight = self.replica()?.in_flight.clone().ok_or_else(|| Error::damaged("a vault without a start"))?;
         let body = CreateVault { frame: flight.frame, wraps: flight.wraps };
         let answer = self.account.call(|bearer| {
             let body = &body;
@@ -301,7 +326,11 @@ impl<'a> Round<'a> {
             replica.in_flight = None;
             replica.state.incarnation = Some(head.incarnation);
             note_head(replica, &head)?;
-            let step = Advance { state: Some(replica.state_bytes()), in_flight: Some(None), ..Advance::default() };
+            let step = Advance {
+                state: Some(replica.state_bytes(&room.at_rest)),
+                in_flight: Some(None),
+                ..Advance::default()
+            };
             keep(replica, room, &step)
         })
         .await?;
@@ -385,6 +414,12 @@ impl<'a> Round<'a> {
         self.report.pulled += taken.pulled;
         self.report.pushed += taken.landed;
         self.report.conflicts += taken.settled;
+        for (name, counted) in &taken.collections {
+            let known = self.report.of_collection(name);
+            known.pushed += counted.pushed;
+            known.pulled += counted.pulled;
+            known.conflicts += counted.conflicts;
+        }
         if taken.forgotten_own {
             tracing::info!("the log has an entry of this device that it does not remember");
         }
@@ -462,14 +497,18 @@ impl<'a> Round<'a> {
         let (me, device) = (self.me, self.device.clone());
         let context = self.account.context();
         let (now_ms, settings) = (context.now_ms(), context.sync.clone());
-        let composed = self
+        let (composed, waiting) = self
             .with_replica(move |replica, room| {
+                let nothing = || Ok((Composed::default(), BTreeMap::new()));
                 let may_write = replica.role(&me.user).is_some_and(|role| role.may_write());
                 if !may_write {
-                    return Ok(Composed::default());
+                    return nothing();
                 }
-                let pending = room.store.outbox(&replica.vault(), LOOK_AHEAD)?;
-                let outbox = open_outbox(replica, room, pending)?;
+                let open = |most: usize| open_outbox(replica, room, room.store.outbox(&replica.vault(), most)?);
+                let mut outbox = open(LOOK_AHEAD)?;
+                if outbox.len() == LOOK_AHEAD && firsts(&outbox).any(|outgoing| collides(replica, outgoing)) {
+                    outbox = open(LOOK_AHEAD_IN_CONFLICT)?;
+                }
                 let known = versions_in_question(replica, room, &outbox)?;
                 let pen = Pen { me, device: &device, now_ms };
                 let vault = replica.vault();
@@ -480,16 +519,22 @@ impl<'a> Round<'a> {
                     // It is shown in the vault's status; the key may come with the next round.
                     Err(NoKey { epoch }) => {
                         tracing::debug!(epoch, "nothing is written without the key");
-                        return Ok(Composed::default());
+                        return nothing();
                     }
                 };
                 if let Some(flight) = &composed.flight {
                     keep_flight(replica, room, flight.clone(), Vec::new())?;
                 }
-                Ok(composed)
+                let waits = |outgoing: &Outgoing| composed.waiting.contains(&outgoing.pending.record);
+                let waiting = outbox.into_iter().filter(waits);
+                let waiting: BTreeMap<RecordId, String> =
+                    waiting.map(|outgoing| (outgoing.pending.record, outgoing.body.collection)).collect();
+                Ok((composed, waiting))
             })
             .await?;
         self.report.waiting = composed.waiting.len();
+        self.report.collections.values_mut().for_each(|counted| counted.failures = 0);
+        waiting.values().for_each(|name| self.report.of_collection(name).failures += 1);
         Ok(Event::Composed { in_flight: composed.flight.is_some() })
     }
 }
@@ -521,7 +566,7 @@ pub(crate) fn keep(replica: &mut Replica, room: &Room, step: &Advance) -> Step<(
 /// Writes down the state beside the log and what is in flight.
 pub(crate) fn keep_all(replica: &mut Replica, room: &Room) -> Step<()> {
     let in_flight = Some(replica.in_flight.as_ref().map(InFlight::to_bytes));
-    let step = Advance { state: Some(replica.state_bytes()), in_flight, ..Advance::default() };
+    let step = Advance { state: Some(replica.state_bytes(&room.at_rest)), in_flight, ..Advance::default() };
     keep(replica, room, &step)
 }
 
@@ -535,7 +580,7 @@ pub(crate) fn keep_flight(replica: &mut Replica, room: &Room, flight: InFlight, 
 pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>) -> Result<Vec<Outgoing>> {
     let vault = replica.vault();
     let open = |pending: Pending| {
-        let damaged = || Error::Corrupt("a write that is to be sent".into());
+        let damaged = || Error::damaged("a write that is to be sent");
         let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed).map_err(|_| damaged())?;
         Ok(Outgoing { body: RecordBody::from_bytes(&plain).map_err(|_| damaged())?, pending })
     };
@@ -546,12 +591,8 @@ pub(crate) fn open_outbox(replica: &Replica, room: &Room, pending: Vec<Pending>)
 fn versions_in_question(replica: &Replica, room: &Room, outbox: &[Outgoing]) -> Result<BTreeMap<RecordId, Known>> {
     let vault = replica.vault();
     let mut known: BTreeMap<RecordId, Known> = BTreeMap::new();
-    for outgoing in outbox {
+    for outgoing in firsts(outbox).filter(|outgoing| collides(replica, outgoing)) {
         let record = outgoing.pending.record;
-        let heads = replica.log.live().record(&record).map(|live| live.heads()).unwrap_or_default();
-        if heads.is_empty() || outgoing.pending.base.as_ref() == Some(&heads) || known.contains_key(&record) {
-            continue;
-        }
         let entry = known.entry(record).or_default();
         for version in room.store.versions(&vault, &record)? {
             let Ok(plain) = room.at_rest.open_record(&vault, &record, &version.sealed) else { continue };

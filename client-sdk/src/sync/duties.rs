@@ -110,7 +110,7 @@ impl Round<'_> {
                 .await?;
             self.with_replica(move |replica, room| {
                 replica.state.sealed_to = due;
-                keep(replica, room, &Advance { state: Some(replica.state_bytes()), ..Advance::default() })
+                keep(replica, room, &Advance { state: Some(replica.state_bytes(&room.at_rest)), ..Advance::default() })
             })
             .await?;
         }

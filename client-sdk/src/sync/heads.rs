@@ -69,8 +69,20 @@ impl Round<'_> {
 
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.
     pub(super) async fn set_apart(&mut self, alarm: Alarm) -> Error {
+        let reload = match self.load().await {
+            Err(Trouble::Error(error @ Error::Damaged { .. })) => return error,
+            reload => reload,
+        };
+        // Nobody is accused on the word of a disk that is wrong itself.
+        let (room, vault) = (self.room.clone(), self.vault);
+        let check = self.account.context().edges.apart(move || crate::vault::check(&room, &vault)).await;
+        if let Ok(Ok(check)) = &check
+            && !check.is_sound()
+        {
+            tracing::warn!(kind = %alarm.kind, "it seemed so, but what is kept here is damaged");
+            return Error::damaged(check.log.clone().unwrap_or_else(|| "records of a vault".into()));
+        }
         tracing::warn!(kind = %alarm.kind, "a vault is set apart");
-        let reload = self.load().await;
         let saved = self.save_evidence(&alarm).await;
         let Alarm { kind, expected, found, .. } = alarm;
         let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };

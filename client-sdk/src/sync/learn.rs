@@ -4,7 +4,7 @@
 
 use super::driver::{Round, Step, keep, keep_all};
 use super::engine::Event;
-use super::replica::Replica;
+use super::replica::{Me, Replica};
 use super::room::Room;
 use super::take::{Place, open_item};
 use crate::account::Account;
@@ -23,22 +23,25 @@ impl Round<'_> {
         let (context, vault, me) = (self.account.context(), self.vault, self.me);
         let answer = self.account.call(|bearer| async move { context.api.wraps(&bearer, &vault).await });
         let wraps = answer.await?.wraps;
-        let found = self
+        let (found, readable) = self
             .with_replica(move |replica, room| {
                 let governance = replica.log.core().governance();
                 let links = &replica.state.links;
                 let found = replica.keys.open_wraps(vault, &me.user, &master, &wraps, governance, links);
+                let mut readable = Vec::new();
                 if matches!(found, Found::New(_)) {
                     let epoch = replica.log.core().governance().epoch();
                     if replica.keys.has(epoch) {
                         replica.state.sealed_to = Some((epoch, master.generation()));
                     }
-                    let opened = open_what_was_aside(replica, room)?;
-                    keep(replica, room, &Advance { state: Some(replica.state_bytes()), ..opened })?;
+                    let (opened, of_others) = open_what_was_aside(replica, room, &me)?;
+                    keep(replica, room, &Advance { state: Some(replica.state_bytes(&room.at_rest)), ..opened })?;
+                    readable = of_others;
                 }
-                Ok(found)
+                Ok((found, readable))
             })
             .await?;
+        self.count_readable(&readable);
         if let Found::Wrong { epoch } = found {
             let expected = format!("the key of epoch {epoch} that the vault's log commits to");
             let alarm = Alarm::new(Misbehaviour::WrongVaultKey, expected, "another key, or none at all");
@@ -60,36 +63,50 @@ impl Round<'_> {
         if self.replica()?.tried_aside {
             return Ok(());
         }
-        self.with_replica(|replica, room| {
-            replica.tried_aside = true;
-            let step = open_what_was_aside(replica, room)?;
-            if !step.versions.is_empty() {
-                keep(replica, room, &step)?;
-            }
-            Ok(())
-        })
-        .await
+        let me = self.me;
+        let readable = self
+            .with_replica(move |replica, room| {
+                replica.tried_aside = true;
+                let (step, readable) = open_what_was_aside(replica, room, &me)?;
+                if !step.versions.is_empty() {
+                    keep(replica, room, &step)?;
+                }
+                Ok(readable)
+            })
+            .await?;
+        self.count_readable(&readable);
+        Ok(())
+    }
+
+    /// What was taken without its key belongs to a collection from now on.
+    fn count_readable(&mut self, collections: &[String]) {
+        collections.iter().for_each(|name| self.report.of_collection(name).pulled += 1);
     }
 }
 
-/// Tries again what could not be read before.
-pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room) -> Result<Advance> {
+/// Tries again what could not be read before. Says also in which collections changes of others became readable, once
+/// for each.
+pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room, me: &Me) -> Result<(Advance, Vec<String>)> {
+    let mut of_others = Vec::new();
     let mut step =
         Advance { keys: replica.keys.epochs().map(|key| room.at_rest.seal_key(key)).collect(), ..Advance::default() };
     for aside in room.store.aside(&replica.vault())? {
         let Ok(item) = PageItem::parse(&aside.item) else { continue };
         let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
-        if let Ok((version, _)) =
+        if let Ok((version, body)) =
             open_item(&replica.vault(), &replica.keys, &room.at_rest, &item, &aside.payload, place)
         {
             if let Some(live) = replica.log.live().record(&aside.record) {
                 step.heads.push((aside.record, live.heads()));
             }
+            if version.device != me.device {
+                of_others.push(body.collection);
+            }
             step.versions.push(version);
             step.no_longer_aside.push(aside.change);
         }
     }
-    Ok(step)
+    Ok((step, of_others))
 }
 
 /// Fetches what is missing of somebody's account log and takes it, if it continues what is known.

@@ -186,8 +186,8 @@ impl Replica {
     /// As it was kept. Keys that the log does not commit to are left where they are: they may belong to a rotation that
     /// somebody else was faster with.
     pub(crate) fn open(vault: &VaultId, kept: &KeptVault, at_rest: &AtRest) -> Result<Replica> {
-        let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
-        let (state, core) = read_state(&kept.state)?;
+        let damaged = |what: &str| Error::damaged(format!("a vault: {what}"));
+        let (state, core) = read_state(vault, &kept.state, at_rest)?;
         let trail = read_trail(&kept.trail).ok_or_else(|| damaged("its trail"))?;
         let live = kept.live.iter().map(|(id, bytes)| Some((*id, read_live(bytes)?)));
         let live: LiveSet =
@@ -226,9 +226,9 @@ impl Replica {
         self.log.core().governance().member(user).map(|member| member.role)
     }
 
-    pub(crate) fn state_bytes(&self) -> Vec<u8> {
+    pub(crate) fn state_bytes(&self, at_rest: &AtRest) -> Vec<u8> {
         let state = State { core: self.log.core().to_bytes().into(), ..self.state.clone() };
-        Face::Cbor.encode(&state)
+        at_rest.vouch(&self.vault(), &Face::Cbor.encode(&state))
     }
 
     pub(crate) fn trail_after(&self, n: u64) -> Vec<(u64, [u8; 32])> {
@@ -243,7 +243,7 @@ impl Replica {
 
     pub(crate) fn begun(&self, at_rest: &AtRest) -> Begun {
         Begun {
-            state: self.state_bytes(),
+            state: self.state_bytes(at_rest),
             trail: self.whole_trail(),
             keys: self.keys.epochs().map(|key| at_rest.seal_key(key)).collect(),
             in_flight: self.in_flight.as_ref().map(InFlight::to_bytes),
@@ -253,19 +253,21 @@ impl Replica {
 
     pub(crate) fn fresh(&self, at_rest: &AtRest) -> Fresh {
         Fresh {
-            state: self.state_bytes(),
+            state: self.state_bytes(at_rest),
             trail: self.whole_trail(),
             live: self.log.live().records().map(|(id, record)| (*id, write_live(record))).collect(),
             heads: self.log.live().records().map(|(id, record)| (*id, record.heads())).collect(),
             keys: self.keys.epochs().map(|key| at_rest.seal_key(key)).collect(),
-            again: Vec::new(),
+            in_flight: self.in_flight.as_ref().map(InFlight::to_bytes),
+            ..Fresh::default()
         }
     }
 }
 
 /// What is kept beside the log, and the state of the log itself.
-pub(crate) fn read_state(kept: &[u8]) -> Result<(State, Core)> {
-    let damaged = |what: &str| Error::Corrupt(format!("a vault: {what}"));
+pub(crate) fn read_state(vault: &VaultId, kept: &[u8], at_rest: &AtRest) -> Result<(State, Core)> {
+    let damaged = |what: &str| Error::damaged(format!("a vault: {what}"));
+    let kept = at_rest.vouched(vault, kept).ok_or_else(|| damaged("its state is not what was written"))?;
     let state: State = Face::Cbor.decode(kept).map_err(|error| damaged(&error.what))?;
     if state.version != STATE_VERSION {
         return Err(Error::UnsupportedProtocol("the vault was kept by another version of the app".into()));

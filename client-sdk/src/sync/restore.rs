@@ -171,7 +171,7 @@ impl Round<'_> {
             let whole = frames.iter().map(|(n, _)| *n).eq(at + 1..=to);
             for (_, frame) in &frames {
                 let entry = Frame::entry_bytes(frame).and_then(Entry::parse);
-                hashes.push(entry.map_err(|_| Error::Corrupt("a frame of a vault".into()))?.hash());
+                hashes.push(entry.map_err(|_| Error::damaged("a frame of a vault"))?.hash());
             }
             if !whole {
                 return Ok(None);

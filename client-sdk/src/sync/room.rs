@@ -97,7 +97,7 @@ impl Glance {
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
     pub(crate) fn of_outline(vault: &VaultId, outline: &Outline, at_rest: &AtRest) -> Result<Glance> {
-        let (state, core) = read_state(&outline.state)?;
+        let (state, core) = read_state(vault, &outline.state, at_rest)?;
         let governance = core.governance();
         let present = outline.keys.iter().find(|(epoch, _)| *epoch == governance.epoch());
         let commitment = governance.commitment(governance.epoch());
@@ -143,6 +143,12 @@ impl Slot {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
+    /// What was read is read again.
+    pub(crate) fn forget(&self) {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.view.forget();
+    }
+
     pub(crate) fn show(&self, replica: &Replica) {
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glance::of(replica));
     }
@@ -169,6 +175,27 @@ pub(crate) struct Shared {
     pub(crate) device_name: String,
     /// When everything was last in step, give or take a minute.
     pub(crate) synced_ms: u64,
+    /// Vaults that are not kept here, though this person is in them.
+    pub(crate) left_out: Vec<LeftOutNote>,
+    /// Vaults that are new here join them.
+    pub(crate) leaves_new_out: bool,
+}
+
+/// A vault that is left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LeftOutNote {
+    pub(crate) id: VaultId,
+    /// What it was called, sealed.
+    pub(crate) name: Option<Bytes>,
+    /// How far it was seen here, and in which life of the server: the server must show it again.
+    pub(crate) seen: Option<(u64, Fixed<32>, Incarnation)>,
+}
+
+impl Shared {
+    pub(crate) fn leave_out(&mut self, note: LeftOutNote) {
+        self.left_out.retain(|known| known.id != note.id);
+        self.left_out.push(note);
+    }
 }
 
 impl Room {
@@ -178,14 +205,21 @@ impl Room {
         let at_rest = AtRest::new(local_key(context.keeper.keychain.as_ref(), folder)?);
         let mut crowd = Crowd::default();
         for (user, log) in store.people()? {
-            let damaged = || Error::Corrupt("an account log of somebody".into());
-            let entries: Vec<Bytes> = Face::Cbor.decode(&log).map_err(|_| damaged())?;
-            let log = AccountLog::replay(entries.iter().map(|entry| &**entry)).map_err(|_| damaged())?;
+            let entries: Option<Vec<Bytes>> = Face::Cbor.decode(&log).ok();
+            let read = entries.and_then(|entries| {
+                let log = AccountLog::replay(entries.iter().map(|entry| &**entry)).ok()?;
+                (log.user() == user).then_some((log, entries))
+            });
+            // It is fetched again when it is needed, and verified again: nothing else hangs on it.
+            let Some((log, entries)) = read else {
+                tracing::warn!(%user, "what is kept of a person cannot be read");
+                continue;
+            };
             crowd.logs.insert(user, log);
             crowd.entries.insert(user, entries);
         }
         let shared = match store.account()? {
-            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::Corrupt(error.what))?,
+            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?,
             None => Shared::default(),
         };
         Ok(Room {
@@ -202,6 +236,25 @@ impl Room {
 
     pub(crate) fn slot(&self, vault: &VaultId) -> Arc<Slot> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
+    }
+
+    /// Does something with the store after which everything in memory is to be read again. No round runs meanwhile.
+    pub(crate) async fn turned_over<T>(&self, work: impl AsyncFnOnce() -> T) -> T {
+        let slots: Vec<Arc<Slot>> =
+            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut places = Vec::with_capacity(slots.len());
+        for slot in &slots {
+            places.push(slot.replica.lock().await);
+        }
+        let done = work().await;
+        for (slot, place) in slots.iter().zip(&mut places) {
+            **place = None;
+            slot.forget();
+        }
+        drop(places);
+        slots.iter().for_each(|slot| slot.bell.ring());
+        self.pulse.changed.ring();
+        done
     }
 
     /// Something of a vault is otherwise than before: tells whoever watches.

@@ -22,6 +22,7 @@ pub enum Settled {
     Theirs,
     /// This is written, on top of both.
     Merged {
+        /// What both are put together to.
         body: RecordBody,
         /// Something that one of them says is not in it.
         lossy: bool,

@@ -4,7 +4,8 @@
 //! network, no disk. A page that breaks a rule changes nothing that is kept; whose account log is missing stops it
 //! before the entry that needs it.
 
-use super::replica::{Me, Replica, write_live};
+use super::driver::CollectionReport;
+use super::replica::{InFlight, Me, Replica, write_live};
 use crate::keys::vault::{AtRest, Keyring};
 use crate::store::vaults::{Advance, Aside, KeptFrame, Version};
 use selkie_protocol::Bytes;
@@ -34,6 +35,8 @@ pub(crate) struct Taken {
     /// Changes of ours that are in the log now.
     pub(crate) landed: usize,
     pub(crate) settled: usize,
+    /// The same by collection, of what could be opened.
+    pub(crate) collections: BTreeMap<String, CollectionReport>,
     /// An entry of this device that it does not remember having written.
     pub(crate) forgotten_own: bool,
     /// Members or keys have changed.
@@ -93,7 +96,7 @@ impl<P: People> Reading<'_, P> {
         taken.step.trail = replica.trail_after(before);
         taken.step.trail_from = replica.log.trail().first();
         taken.step.frames_before_ms = self.now_ms.saturating_sub(FRAMES_KEPT_MS);
-        taken.step.state = Some(replica.state_bytes());
+        taken.step.state = Some(replica.state_bytes(self.at_rest));
         Ok(taken)
     }
 
@@ -111,9 +114,7 @@ impl<P: People> Reading<'_, P> {
 
         let header = &entry.header;
         let ours = header.device == self.me.device;
-        if ours {
-            self.recognise(replica, taken, &effects);
-        }
+        let flight = if ours { self.recognise(replica, taken, &effects) } else { None };
         match &effects.what {
             What::Governed(control) => {
                 taken.governed = true;
@@ -136,7 +137,9 @@ impl<P: People> Reading<'_, P> {
                 if let Body::Data(data) = &entry.body {
                     for (change, applied) in data.changes().zip(changes) {
                         let payload = frame.payload(applied.index);
-                        self.open(replica, taken, header, &change, applied, payload, n);
+                        if let Some(name) = self.open(replica, taken, header, &change, applied, payload, n) {
+                            count(taken.collections.entry(name).or_default(), ours, flight.as_ref(), &applied.id);
+                        }
                     }
                 }
                 for gone in superseded {
@@ -171,7 +174,7 @@ impl<P: People> Reading<'_, P> {
         Ok(all_known)
     }
 
-    fn recognise(&self, replica: &mut Replica, taken: &mut Taken, effects: &Effects) {
+    fn recognise(&self, replica: &mut Replica, taken: &mut Taken, effects: &Effects) -> Option<InFlight> {
         match replica.in_flight.take_if(|flight| *flight.hash == effects.entry) {
             Some(flight) => {
                 taken.landed += flight.writes.len();
@@ -181,11 +184,16 @@ impl<P: People> Reading<'_, P> {
                 taken.step.sent.extend(sent);
                 taken.step.settlements.extend(flight.settlements(self.now_ms));
                 taken.step.in_flight = Some(None);
+                Some(flight)
             }
-            None => taken.forgotten_own = true,
+            None => {
+                taken.forgotten_own = true;
+                None
+            }
         }
     }
 
+    /// The collection it is in, if it could be opened.
     #[allow(clippy::too_many_arguments)]
     fn open(
         &self,
@@ -196,11 +204,11 @@ impl<P: People> Reading<'_, P> {
         applied: &Applied,
         payload: Option<&[u8]>,
         n: u64,
-    ) {
+    ) -> Option<String> {
         let Some(payload) = payload else {
             replica.state.missing.insert((applied.record, applied.id));
             taken.deletions.insert(applied.record, None);
-            return;
+            return None;
         };
         let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
         let item = PageItem { user, device, dev_seq, epoch, head: true, change: *change };
@@ -209,13 +217,23 @@ impl<P: People> Reading<'_, P> {
             Ok((version, body)) => {
                 taken.deletions.insert(applied.record, Some(body.deleted));
                 taken.step.versions.push(version);
+                Some(body.collection)
             }
             Err(aside) => {
                 taken.deletions.insert(applied.record, None);
                 taken.step.aside.push(*aside);
+                None
             }
         }
     }
+}
+
+/// Adds a change to what was done in its collection.
+fn count(counted: &mut CollectionReport, ours: bool, flight: Option<&InFlight>, change: &ChangeId) {
+    counted.pulled += usize::from(!ours);
+    let Some(flight) = flight else { return };
+    counted.pushed += usize::from(flight.writes.iter().any(|(_, write)| write == change));
+    counted.conflicts += flight.settles.iter().filter(|one| one.lost == *change || one.won == *change).count();
 }
 
 /// Where a change stands.

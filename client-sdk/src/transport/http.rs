@@ -37,14 +37,19 @@ pub struct HttpBuilder {
 /// Why an address is not one to send secrets to.
 #[derive(Debug, thiserror::Error)]
 pub enum HttpError {
+    /// It is not the address of a server.
     #[error("this is not an address of a server: it looks like https://example.org")]
     NotAnAddress,
+    /// Plain http goes only to this machine; use https.
     #[error("plain http goes only to this machine; use https")]
     PlainHttp,
+    /// The certificates are not PEM.
     #[error("the certificates are not PEM")]
     Certificate(#[source] reqwest::Error),
+    /// There is no certificate in what should name those to trust.
     #[error("there is no certificate in it: nothing would be trusted, or everything")]
     NoCertificate,
+    /// TLS could not be set up.
     #[error("TLS could not be set up")]
     Setup(#[source] reqwest::Error),
 }

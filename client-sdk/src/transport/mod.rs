@@ -18,37 +18,48 @@ use std::time::Duration;
 /// The two verbs of the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
+    /// Asks, and changes nothing.
     Get,
+    /// Asks for something to be done.
     Post,
 }
 
 /// One request. The body is CBOR, and so must the answer be.
 #[derive(Clone)]
 pub struct Request {
+    /// Whether anything is to be changed.
     pub method: Method,
     /// Begins with `/v1/`; may carry a query.
     pub path: String,
     /// For the `Authorization: Bearer` header.
     pub bearer: Option<Private>,
+    /// What is sent along, encoded.
     pub body: Option<Vec<u8>>,
 }
 
 /// What came back, whatever it says.
 #[derive(Clone)]
 pub struct Response {
+    /// The status code of HTTP.
     pub status: u16,
+    /// What the body is, as the server says.
     pub content_type: Option<String>,
+    /// How long to leave the server alone, if it said so.
     pub retry_after: Option<Duration>,
+    /// The answer, encoded.
     pub body: Vec<u8>,
 }
 
 /// Nothing came back that could be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TransportError {
+    /// The server cannot be reached.
     #[error("the server cannot be reached")]
     Unreachable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The server did not answer in time.
     #[error("the server did not answer in time")]
     TimedOut,
+    /// The answer is larger than any honest one.
     #[error("the answer is larger than any honest one")]
     TooLarge,
 }
@@ -56,6 +67,7 @@ pub enum TransportError {
 /// Carries one request and brings the response. It follows no redirects and adds nothing of its own.
 #[async_trait]
 pub trait Transport: Send + Sync + Debug {
+    /// Sends a request and waits for the whole answer.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
 
     /// Sends a request whose answer goes on for as long as both sides like: `GET /v1/events`. A transport that has

@@ -36,19 +36,48 @@ pub enum Subject {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Proof {
+    /// It signed two heads of one position that contradict each other.
     #[error("the server signed two different logs up to position {n}")]
-    TwoHeads { n: u64 },
+    TwoHeads {
+        /// The position.
+        n: u64,
+    },
+    /// It showed a shorter log than it had signed.
     #[error("the server signed that the log reaches {known}, and later that it ends at {offered}")]
-    Rollback { known: u64, offered: u64 },
+    Rollback {
+        /// How far it had signed.
+        known: u64,
+        /// How far it showed.
+        offered: u64,
+    },
+    /// It showed another log than it had signed.
     #[error("the server signed one log up to position {n}, and later signed another that contradicts it there")]
-    Fork { n: u64 },
+    Fork {
+        /// Where the two part.
+        n: u64,
+    },
+    /// It put an entry elsewhere than it had signed, or left it out.
     #[error("the server signed that an entry stands at {n}, and later signed a log in which {}", moved(.to))]
-    Moved { n: u64, to: Option<u64> },
+    Moved {
+        /// Where it had said that the entry stands.
+        n: u64,
+        /// Where it stands now, if anywhere.
+        to: Option<u64>,
+    },
+    /// It vouched for an entry that may not stand there.
     #[error("the server signed a log in which the entry at {n} may not stand: {why}")]
-    BrokenRule { n: u64, why: String },
+    BrokenRule {
+        /// Where it stands.
+        n: u64,
+        /// Which rule it breaks.
+        why: String,
+    },
     /// That is not the server's doing alone: who has the identity key signed both.
     #[error("the key of this person signed two different entries of their account log at index {index}")]
-    TwoAccountLogs { index: u64 },
+    TwoAccountLogs {
+        /// The entry at which the two part.
+        index: u64,
+    },
 }
 
 fn moved(to: &Option<u64>) -> String {
@@ -61,6 +90,7 @@ fn moved(to: &Option<u64>) -> String {
 /// An exported log that is whole and right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoundLog {
+    /// How many entries it has.
     pub entries: u64,
     /// The chain value at the end: the digest that devices compare.
     pub h: [u8; 32],
@@ -71,7 +101,9 @@ pub struct SoundLog {
 /// The outcome of [`judge`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
+    /// What it is about.
     pub subject: Subject,
+    /// What the server calls itself, by the word of whoever made the file.
     pub server_name: String,
     /// By the clock of the device that made the file.
     pub seen_at_ms: Option<u64>,
@@ -82,6 +114,7 @@ pub struct Verdict {
     /// The key was given by whoever judges, not taken from the file: without that, a proof is against whoever has this
     /// key.
     pub key_was_given: bool,
+    /// What is proven to anybody.
     pub proofs: Vec<Proof>,
     /// What is not proven, and why.
     pub remarks: Vec<String>,

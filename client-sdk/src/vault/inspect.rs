@@ -10,11 +10,15 @@ use selkie_protocol::log::{Body, Control, Entry, Frame, Role};
 /// One entry of the log, in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogEntry {
+    /// Where it stands.
     pub n: u64,
+    /// Who wrote it.
     pub author: UserId,
+    /// On which device.
     pub device: DeviceId,
     /// The author's clock.
     pub unix_ms: u64,
+    /// Under which key.
     pub epoch: u32,
     /// What it did, in a few words: `3 changes`, `added ... as editor`.
     pub what: String,
@@ -27,6 +31,7 @@ pub struct LogEntry {
 pub struct Verified {
     /// Entries that were fetched again and verified from the first on; 0 if the server does not have all of them.
     pub entries: u64,
+    /// What two devices compare.
     pub digest: Digest,
     /// Current versions of records that were opened.
     pub records: u64,
@@ -53,7 +58,7 @@ impl Vault {
                 let mut records = 0;
                 for version in room.store.current(vault, None)? {
                     let opened = room.at_rest.open_record(vault, &version.record, &version.sealed);
-                    opened.map_err(|_| crate::Error::Corrupt("a record".into()))?;
+                    opened.map_err(|_| crate::Error::damaged("a record"))?;
                     records += 1;
                 }
                 Ok(records)

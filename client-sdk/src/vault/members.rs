@@ -29,8 +29,11 @@ pub enum Role {
 /// Somebody in a vault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// Who.
     pub user: UserId,
+    /// What they may do.
     pub role: Role,
+    /// It is the person who asks.
     pub is_me: bool,
 }
 

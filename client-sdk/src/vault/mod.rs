@@ -4,12 +4,16 @@
 //! it. What a person may do with a vault has its own module beside this one. Decides nothing about logs: that
 //! is `sync`.
 
+mod check;
 mod inspect;
 mod members;
 mod records;
 
+pub use check::VaultCheck;
+pub(crate) use check::check;
 pub use inspect::{LogEntry, Verified};
 pub use members::{Member, Role};
+pub(crate) use records::INFO_RECORD;
 pub use records::{Conflict, Record, RecordVersion};
 
 use crate::account::Account;
@@ -34,18 +38,23 @@ pub struct Vault {
 /// What a list of vaults shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultSummary {
+    /// For [`Account::vault_by_id`].
     pub id: VaultId,
     /// Missing while this device cannot read it.
     pub name: Option<String>,
+    /// The app it belongs to.
     pub app: String,
     /// What the account's devices tell each other: the SDK's, and no place for records of an app.
     pub is_own: bool,
     /// Missing if this person is no member any more.
     pub role: Option<Role>,
+    /// How many people are in it.
     pub members: usize,
+    /// How many records are here, deleted ones among them.
     pub records: u64,
     /// Writes that are not in the log yet.
     pub pending: u64,
+    /// How it is.
     pub state: VaultState,
 }
 
@@ -55,6 +64,7 @@ pub struct VaultSummary {
 pub enum VaultState {
     /// Made here; the server has not heard of it yet.
     New,
+    /// In order.
     Ready,
     /// The vault's present key is not here: what was written with it cannot be read, and nothing is written. It comes
     /// when another device that has it has been online.
@@ -65,21 +75,30 @@ pub enum VaultState {
     Quarantined(Quarantine),
     /// The server was restored and has lost our last entries.
     ServerBehind {
+        /// How many entries that is.
         missing: u64,
     },
     /// An owner goes on without our last entries: see [`Vault::accept_reset`].
     TailReset {
+        /// How many entries of this device that costs.
         lost: u64,
     },
+    /// What is kept of it here cannot be read: see [`Account::repair`].
+    Damaged(String),
 }
 
 /// How a vault is, in numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VaultStatus {
+    /// How it is, in a word.
     pub state: VaultState,
+    /// What two devices compare.
     pub digest: Digest,
+    /// Which key is in use, counted from 1.
     pub epoch: u32,
+    /// How many records are here, deleted ones among them.
     pub records: u64,
+    /// Writes that are not in the log yet.
     pub pending: u64,
     /// Changes that cannot be read here, for now, and why.
     pub set_aside: Vec<String>,
@@ -87,6 +106,7 @@ pub struct VaultStatus {
     pub in_flight: bool,
     /// Whose word stands for what is older than this device's first look.
     pub trust: KeptTrust,
+    /// Where the last checkpoint stands; 0 if there is none.
     pub last_checkpoint: u64,
 }
 
@@ -95,6 +115,7 @@ pub struct VaultStatus {
 pub struct Digest {
     /// How many entries the log has.
     pub n: u64,
+    /// The hash over all of them.
     pub h: [u8; 32],
 }
 
@@ -169,11 +190,21 @@ impl Vault {
 
     /// What a list shows of it. No request is made.
     pub async fn summary(&self) -> Result<VaultSummary> {
-        let glance = self.glance().await?;
+        let glance = match self.glance().await {
+            Err(Error::Damaged { what, .. }) => {
+                let (name, app, state) = (None, String::new(), VaultState::Damaged(what));
+                let (id, is_own, role, members, records, pending) = (self.id, false, None, 0, 0, 0);
+                return Ok(VaultSummary { id, name, app, is_own, role, members, records, pending, state });
+            }
+            glance => glance?,
+        };
         let counts = self.read(|room, vault| Ok(room.store.counts(vault)?)).await?;
         Ok(VaultSummary {
             id: self.id,
-            name: self.name().await?,
+            name: match self.name().await {
+                Err(Error::Damaged { .. }) => None,
+                name => name?,
+            },
             is_own: glance.app == crate::account::OWN_APP,
             app: glance.app.clone(),
             role: glance.role(&self.account.user_id()).map(Role::from),
@@ -200,7 +231,10 @@ impl Vault {
     pub async fn forget(&self) -> Result<()> {
         let mut place = self.slot.replica.lock().await;
         *place = None;
-        self.read(|room, vault| Ok(room.store.forget(vault)?)).await
+        let forgotten = self.read(|room, vault| Ok(room.store.forget(vault)?)).await;
+        self.slot.forget();
+        self.room.ring(&self.id);
+        forgotten
     }
 
     pub(crate) async fn glance(&self) -> Result<Glance> {

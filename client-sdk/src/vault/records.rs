@@ -29,9 +29,13 @@ pub(crate) struct VaultInfo {
 /// A record, as this device has it now.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Record {
+    /// Its name.
     pub id: RecordId,
+    /// The collection it is in.
     pub collection: String,
+    /// What it says.
     pub data: Vec<u8>,
+    /// When it was written, by its author's clock.
     pub written: Hlc,
     /// Not in the log yet.
     pub pending: bool,
@@ -44,11 +48,17 @@ pub struct RecordVersion {
     pub change: Option<ChangeId>,
     /// Where it stands in the log.
     pub n: Option<u64>,
+    /// The collection it was in.
     pub collection: String,
+    /// This version deletes the record.
     pub deleted: bool,
+    /// What it says.
     pub data: Vec<u8>,
+    /// When it was written, by its author's clock.
     pub written: Hlc,
+    /// Who wrote it.
     pub author: UserId,
+    /// On which device.
     pub device: DeviceId,
     /// What the record says now.
     pub current: bool,
@@ -63,9 +73,13 @@ pub struct Conflict {
     pub how: Option<Outcome>,
     /// A person has not decided it yet.
     pub open: bool,
+    /// The record it was about.
     pub record: RecordId,
+    /// The version that does not stand.
     pub lost: ChangeId,
+    /// The version that stands.
     pub won: ChangeId,
+    /// When it was settled, by this device's clock.
     pub at_ms: u64,
 }
 
@@ -237,7 +251,7 @@ impl Vault {
 }
 
 fn open_bytes(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {
-    let damaged = || Error::Corrupt("a record".into());
+    let damaged = || Error::damaged("a record");
     let plain = room.at_rest.open_record(vault, record, sealed).map_err(|_| damaged())?;
     RecordBody::from_bytes(&plain).map_err(|_| damaged())
 }

@@ -15,5 +15,6 @@ mod links;
 mod records;
 mod schedules;
 mod sessions;
+mod storage;
 mod stores;
 mod vaults;

@@ -12,6 +12,7 @@ use url::Url;
 pub struct LinkInvitation {
     /// Missing where only the code was typed.
     pub server_url: Option<String>,
+    /// The tenant of the server, if it is not the default one.
     pub tenant: Option<String>,
     /// `L1-...`
     pub code: Private,

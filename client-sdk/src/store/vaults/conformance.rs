@@ -96,6 +96,14 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     assert_eq!(store.note(&VAULT, &[1; 16]).unwrap().as_deref(), Some(b"two".as_slice()));
     assert_eq!(store.note(&VAULT, &[2; 16]).unwrap(), None);
     store.flush().unwrap();
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "something is on its way");
+    store.advance(&VAULT, 1, &Advance { in_flight: Some(None), ..Advance::default() }).unwrap();
+    let seqs = put_down(store, &[write(1, 1)]);
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "something is to be sent");
+    store.take_back(&VAULT, 2, &seqs).unwrap();
+    assert!(store.forget_if_sent(&VAULT).unwrap());
+    assert!(!store.forget_if_sent(&VAULT).unwrap(), "it is not there any more");
+    begun(store);
     store.forget(&VAULT).unwrap();
     store.forget(&VAULT).unwrap();
     assert_eq!(store.load(&VAULT).unwrap(), None);
@@ -204,6 +212,7 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
         heads: vec![(record(1), vec![change(15)]), (record(2), vec![change(25)])],
         keys: vec![(2, b"k2".to_vec())],
         again: vec![Again { write: write(1, 9), collides: false }, Again { write: write(2, 8), collides: true }],
+        ..Fresh::default()
     };
     assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), None);
     assert_eq!(store.replace(&VAULT, 2, &fresh).unwrap(), Some(3));
@@ -222,6 +231,55 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, None), "it may be all of them");
     assert_eq!(store.note(&VAULT, &[1; 16]).unwrap(), None);
     assert_eq!(store.write_down(&VAULT, Some(before), &[write(9, 9)], Together::AsOne).unwrap(), None);
+}
+
+fn what_was_on_its_way_while_a_log_is_replaced_is_still_that_or_has_arrived(store: &dyn VaultStore) {
+    begun(store);
+    let seqs = put_down(store, &[write(1, 1), write(1, 2)]);
+    store.stage(&VAULT, true, &[version(1, 15, 7)], &[]).unwrap();
+    let fresh = Fresh {
+        state: b"fresh".to_vec(),
+        heads: vec![(record(1), vec![change(15)])],
+        sent: vec![(seqs[0], Some(change(15)))],
+        settlements: vec![settlement(1, 9, 15, None)],
+        in_flight: Some(b"flight".to_vec()),
+        ..Fresh::default()
+    };
+    assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), Some(2));
+    let left = store.outbox(&VAULT, 9).unwrap();
+    assert_eq!(left.iter().map(|one| one.sealed[0]).collect::<Vec<_>>(), [2]);
+    assert_eq!(left[0].base, Some(vec![change(15)]), "the first has arrived");
+    assert_eq!(store.settlements(&VAULT).unwrap().len(), 1);
+    assert_eq!(store.load(&VAULT).unwrap().unwrap().in_flight.as_deref(), Some(b"flight".as_slice()));
+}
+
+fn room_is_counted_and_what_is_old_and_of_no_use_gives_it_back(store: &dyn VaultStore) {
+    begun(store);
+    assert_eq!(store.usage(&VaultId([1; 32])).unwrap(), Usage::default());
+    let old = |of: u8, number: u8, n: u64, unix_ms: u64| Version { unix_ms, ..version(of, number, n) };
+    let versions =
+        (1..=4).flat_map(|of| [old(of, of * 10, 1, 100), old(of, of * 10 + 1, 2, 200), old(of, of * 10 + 2, 3, 50)]);
+    let heads = (1..=4).map(|of| (record(of), vec![change(of * 10 + 2)])).collect();
+    let settlements = vec![settlement(3, 30, 31, Some(vec![7]))];
+    store
+        .advance(&VAULT, 1, &Advance { versions: versions.collect(), heads, settlements, ..Advance::default() })
+        .unwrap();
+    put_down(store, &[write(4, 1)]);
+    let before = store.usage(&VAULT).unwrap();
+    assert!(before.records > 0 && before.pending > 0 && before.log > 0 && before.indexes > 0, "{before:?}");
+    assert_eq!((before.versions, before.history, before.records), (8, 8 * 149, 4 * 149));
+    assert!(before.total() > before.history && store.size().unwrap() >= before.history);
+
+    let went = store.prune(&VAULT, 150).unwrap();
+    assert_eq!((went.versions, went.history), (2, 2 * 149));
+    let changes =
+        |of: u8| store.versions(&VAULT, &record(of)).unwrap().iter().map(|one| one.change.0[0]).collect::<Vec<_>>();
+    assert_eq!((changes(1), changes(2)), (vec![11, 12], vec![21, 22]), "what is current stays, however old");
+    assert_eq!(changes(3), [30, 31, 32], "somebody is to decide about it");
+    assert_eq!(changes(4), [40, 41, 42], "it is still to be sent");
+    assert_eq!(store.usage(&VAULT).unwrap().history, before.history - went.history);
+    store.shrink().unwrap();
+    assert_eq!(store.damage().unwrap(), [""; 0]);
 }
 
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
@@ -291,11 +349,13 @@ fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().current[0].change, change(11));
 }
 
-const CONTRACT: [fn(&dyn VaultStore); 6] = [
+const CONTRACT: [fn(&dyn VaultStore); 8] = [
     what_is_kept_comes_back,
     a_step_is_taken_from_where_it_was_made_or_not_at_all,
     writes_wait_in_order_and_know_what_they_are_made_on,
     a_log_is_replaced_whole_and_what_is_to_be_sent_stays,
+    what_was_on_its_way_while_a_log_is_replaced_is_still_that_or_has_arrived,
+    room_is_counted_and_what_is_old_and_of_no_use_gives_it_back,
     what_was_touched_is_told_to_whoever_saw_an_earlier_stamp,
     a_write_that_is_not_in_the_log_can_be_taken_back,
 ];

@@ -4,7 +4,7 @@
 
 use super::{
     Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
-    Shelf, Shown, Together, VaultStore, Version,
+    Shelf, Shown, Together, Usage, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::collections::{BTreeMap, BTreeSet};
@@ -111,18 +111,26 @@ impl One {
         step.heads.iter().for_each(|(record, heads)| self.set_heads(record, heads));
         self.aside.extend(step.aside.iter().map(|aside| (aside.change, aside.clone())));
         step.no_longer_aside.iter().for_each(|change| drop(self.aside.remove(change)));
-        for (seq, change) in &step.sent {
+        self.let_go(&step.sent);
+        self.take_settlements(&step.settlements);
+        self.keys.extend(step.keys.iter().cloned());
+    }
+
+    fn let_go(&mut self, sent: &[(u64, Option<ChangeId>)]) {
+        for (seq, change) in sent {
             let (Some(sent), Some(change)) = (self.outbox.remove(seq), change) else { continue };
             let next = self.outbox.range_mut(seq..).find(|(_, pending)| pending.record == sent.record);
             if let Some((_, next)) = next {
                 next.base = Some(vec![*change]);
             }
         }
-        for settlement in &step.settlements {
+    }
+
+    fn take_settlements(&mut self, settled: &[Settlement]) {
+        for settlement in settled {
             let id = self.settlements.len() as u64 + 1;
             self.settlements.push(Settlement { id, ..settlement.clone() });
         }
-        self.keys.extend(step.keys.iter().cloned());
     }
 }
 
@@ -206,10 +214,13 @@ impl VaultStore for MemoryVaults {
         let mut all = self.all();
         let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };
         let (versions, aside) = std::mem::take(&mut one.staged);
-        let old = std::mem::take(one);
+        let mut old = std::mem::take(one);
+        old.let_go(&fresh.sent);
+        old.take_settlements(&fresh.settlements);
         *one = One {
             revision: revision + 1,
             state: fresh.state.clone(),
+            in_flight: fresh.in_flight.clone(),
             next_seq: old.next_seq,
             trail: fresh.trail.iter().copied().collect(),
             live: fresh.live.iter().cloned().collect(),
@@ -243,6 +254,12 @@ impl VaultStore for MemoryVaults {
     fn forget(&self, vault: &VaultId) -> Result<()> {
         self.all().vaults.remove(vault);
         Ok(())
+    }
+
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool> {
+        let mut all = self.all();
+        let sent = all.vaults.get(vault).is_some_and(|one| one.outbox.is_empty() && one.in_flight.is_none());
+        Ok(sent && all.vaults.remove(vault).is_some())
     }
 
     fn write_down(
@@ -413,6 +430,57 @@ impl VaultStore for MemoryVaults {
             pending: one.outbox.len() as u64,
             aside: one.aside.len() as u64,
         })
+    }
+
+    fn usage(&self, vault: &VaultId) -> Result<Usage> {
+        self.read(vault, |one| {
+            let sum = |current: bool| {
+                let versions = one.versions.values().flatten().filter(|version| version.current == current);
+                versions.map(|version| version.sealed.len() as u64 + 144).sum()
+            };
+            let aside = one.aside.values().map(|aside| aside.item.len() + aside.payload.len() + 64);
+            let frames = one.frames.values().map(|kept| kept.frame.len() + 16);
+            let live = one.live.values().map(|live| live.len() + 16);
+            Usage {
+                records: sum(true),
+                history: sum(false),
+                pending: one.outbox.values().map(|pending| pending.sealed.len() as u64 + 48).sum(),
+                log: aside.chain(frames).chain([one.state.len()]).map(|bytes| bytes as u64).sum(),
+                indexes: live.chain([one.trail.len() * 40]).map(|bytes| bytes as u64).sum(),
+                versions: one.versions.values().flatten().filter(|version| !version.current).count() as u64,
+            }
+        })
+    }
+
+    fn size(&self) -> Result<u64> {
+        self.vaults()?.iter().map(|vault| Ok(self.usage(vault)?.total())).sum()
+    }
+
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage> {
+        let before = self.usage(vault)?;
+        if let Some(one) = self.all().vaults.get_mut(vault) {
+            let pending = one.outbox.values().map(|pending| pending.record);
+            let asked = one.settlements.iter().filter(|one| one.asked.is_some()).map(|one| one.record);
+            let needed: BTreeSet<RecordId> = pending.chain(asked).collect();
+            for (_, versions) in one.versions.iter_mut().filter(|(record, _)| !needed.contains(record)) {
+                versions.retain(|version| version.current || version.unix_ms >= before_ms);
+            }
+        }
+        let after = self.usage(vault)?;
+        let (history, versions) = (before.history - after.history, before.versions - after.versions);
+        Ok(Usage { history, versions, ..Usage::default() })
+    }
+
+    fn shrink(&self) -> Result<()> {
+        Ok(())
+    }
+
+    fn damage(&self) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
+
+    fn rebuild(&self) -> Result<bool> {
+        Ok(true)
     }
 }
 

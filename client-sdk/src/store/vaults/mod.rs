@@ -30,6 +30,7 @@ pub trait VaultStore: Send + Sync + Debug {
     /// What is kept for all vaults together, as it was last kept.
     fn account(&self) -> Result<Option<Vec<u8>>>;
 
+    /// Replaces what is kept for all vaults together.
     fn keep_account(&self, state: &[u8]) -> Result<()>;
 
     /// Account logs of people, each in one piece.
@@ -55,12 +56,15 @@ pub trait VaultStore: Send + Sync + Debug {
     /// begins anew.
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()>;
 
-    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay; what
-    /// was being sent is forgotten. Returns the new revision, or `None` as [`VaultStore::advance`] does.
+    /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay.
+    /// Returns the new revision, or `None` as [`VaultStore::advance`] does.
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>>;
 
     /// Forgets a vault on this device.
     fn forget(&self, vault: &VaultId) -> Result<()>;
+
+    /// The same, unless something of it is to be sent or on its way. Whether it was forgotten.
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool>;
 
     /// Takes down writes of this device, to be sent: all of them, or none. Each is made on top of what is current of
     /// its record here, or of the device's own last write that is not in the log yet. Returns their numbers, which
@@ -134,7 +138,28 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Raw frames that are still kept of these positions, ascending.
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Result<Vec<(u64, Vec<u8>)>>;
 
+    /// How much there is of a vault.
     fn counts(&self, vault: &VaultId) -> Result<Counts>;
+
+    /// How much room a vault takes.
+    fn usage(&self, vault: &VaultId) -> Result<Usage>;
+
+    /// How much room the store takes as a whole, in bytes; what was let go and is not given back yet is part of it.
+    fn size(&self) -> Result<u64>;
+
+    /// Forgets versions that are not current and whose author's clock showed less, but for those of records that are
+    /// still to be sent or to be decided about. Returns what went.
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage>;
+
+    /// Gives back the room of what was let go.
+    fn shrink(&self) -> Result<()>;
+
+    /// What is wrong with the store itself, in words for a person; empty if it holds together. Reads all of it.
+    fn damage(&self) -> Result<Vec<String>>;
+
+    /// Makes the store anew from what can be read of it; whether that was all. What is in it otherwise than before,
+    /// everybody who holds something of it has to read again. A store that cannot be repaired says so.
+    fn rebuild(&self) -> Result<bool>;
 }
 
 /// The tag of a collection: says nothing of its name to whoever has no key.
@@ -143,7 +168,9 @@ pub type Shelf = [u8; 16];
 /// What is needed to go on with a vault.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptVault {
+    /// Grows with every step: for [`VaultStore::advance`].
     pub revision: u64,
+    /// As it was last kept.
     pub state: Vec<u8>,
     /// Chain values, ascending, without gaps.
     pub trail: Vec<(u64, [u8; 32])>,
@@ -151,50 +178,65 @@ pub struct KeptVault {
     pub live: Vec<(RecordId, Vec<u8>)>,
     /// Sealed keys by epoch.
     pub keys: Vec<(u32, Vec<u8>)>,
+    /// The one signed frame that is being sent.
     pub in_flight: Option<Vec<u8>>,
 }
 
 /// A vault without its chain and its live records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
+    /// As it was last kept.
     pub state: Vec<u8>,
+    /// Sealed keys by epoch.
     pub keys: Vec<(u32, Vec<u8>)>,
+    /// The one signed frame that is being sent.
     pub in_flight: Option<Vec<u8>>,
 }
 
 /// A vault when it is first kept.
 #[derive(Clone, Debug, Default)]
 pub struct Begun {
+    /// What is kept beside the log.
     pub state: Vec<u8>,
+    /// Chain values, ascending, without gaps.
     pub trail: Vec<(u64, [u8; 32])>,
+    /// Sealed keys by epoch.
     pub keys: Vec<(u32, Vec<u8>)>,
+    /// The one signed frame that is being sent.
     pub in_flight: Option<Vec<u8>>,
+    /// Frames as they came.
     pub frames: Vec<KeptFrame>,
 }
 
 /// One step of a vault. What is left empty stays as it is.
 #[derive(Clone, Debug, Default)]
 pub struct Advance {
+    /// What is kept beside the log.
     pub state: Option<Vec<u8>>,
     /// The one signed frame that is being sent; `Some(None)` when it is no longer.
     pub in_flight: Option<Option<Vec<u8>>>,
     /// New chain values, and the position below which none is needed any more.
     pub trail: Vec<(u64, [u8; 32])>,
+    /// Chain values before this position go.
     pub trail_from: u64,
     /// What is live of the records that were touched; `None` for one that is forgotten.
     pub live: Vec<(RecordId, Option<Vec<u8>>)>,
     /// Frames as they came, and the time before which received ones are dropped.
     pub frames: Vec<KeptFrame>,
+    /// Frames that were received before this time go; 0 for none.
     pub frames_before_ms: u64,
+    /// What was opened, sealed for this disk.
     pub versions: Vec<Version>,
     /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so.
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
+    /// What cannot be read here.
     pub aside: Vec<Aside>,
     /// No longer set aside: opened, or superseded.
     pub no_longer_aside: Vec<ChangeId>,
     /// Writes that are in the log now, ascending, and as which change; or that are not to be sent any more. The next
     /// write of the same record is on top of that change from now on.
     pub sent: Vec<(u64, Option<ChangeId>)>,
+    /// Conflicts that are settled with this step.
     pub settlements: Vec<Settlement>,
     /// Sealed keys by epoch; each replaces what was there.
     pub keys: Vec<(u32, Vec<u8>)>,
@@ -215,60 +257,89 @@ impl Advance {
 /// The log of a vault, all of it other than before.
 #[derive(Clone, Debug, Default)]
 pub struct Fresh {
+    /// What is kept beside the log.
     pub state: Vec<u8>,
+    /// Chain values, ascending, without gaps.
     pub trail: Vec<(u64, [u8; 32])>,
+    /// What is live of each record, ascending.
     pub live: Vec<(RecordId, Vec<u8>)>,
     /// Which of the staged versions are current.
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
+    /// Sealed keys by epoch; each replaces what was there.
     pub keys: Vec<(u32, Vec<u8>)>,
     /// Writes that were lost with the old log and are to be sent again, before all others.
     pub again: Vec<Again>,
+    /// Writes that are in the log, as in [`Advance::sent`].
+    pub sent: Vec<(u64, Option<ChangeId>)>,
+    /// Conflicts that were settled in it.
+    pub settlements: Vec<Settlement>,
+    /// What is still being sent.
+    pub in_flight: Option<Vec<u8>>,
 }
 
 /// A write that was lost with the old log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Again {
+    /// What was written.
     pub write: NewWrite,
     /// Somebody has written the record since, who could not know of it: it is on top of nothing, so that the two meet.
     pub collides: bool,
 }
 
+/// A frame of the log, as it came.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptFrame {
+    /// Where it stands.
     pub n: u64,
+    /// When it came, by this device's clock.
     pub received_ms: u64,
+    /// The frame.
     pub frame: Vec<u8>,
 }
 
 /// One version of a record, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
+    /// Whose version it is.
     pub record: RecordId,
+    /// The change that made it.
     pub change: ChangeId,
     /// Where its entry stands; where it is not known, the position of the checkpoint it came with.
     pub n: u64,
+    /// Which of the entry's changes it is.
     pub index: u16,
+    /// The tag of its collection.
     pub shelf: Shelf,
+    /// Who wrote it.
     pub user: UserId,
+    /// On which device.
     pub device: DeviceId,
     /// The author's clock; 0 where it is not known.
     pub unix_ms: u64,
+    /// Whether it is what the record says now.
     pub current: bool,
+    /// What it says, sealed.
     pub sealed: Vec<u8>,
 }
 
 /// A change that cannot be read here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aside {
+    /// The record it is of.
     pub record: RecordId,
+    /// Its id.
     pub change: ChangeId,
+    /// Where its entry stands.
     pub n: u64,
+    /// The epoch whose key would open it.
     pub epoch: u32,
+    /// The author's clock.
     pub unix_ms: u64,
     /// Why, as a word.
     pub reason: String,
     /// `selkie_protocol::log::PageItem`, and the payload.
     pub item: Vec<u8>,
+    /// What is sealed in it.
     pub payload: Vec<u8>,
 }
 
@@ -284,27 +355,35 @@ pub enum Together {
 /// A write of this device that is to be taken down.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NewWrite {
+    /// The record it is of.
     pub record: RecordId,
+    /// The tag of its collection.
     pub shelf: Shelf,
+    /// What it says, sealed.
     pub sealed: Vec<u8>,
 }
 
 /// A write that is not in the log yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
+    /// Its number; later ones have higher numbers.
     pub seq: u64,
     /// The number of the first of the writes it belongs together with.
     pub group: u64,
+    /// The record it is of.
     pub record: RecordId,
+    /// The tag of its collection.
     pub shelf: Shelf,
     /// The changes it was made on top of; `None`: on top of the device's own write before.
     pub base: Option<Vec<ChangeId>>,
+    /// What it says, sealed.
     pub sealed: Vec<u8>,
 }
 
 /// A record as this device has it: its own last write if there is one that is not in the log, else what the log has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Now {
+    /// The last write that is not in the log.
     pub pending: Option<Pending>,
     /// Empty if there is a pending write; else what is current, of which there can be several.
     pub current: Vec<Version>,
@@ -313,9 +392,11 @@ pub struct Now {
 /// One record of a collection, gone through: a pending write, or one of its current versions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Shown {
+    /// Whose it is.
     pub record: RecordId,
     /// Missing for a write that is not in the log.
     pub change: Option<ChangeId>,
+    /// What it says, sealed.
     pub sealed: Vec<u8>,
 }
 
@@ -324,10 +405,13 @@ pub struct Shown {
 pub struct Settlement {
     /// Which it is among those of the vault; given by the store.
     pub id: u64,
+    /// The record it was about.
     pub record: RecordId,
     /// The version that is no longer current and was not made in knowledge of the other.
     pub lost: ChangeId,
+    /// The version that stands.
     pub won: ChangeId,
+    /// When it was settled, by this device's clock.
     pub at_ms: u64,
     /// How it was settled, as a word.
     pub how: String,
@@ -335,21 +419,60 @@ pub struct Settlement {
     pub asked: Option<Vec<u8>>,
 }
 
+/// How much room something takes, in bytes of what is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Records as they are now.
+    pub records: u64,
+    /// What records said before.
+    pub history: u64,
+    /// What is still to be sent.
+    pub pending: u64,
+    /// Entries of the log as they came (of the last 30 days), and what cannot be read yet.
+    pub log: u64,
+    /// What is kept to find and to verify the rest. Indexes of queries are in memory alone.
+    pub indexes: u64,
+    /// How many versions the history has.
+    pub versions: u64,
+}
+
+impl Usage {
+    /// All of it.
+    pub fn total(&self) -> u64 {
+        self.records + self.history + self.pending + self.log + self.indexes
+    }
+}
+
+/// How many there are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Records with a current version, deletions among them.
     pub records: u64,
+    /// Writes that are not in the log.
     pub pending: u64,
+    /// Changes that cannot be read here.
     pub aside: u64,
 }
 
 /// Opens the store of an account. An app may bring its own; the default is a SQLite file beside the account, or memory
 /// where the account is in memory too.
 pub trait VaultStores: Send + Sync + Debug {
+    /// The store of an account, made if there is none.
     fn open(&self, account: &Folder) -> Result<Arc<dyn VaultStore>>;
 
     /// Forgets everything of an account. To forget what is not there is no error.
     fn remove(&self, account: &Folder) -> Result<()>;
+
+    /// Makes the store of an account anew from what can be read of it, where it does not open any more; whether that
+    /// was all.
+    fn rebuild(&self, account: &Folder) -> Result<bool> {
+        Err(beyond_repair(account.as_str()))
+    }
+}
+
+fn beyond_repair(what: &str) -> StoreError {
+    let source = std::io::Error::new(std::io::ErrorKind::Unsupported, "this store cannot be repaired");
+    StoreError { doing: format!("repairing {what}"), source }
 }
 
 /// A vault that was forgotten under whoever still held it.
@@ -388,5 +511,13 @@ impl VaultStores for BesideAccounts {
         // A file goes with the account's folder.
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(account);
         Ok(())
+    }
+
+    fn rebuild(&self, account: &Folder) -> Result<bool> {
+        #[cfg(feature = "sqlite")]
+        if let Some(folder) = self.accounts.location(account) {
+            return SqliteVaults::rebuild_in(&folder);
+        }
+        Err(beyond_repair(account.as_str()))
     }
 }

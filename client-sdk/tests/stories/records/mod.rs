@@ -3,6 +3,8 @@
 mod conflicts;
 mod on_disk;
 mod queries;
+mod versions;
+mod weeks;
 
 use crate::fake::Fake;
 use crate::vaults::{APP, person};

@@ -161,6 +161,68 @@ async fn a_watched_query_tells_of_local_writes_and_of_others_and_of_nothing_else
     assert_eq!(waiting.await.unwrap(), 2, "who waits is woken");
 }
 
+#[tokio::test]
+async fn a_window_further_down_moves_with_what_is_written_above_it() {
+    let (_server, laptop, _phone) = two_devices(indexed).await;
+    let notes = entries(&laptop);
+    let ids = notes.put_all(&[0, 9, 18, 27].map(|day| Entry { day, ..entry(0) })).await.unwrap();
+    let query = || notes.query().filter(field("mood").eq("calm")).order_by("day", Order::Ascending);
+    let mut live = query().offset(1).limit(2).watch();
+    let days = |shown: Vec<selkie_client::Found<Entry>>| shown.iter().map(|one| one.value.day).collect::<Vec<_>>();
+    assert_eq!(days(live.next().await.unwrap().unwrap()), [9, 18]);
+    notes.delete(ids[0]).await.unwrap();
+    assert_eq!(days(live.next().await.unwrap().unwrap()), [18, 27], "it was not shown, and yet it counts");
+    notes.update(ids[1], |entry| entry.mood = "angry".into()).await.unwrap();
+    assert_eq!(days(live.next().await.unwrap().unwrap()), [27]);
+}
+
+#[tokio::test]
+async fn a_list_on_the_screen_is_kept_by_differences_through_writes_and_syncs() {
+    let (_server, laptop, phone) = two_devices(indexed).await;
+    let (here, there) = (entries(&laptop), entries(&phone));
+    let query = || here.query().filter(field("mood").eq("calm")).order_by("day", Order::Ascending);
+    let first = here.put(&Entry { day: 5, ..entry(0) }).await.unwrap();
+    let (mut list, mut changes) = (Vec::new(), query().changes());
+    let begun = changes.next().await.unwrap().unwrap();
+    assert_eq!(begun.added.iter().map(|one| (one.at, one.id)).collect::<Vec<_>>(), [(0, first)]);
+    begun.apply(&mut list);
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+
+    // What another device has done comes with one sync and is one difference.
+    there.update(first, |entry| entry.day = 30).await.unwrap();
+    let more = there.put_all(&[1, 9].map(|day| Entry { day, ..entry(0) })).await.unwrap();
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    let difference = changes.next().await.unwrap().unwrap();
+    assert_eq!(difference.added.iter().map(|one| (one.at, one.id)).collect::<Vec<_>>(), [(0, more[0]), (1, more[1])]);
+    assert_eq!(difference.changed.iter().map(|one| (one.at, one.value.day)).collect::<Vec<_>>(), [(2, 30)]);
+    difference.apply(&mut list);
+    assert_eq!(list, query().all().await.unwrap());
+
+    here.update(more[0], |entry| entry.day = 31).await.unwrap();
+    let difference = changes.next().await.unwrap().unwrap();
+    let moved = difference.moved.iter().map(|one| (one.from, one.to, one.id)).collect::<Vec<_>>();
+    assert_eq!((moved, difference.changed.len()), (vec![(0, 2, more[0])], 1), "it went to the end");
+    difference.apply(&mut list);
+    here.update(more[1], |entry| entry.mood = "angry".into()).await.unwrap();
+    let difference = changes.next().await.unwrap().unwrap();
+    assert_eq!(difference.removed.iter().map(|one| (one.at, one.id)).collect::<Vec<_>>(), [(0, more[1])]);
+    difference.apply(&mut list);
+    assert_eq!(list, query().all().await.unwrap());
+
+    // What is of no type of this app is told, and what comes after it begins from the list as it is.
+    let strange = serde_json::json!({ "mood": "calm", "day": "never", "text": "" });
+    let strange = laptop.collection::<serde_json::Value>("entries").put(&strange).await.unwrap();
+    assert_eq!(changes.next().await.unwrap().unwrap_err().word(), "not_possible");
+    here.delete(strange).await.unwrap();
+    here.put(&Entry { day: 2, ..entry(0) }).await.unwrap();
+    // Both writes may be told as one, or the first alone as nothing.
+    while list != query().all().await.unwrap() {
+        changes.next().await.unwrap().unwrap().apply(&mut list);
+    }
+}
+
 #[test]
 fn a_filter_can_be_made_of_values_of_any_kind() {
     let filter = field("mood").eq(Value::from("calm"));

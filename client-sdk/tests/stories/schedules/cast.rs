@@ -132,6 +132,12 @@ impl Device {
         self.sync().unwrap().unwrap();
     }
 
+    /// What a look at everything that it keeps finds.
+    pub(super) fn check(&mut self) -> selkie_client::StorageCheck {
+        let account = self.account();
+        at_once(async move { account.check_storage().await }).unwrap().unwrap()
+    }
+
     /// Does something with the vault; `None` if the program was killed over it.
     pub(super) fn with_vault<T>(
         &mut self,

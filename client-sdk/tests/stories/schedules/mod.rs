@@ -84,6 +84,42 @@ fn a_program_that_is_killed_anywhere_loses_nothing() {
     assert!(cut_off > 40, "it was killed at {cut_off} places only");
 }
 
+/// A vault that is fetched once more, killed at every request and at every call of the store in turn: it is the old one
+/// or the new one, and nothing that was not sent is lost or sent twice.
+#[test]
+fn a_program_that_is_killed_while_it_fetches_a_vault_again_loses_nothing() {
+    let cast = Cast::make();
+    let (mut cut_off, mut seed) = (0, 2_000_000);
+    for at_the_store in [false, true] {
+        for after in 0.. {
+            seed += 1;
+            let mut schedule = Schedule::new(&cast, seed);
+            schedule.begin();
+            schedule.sync(1);
+            schedule.write(1);
+            schedule.sync(1);
+            schedule.sync(0);
+            for _ in 0..3 {
+                schedule.write(0);
+            }
+            let kill = Some(after);
+            schedule.devices[0]
+                .kill_after(if at_the_store { None } else { kill }, if at_the_store { kill } else { None });
+            let outcome = schedule.devices[0].with_vault(async |vault| vault.fetch_again().await);
+            schedule.bear(0, outcome);
+            schedule.write(0);
+            let was_killed = schedule.devices[0].was_killed();
+            schedule.heal();
+            schedule.judge();
+            if !was_killed {
+                break;
+            }
+            cut_off += 1;
+        }
+    }
+    assert!(cut_off > 15, "it was killed at {cut_off} places only");
+}
+
 #[allow(clippy::print_stderr)]
 fn panic_with_seed(seed: u64) {
     eprintln!("this schedule failed: run it again with SELKIE_SEED={seed}");
@@ -235,6 +271,8 @@ impl Schedule {
         let mut digests = BTreeSet::new();
         let mut contents = BTreeSet::new();
         for (number, device) in self.devices.iter_mut().enumerate() {
+            let check = device.check();
+            assert!(check.is_sound(), "seed {seed}: device {number} takes itself for damaged: {check:?}");
             let Some(role) = members.get(&device.user()) else { continue };
             let shown = device
                 .with_vault(async |vault| {

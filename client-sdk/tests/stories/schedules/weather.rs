@@ -193,6 +193,7 @@ creaking! {
     fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
     fn forget(&self, vault: &VaultId) -> ();
+    fn forget_if_sent(&self, vault: &VaultId) -> bool;
     fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite], together: Together) -> Option<Vec<u64>>;
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
     fn flush(&self) -> ();
@@ -214,4 +215,10 @@ creaking! {
     fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
     fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
     fn counts(&self, vault: &VaultId) -> Counts;
+    fn usage(&self, vault: &VaultId) -> Usage;
+    fn size(&self) -> u64;
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+    fn shrink(&self) -> ();
+    fn damage(&self) -> Vec<String>;
+    fn rebuild(&self) -> bool;
 }

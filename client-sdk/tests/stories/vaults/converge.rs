@@ -28,6 +28,36 @@ async fn two_devices_of_one_person_share_a_vault() {
 }
 
 #[tokio::test]
+async fn a_round_tells_what_it_did_collection_by_collection() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.put("notes", id(1), b"one").await.unwrap();
+    laptop.put("notes", id(2), b"two").await.unwrap();
+    laptop.put("moods", id(3), b"calm").await.unwrap();
+    let counts = |report: &selkie_client::SyncReport, name: &str| {
+        let counted = report.collections.get(name).copied().unwrap_or_default();
+        (counted.pushed, counted.pulled, counted.conflicts, counted.failures)
+    };
+    let report = laptop.sync().await.unwrap();
+    assert_eq!((counts(&report, "notes"), counts(&report, "moods")), ((2, 0, 0, 0), (1, 0, 0, 0)));
+    assert_eq!(report.collections.values().map(|counted| counted.pushed).sum::<usize>(), report.pushed);
+
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    let report = phone.sync().await.unwrap().vaults.into_iter().find(|(id, _)| *id == laptop.id()).unwrap().1.unwrap();
+    assert_eq!((counts(&report, "notes"), counts(&report, "moods")), ((0, 2, 0, 0), (0, 1, 0, 0)));
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+    laptop.put("notes", id(1), b"on the laptop").await.unwrap();
+    laptop.sync().await.unwrap();
+    on_phone.put("notes", id(1), b"on the phone").await.unwrap();
+    on_phone.put("notes", id(1), b"on the phone, again").await.unwrap();
+    let report = on_phone.sync().await.unwrap();
+    assert_eq!(counts(&report, "notes"), (2, 1, 1, 0));
+    assert_eq!((report.pushed, report.pulled, report.conflicts), (2, 1, 1));
+    assert_eq!(report.collections.len(), 1, "nothing is said of where nothing was done: {report:?}");
+}
+
+#[tokio::test]
 async fn two_people_share_a_vault() {
     let server = Fake::start();
     let (ana, bob) = (person(&server, "ana@example.org").await, person(&server, "bob").await);

@@ -9,22 +9,25 @@
 //! once, and on the disk with the next step or [`SqliteVaults::flush`]. One reads what may take long, and one what must
 //! be quick.
 
+mod place;
 mod read;
+mod salvage;
 mod schema;
+mod upkeep;
 mod write;
 
 use super::{
     Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement, Shelf, Shown,
-    Together, VaultStore, Version,
+    Together, Usage, VaultStore, Version,
 };
 use crate::store::StoreError;
+use place::Place;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
 use selkie_protocol::id::{RecordId, UserId, VaultId};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-const FILE: &str = "vaults.sqlite";
 /// How long one program waits for another that is writing.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -33,29 +36,40 @@ const STATEMENTS: usize = 64;
 
 /// The vaults of one account, in a file.
 pub struct SqliteVaults {
+    place: Place,
     steps: Mutex<Connection>,
     writes: Mutex<Connection>,
     reads: Mutex<Connection>,
     glances: Mutex<Connection>,
 }
 
+/// The connections to one file.
+struct Open {
+    steps: Connection,
+    others: [Connection; 3],
+}
+
 impl SqliteVaults {
-    /// Opens the file in the account's folder, or makes it.
+    /// Opens the file in the account's folder, or makes it if there never was one.
     pub fn open(folder: &Path) -> Result<Self> {
-        let open = |synchronous: &str| -> rusqlite::Result<Connection> {
-            let connection = Connection::open(folder.join(FILE))?;
-            connection.busy_timeout(PATIENCE)?;
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", synchronous)?;
-            connection.pragma_update(None, "foreign_keys", true)?;
-            connection.set_prepared_statement_cache_capacity(STATEMENTS);
-            Ok(connection)
-        };
-        let open = |synchronous: &str| open(synchronous).map_err(while_doing("opening the vaults on this device"));
-        let mut steps = open("FULL")?;
-        schema::bring_up_to_date(&mut steps)?;
-        let [writes, reads, glances] = [open("NORMAL")?, open("NORMAL")?, open("NORMAL")?].map(Mutex::new);
-        Ok(SqliteVaults { steps: Mutex::new(steps), writes, reads, glances })
+        let doing = "opening the vaults on this device";
+        let failed = |source| StoreError { doing: doing.into(), source };
+        let place = Place::enter(folder).map_err(failed)?;
+        let (file, is_new) = place.file().map_err(failed)?;
+        let Open { steps, others } = Open::file(&file)?;
+        if is_new {
+            place.settle(&file).map_err(failed)?;
+        }
+        let [writes, reads, glances] = others.map(Mutex::new);
+        Ok(SqliteVaults { place, steps: Mutex::new(steps), writes, reads, glances })
+    }
+
+    /// Puts what can be read of a file that does not open into a new one, in the place of the old. Whether all of it
+    /// could be read.
+    pub(crate) fn rebuild_in(folder: &Path) -> Result<bool> {
+        let failed = |source| StoreError { doing: REBUILDING.into(), source };
+        let place = Place::enter(folder).map_err(failed)?;
+        place.alone(|| rebuilt(&place).map(|(_, whole)| whole)).map_err(failed)
     }
 
     fn reading<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T> {
@@ -73,6 +87,35 @@ impl SqliteVaults {
     fn writing<T>(&self, write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         whole(&self.steps, write)
     }
+}
+
+impl Open {
+    fn file(file: &Path) -> Result<Open> {
+        let open = |synchronous: &str| -> rusqlite::Result<Connection> {
+            let connection = Connection::open(file)?;
+            connection.busy_timeout(PATIENCE)?;
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", synchronous)?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            connection.set_prepared_statement_cache_capacity(STATEMENTS);
+            Ok(connection)
+        };
+        let open = |synchronous: &str| open(synchronous).map_err(while_doing("opening the vaults on this device"));
+        let mut steps = open("FULL")?;
+        schema::bring_up_to_date(&mut steps)?;
+        Ok(Open { steps, others: [open("NORMAL")?, open("NORMAL")?, open("NORMAL")?] })
+    }
+}
+
+const REBUILDING: &str = "repairing the vaults on this device";
+
+/// Makes a new file of what the old one has, and has it be the file from now on. The old one stays as it is.
+fn rebuilt(place: &Place) -> std::io::Result<(Open, bool)> {
+    let (old, new) = place.old_and_new();
+    let whole = salvage::salvage(&old, &new)?;
+    let open = Open::file(&new).map_err(|error| error.source)?;
+    place.settle(&new)?;
+    Ok((open, whole))
 }
 
 fn held(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
@@ -159,6 +202,12 @@ impl VaultStore for SqliteVaults {
 
     fn forget(&self, vault: &VaultId) -> Result<()> {
         self.writing(|db| db.execute("DELETE FROM vaults WHERE vault = ?1", [vault.as_bytes()]).map(drop))
+    }
+
+    fn forget_if_sent(&self, vault: &VaultId) -> Result<bool> {
+        let forget = "DELETE FROM vaults WHERE vault = ?1 AND in_flight IS NULL
+            AND NOT EXISTS (SELECT 1 FROM outbox WHERE of = vaults.id)";
+        self.writing(|db| db.execute(forget, [vault.as_bytes()]).map(|gone| gone > 0))
     }
 
     fn write_down(
@@ -264,6 +313,46 @@ impl VaultStore for SqliteVaults {
     fn counts(&self, vault: &VaultId) -> Result<Counts> {
         self.reading(|db| read::counts(db, vault))
     }
+
+    fn usage(&self, vault: &VaultId) -> Result<Usage> {
+        self.reading(|db| upkeep::usage(db, vault))
+    }
+
+    fn size(&self) -> Result<u64> {
+        self.reading(upkeep::size)
+    }
+
+    fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage> {
+        self.writing(|db| match row_of(db, vault)? {
+            Some(row) => upkeep::prune(db, row, before_ms),
+            None => Ok(Usage::default()),
+        })
+    }
+
+    fn shrink(&self) -> Result<()> {
+        let steps = held(&self.steps);
+        let all = || steps.execute_batch("VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+        all().map_err(while_doing("making the file of the vaults smaller"))
+    }
+
+    fn damage(&self) -> Result<Vec<String>> {
+        self.reading(|db| Ok(upkeep::damage(db)))
+    }
+
+    fn rebuild(&self) -> Result<bool> {
+        let failed = |source| StoreError { doing: REBUILDING.into(), source };
+        let connections = [&self.steps, &self.writes, &self.reads, &self.glances];
+        // Always in this order, and everybody else holds one at a time.
+        let mut guards = connections.map(held);
+        let (open, whole) = self.place.alone(|| rebuilt(&self.place)).map_err(failed)?;
+        for (guard, new) in guards.iter_mut().zip([open.steps].into_iter().chain(open.others)) {
+            // What was not brought from its log into the old file is looked at by whoever wonders what happened to it.
+            let keeps_log = rusqlite::config::DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+            let _as_it_is = guard.set_db_config(keeps_log, true);
+            **guard = new;
+        }
+        Ok(whole)
+    }
 }
 
 /// SQLite's integers are signed. Ours are counts, positions and times, which never come near the end.
@@ -272,11 +361,129 @@ fn int(number: u64) -> i64 {
 }
 
 fn while_doing(doing: &'static str) -> impl FnOnce(rusqlite::Error) -> StoreError {
-    move |source| StoreError { doing: doing.to_owned(), source: std::io::Error::other(source) }
+    move |error| StoreError { doing: doing.to_owned(), source: source_of(error) }
+}
+
+/// Whose move it is: of whoever has the disk, or of whoever repairs.
+fn source_of(error: rusqlite::Error) -> std::io::Error {
+    use rusqlite::Error as Sql;
+    use rusqlite::ErrorCode as Code;
+    use std::io::ErrorKind;
+    let kind = match error.sqlite_error_code() {
+        Some(Code::DatabaseCorrupt | Code::NotADatabase) => ErrorKind::InvalidData,
+        Some(Code::DiskFull) => ErrorKind::StorageFull,
+        Some(Code::ReadOnly) => ErrorKind::ReadOnlyFilesystem,
+        Some(Code::CannotOpen | Code::PermissionDenied | Code::AuthorizationForStatementDenied) => {
+            ErrorKind::PermissionDenied
+        }
+        Some(Code::DatabaseBusy | Code::DatabaseLocked) => ErrorKind::ResourceBusy,
+        _ => match error {
+            // A row is not what was written.
+            Sql::InvalidColumnType(..) | Sql::IntegralValueOutOfRange(..) | Sql::FromSqlConversionFailure(..) => {
+                ErrorKind::InvalidData
+            }
+            _ => ErrorKind::Other,
+        },
+    };
+    std::io::Error::new(kind, error)
 }
 
 impl std::fmt::Debug for SqliteVaults {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("SqliteVaults")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::ErrorKind;
+
+    const VAULT: VaultId = VaultId([9; 32]);
+
+    fn begun(folder: &Path) -> SqliteVaults {
+        let vaults = SqliteVaults::open(folder).unwrap();
+        vaults.begin(&VAULT, &Begun { state: b"one".to_vec(), ..Begun::default() }).unwrap();
+        vaults
+    }
+
+    fn put(vaults: &SqliteVaults, record: u8, length: usize) -> Result<Option<Vec<u64>>> {
+        let write = NewWrite { record: RecordId([record; 16]), shelf: [1; 16], sealed: vec![record; length] };
+        vaults.write_down(&VAULT, None, &[write], Together::AsOne)
+    }
+
+    fn limit(vaults: &SqliteVaults, pages: i64) {
+        for connection in [&vaults.steps, &vaults.writes] {
+            held(connection).pragma_query_value(None, "page_count", |_| Ok(())).unwrap();
+            held(connection).query_row(&format!("PRAGMA max_page_count({pages})"), [], |_| Ok(())).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_full_disk_is_told_and_what_was_written_before_stays_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        put(&vaults, 1, 100).unwrap();
+        // The smallest limit there can be is what is there.
+        limit(&vaults, 1);
+        for refused in [
+            put(&vaults, 2, 100_000).map(drop),
+            vaults.begin(&VaultId([8; 32]), &Begun { state: vec![1; 100_000], ..Begun::default() }),
+        ] {
+            let refused = refused.unwrap_err();
+            assert_eq!(refused.source.kind(), ErrorKind::StorageFull, "{:?}", refused.source);
+            assert!(refused.advice().contains("make room"));
+        }
+        assert_eq!(vaults.outbox(&VAULT, 9).unwrap().len(), 1);
+        assert_eq!(vaults.vaults().unwrap(), [VAULT], "nothing is half there");
+        limit(&vaults, 1_000_000);
+        put(&vaults, 2, 100_000).unwrap();
+        assert_eq!(vaults.damage().unwrap(), [""; 0]);
+    }
+
+    #[test]
+    fn a_file_that_may_only_be_read_is_told_and_can_be_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        put(&vaults, 1, 100).unwrap();
+        for connection in [&vaults.steps, &vaults.writes] {
+            held(connection).pragma_update(None, "query_only", true).unwrap();
+        }
+        let refused = put(&vaults, 2, 100).unwrap_err();
+        assert_eq!(refused.source.kind(), ErrorKind::ReadOnlyFilesystem, "{:?}", refused.source);
+        assert!(refused.advice().contains("cannot be written to"));
+        assert_eq!(vaults.outbox(&VAULT, 9).unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_of_the_app_is_left_alone_and_is_no_damage() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        held(&vaults.steps).pragma_update(None, "user_version", 99).unwrap();
+        drop(vaults);
+        let refused = SqliteVaults::open(folder.path()).unwrap_err();
+        assert!(!refused.is_damage() && refused.source.to_string().contains("later version"), "{:?}", refused.source);
+    }
+
+    #[test]
+    fn writes_outlive_the_page_in_which_their_vault_is_described() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        put(&vaults, 1, 100).unwrap();
+        let root = "SELECT rootpage FROM sqlite_schema WHERE name = 'vaults'";
+        let root: u16 = held(&vaults.steps).query_row(root, [], |row| row.get(0)).unwrap();
+        let root = usize::from(root);
+        drop(vaults);
+        let file = folder.path().join("vaults.sqlite");
+        let mut bytes = std::fs::read(&file).unwrap();
+        bytes[(root - 1) * 4_096..root * 4_096].fill(0xee);
+        std::fs::write(&file, bytes).unwrap();
+        assert!(!SqliteVaults::rebuild_in(folder.path()).unwrap(), "not all of it could be read");
+        let vaults = SqliteVaults::open(folder.path()).unwrap();
+        assert_eq!(vaults.vaults().unwrap(), [VAULT]);
+        let saved = vaults.outbox(&VAULT, 9).unwrap();
+        assert_eq!((saved.len(), saved[0].record), (1, RecordId([1; 16])));
+        let next = put(&vaults, 2, 1).unwrap().unwrap()[0];
+        assert!(next > saved[0].seq);
     }
 }

@@ -85,8 +85,8 @@ fn forget_staged(db: &Transaction<'_>, of: i64) -> Done {
 }
 
 pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
-    let state = "UPDATE vaults SET revision = revision + 1, state = ?2, in_flight = NULL WHERE id = ?1";
-    db.execute(state, params![of, fresh.state])?;
+    let state = "UPDATE vaults SET revision = revision + 1, state = ?2, in_flight = ?3 WHERE id = ?1";
+    db.execute(state, params![of, fresh.state, fresh.in_flight])?;
     db.execute("UPDATE counters SET stamp = stamp + 1, floor = stamp + 1 WHERE of = ?1", [of])?;
     for table in ["trail", "live", "frames", "versions", "aside", "touched", "notes"] {
         db.execute(&format!("DELETE FROM {table} WHERE of = ?1"), [of])?;
@@ -101,6 +101,10 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
     }
     heads(db, of, &fresh.heads)?;
     keys(db, of, &fresh.keys)?;
+    settlements(db, of, &fresh.settlements)?;
+    for (seq, change) in &fresh.sent {
+        sent(db, of, *seq, change.as_ref())?;
+    }
     // What was lost comes before what was written later.
     if !fresh.again.is_empty() {
         let later = "SELECT seq, grp FROM outbox WHERE of = ?1 ORDER BY seq";

@@ -1,0 +1,154 @@
+//! Vaults that this device leaves out: the server and other devices have them, and nothing of them lies here.
+//!
+//! Owns which these are, dropping a vault from the device, and having it again. What only this device has is not
+//! dropped by mistake.
+
+use super::Account;
+use crate::error::{Error, Result};
+use crate::sync::room::{LeftOutNote, Room};
+use crate::untrusted::clean;
+use crate::vault::{INFO_RECORD, Vault};
+use selkie_protocol::id::VaultId;
+use selkie_protocol::log::Head;
+use std::sync::Arc;
+
+/// A vault that this device leaves out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Which vault; for [`Account::fetch_vault`].
+    pub id: VaultId,
+    /// What it was called when it was here. Missing if it never was.
+    pub name: Option<String>,
+}
+
+/// What becomes of work that only this device has, when a vault is dropped from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unsent {
+    /// The vault stays, and the error says why.
+    Keep,
+    /// It is lost.
+    GiveUp,
+}
+
+impl Vault {
+    /// Drops the vault from this device: nothing of it lies here any more, and syncs leave it alone until
+    /// [`Account::fetch_vault`]. The server and other devices keep it.
+    pub async fn leave_out(&self, unsent: Unsent) -> Result<()> {
+        let glance = self.glance().await?;
+        if glance.app == super::OWN_APP {
+            return Err(Error::NotPossible(
+                "that vault is what the account's devices tell each other: it stays".into(),
+            ));
+        }
+        let only_here = !glance.born || glance.behind.is_some() || glance.reset_offered.is_some();
+        if unsent == Unsent::Keep && (only_here || glance.quarantine.is_some()) {
+            return Err(Error::NotPossible("what this device has of the vault is not safe on the server".into()));
+        }
+        let name = match self.name().await {
+            Err(Error::Damaged { .. }) => None,
+            name => name?,
+        };
+        let seen = glance.incarnation.map(|life| (glance.head.n, glance.head.h.into(), life));
+        let mut place = self.slot.replica.lock().await;
+        let dropped = self
+            .read(move |room, vault| {
+                let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
+                // Before it is gone: or a sync would find it on the server and think that it is new.
+                let note = LeftOutNote { id: *vault, name: sealed, seen };
+                room.change_shared(|shared| shared.leave_out(note))?;
+                let dropped = match unsent {
+                    Unsent::GiveUp => room.store.forget(vault).map(|()| true),
+                    Unsent::Keep => room.store.forget_if_sent(vault),
+                };
+                if !matches!(dropped, Ok(true)) {
+                    room.change_shared(|shared| shared.left_out.retain(|note| note.id != *vault))?;
+                }
+                Ok((dropped?, room.store.counts(vault)?.pending))
+            })
+            .await;
+        *place = None;
+        drop(place);
+        self.slot.forget();
+        self.room.ring(&self.id());
+        match dropped? {
+            (true, _) => Ok(()),
+            (false, pending) => Err(Error::NotPossible(format!(
+                "{pending} writes to the vault are not on the server yet: sync first, or give them up"
+            ))),
+        }
+    }
+}
+
+impl Account {
+    /// The vaults that this device leaves out: those that were dropped, and those that were found while
+    /// [`Account::leave_new_vaults_out`] held. No request is made.
+    pub async fn left_out(&self) -> Result<Vec<LeftOut>> {
+        let room = self.room().await?;
+        let notes = room.shared().left_out.clone();
+        let name = |note: &LeftOutNote| {
+            let sealed = note.name.as_ref()?;
+            let plain = room.at_rest.open_record(&note.id, &INFO_RECORD, sealed).ok()?;
+            Some(clean(&String::from_utf8_lossy(&plain)))
+        };
+        Ok(notes.iter().map(|note| LeftOut { id: note.id, name: name(note) }).collect())
+    }
+
+    /// Whether vaults that are new to this device are left out until somebody asks for them. For a device with little
+    /// room. The default is that they are fetched.
+    pub async fn leave_new_vaults_out(&self, leave: bool) -> Result<()> {
+        let room = self.room().await?;
+        let change = move || room.change_shared(|shared| shared.leaves_new_out = leave);
+        self.context().edges.apart(change).await?
+    }
+
+    /// Has a vault on this device again that was left out, and comes into step with it. If the server cannot be
+    /// reached, it is fetched with the next sync.
+    pub async fn fetch_vault(&self, id: VaultId) -> Result<Vault> {
+        let room = self.room().await?;
+        let vault = Vault::new(self.clone(), room.clone(), id);
+        let seen = {
+            let _alone = room.polling.lock().await;
+            let kept = room.clone();
+            let ask_for = move || {
+                let noted = kept.shared().left_out.iter().find(|note| note.id == id).and_then(|note| note.seen);
+                kept.change_shared(|shared| {
+                    shared.left_out.retain(|note| note.id != id);
+                    shared.poll = None;
+                })?;
+                Ok::<_, Error>((noted, kept.store.vaults()?.contains(&id)))
+            };
+            let (seen, is_here) = self.context().edges.apart(ask_for).await??;
+            if !is_here {
+                self.join(&vault).await?;
+            }
+            seen
+        };
+        vault.sync().await?;
+        // That it was not here for a while is no reason to take less for all.
+        if let Some((n, h, life)) = seen {
+            vault.alone(async |round| round.heard(Head { n, h: *h }, life, None).await).await?;
+            if vault.digest().await?.n < n {
+                vault.sync().await?;
+            }
+        }
+        Ok(vault)
+    }
+
+    /// Of vaults that are new to this device, those to fetch; the others are left out from now on.
+    pub(super) async fn to_be_fetched(&self, room: &Arc<Room>, new: Vec<(VaultId, bool)>) -> Result<Vec<VaultId>> {
+        let kept = room.clone();
+        let sort = move || {
+            let leave_new = kept.shared().leaves_new_out;
+            let left: Vec<VaultId> = kept.shared().left_out.iter().map(|note| note.id).collect();
+            let (mut fetched, mut left_now) = (Vec::new(), Vec::new());
+            for (id, is_own) in new.into_iter().filter(|(id, _)| !left.contains(id)) {
+                if leave_new && !is_own { left_now.push(id) } else { fetched.push(id) }
+            }
+            kept.change_shared(|shared| {
+                left_now.into_iter().for_each(|id| shared.leave_out(LeftOutNote { id, name: None, seen: None }));
+            })?;
+            Ok(fetched)
+        };
+        self.context().edges.apart(sort).await?
+    }
+}

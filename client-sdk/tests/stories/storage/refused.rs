@@ -1,0 +1,212 @@
+//! A disk that is full or may not be written: whose move it is, and that nothing is lost by it.
+
+use crate::fake::Fake;
+use crate::records::{Note, note};
+use crate::vaults::{APP, PASSWORD};
+use selkie_client::store::vaults::*;
+use selkie_client::store::{Folder, StoreError};
+use selkie_client::{Error, RecordState, SignUp};
+use selkie_protocol::id::{RecordId, UserId, VaultId};
+use std::io::ErrorKind;
+use std::sync::{Arc, Mutex};
+
+/// A disk on which nothing can be written for a while; what lies on it can be read, and now and then reads wrong.
+#[derive(Debug, Default)]
+struct Stuck {
+    disk: MemoryVaults,
+    because: Mutex<Option<ErrorKind>>,
+    bend: Mutex<Option<fn(&mut KeptVault)>>,
+}
+
+impl Stuck {
+    fn refuses(&self) -> Result<(), StoreError> {
+        match *self.because.lock().unwrap() {
+            Some(kind) => Err(StoreError { doing: "keeping a vault".into(), source: kind.into() }),
+            None => Ok(()),
+        }
+    }
+}
+
+type Kept<T> = Result<T, StoreError>;
+
+macro_rules! stuck {
+    (writes { $(fn $name:ident(&self $(, $arg:ident: $type:ty)*) -> $out:ty;)* }
+     reads { $(fn $read:ident(&self $(, $read_arg:ident: $read_type:ty)*) -> $read_out:ty;)* }) => {
+        impl VaultStore for Stuck {
+            fn load(&self, vault: &VaultId) -> Kept<Option<KeptVault>> {
+                let mut kept = self.disk.load(vault)?;
+                if let (Some(kept), Some(bend)) = (&mut kept, *self.bend.lock().unwrap()) {
+                    bend(kept);
+                }
+                Ok(kept)
+            }
+
+
+            $(fn $name(&self $(, $arg: $type)*) -> Kept<$out> {
+                self.refuses()?;
+                self.disk.$name($($arg),*)
+            })*
+            $(fn $read(&self $(, $read_arg: $read_type)*) -> Kept<$read_out> {
+                self.disk.$read($($read_arg),*)
+            })*
+        }
+    };
+}
+
+stuck! {
+    writes {
+        fn keep_account(&self, state: &[u8]) -> ();
+        fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
+        fn begin(&self, vault: &VaultId, begun: &Begun) -> ();
+        fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Option<u64>;
+        fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
+        fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
+        fn forget(&self, vault: &VaultId) -> ();
+        fn forget_if_sent(&self, vault: &VaultId) -> bool;
+        fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite], together: Together) -> Option<Vec<u64>>;
+        fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
+        fn flush(&self) -> ();
+        fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
+        fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();
+        fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+        fn shrink(&self) -> ();
+        fn rebuild(&self) -> bool;
+    }
+    reads {
+        fn account(&self) -> Option<Vec<u8>>;
+        fn people(&self) -> Vec<(UserId, Vec<u8>)>;
+        fn vaults(&self) -> Vec<VaultId>;
+        fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
+        fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
+        fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
+        fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;
+        fn shelves(&self, vault: &VaultId) -> Vec<Shelf>;
+        fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Vec<RecordId>;
+        fn stamp(&self, vault: &VaultId) -> u64;
+        fn touched(&self, vault: &VaultId, after: u64) -> (u64, Option<Vec<RecordId>>);
+        fn outline(&self, vault: &VaultId) -> Option<Outline>;
+        fn versions(&self, vault: &VaultId, record: &RecordId) -> Vec<Version>;
+        fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
+        fn aside(&self, vault: &VaultId) -> Vec<Aside>;
+        fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+        fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
+        fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
+        fn counts(&self, vault: &VaultId) -> Counts;
+        fn usage(&self, vault: &VaultId) -> Usage;
+        fn size(&self) -> u64;
+        fn damage(&self) -> Vec<String>;
+    }
+}
+
+/// A chain value, a live record, the state: each of them says something else than was written.
+const BENT: [fn(&mut KeptVault); 3] = [
+    |kept| {
+        let middle = kept.trail.len() - 2;
+        kept.trail[middle].1[7] ^= 1;
+    },
+    |kept| {
+        if let Some((_, live)) = kept.live.first_mut() {
+            live[8 + 5] ^= 1;
+        }
+    },
+    |kept| {
+        let middle = kept.state.len() / 2;
+        kept.state[middle] ^= 1;
+    },
+];
+
+#[tokio::test]
+async fn nobody_is_accused_on_the_word_of_a_disk_that_is_wrong_itself() {
+    for bend in BENT {
+        let (server, disk) = (Fake::start(), Arc::new(Stuck::default()));
+        let accounts = Arc::new(selkie_client::store::Memory::default());
+        let client = || {
+            let builder = server.builder().account_store(accounts.clone());
+            builder.vault_stores(Arc::new(OneDisk(disk.clone()))).build().unwrap()
+        };
+        let ana = client().sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+        let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+        let id = vault.collection("notes").put(&note("first")).await.unwrap();
+        vault.sync().await.unwrap();
+        let phone = crate::vaults::another_device(&server, "ana@example.org", &ana).await;
+        phone.sync().await.unwrap();
+        vault.sync().await.unwrap();
+        // The phone writes without having seen the last that the laptop wrote.
+        vault.collection("notes").put(&note("second")).await.unwrap();
+        vault.sync().await.unwrap();
+        let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+        on_phone.collection::<Note>("notes").update(id, |note| note.likes = 1).await.unwrap();
+        on_phone.sync().await.unwrap();
+        drop(vault);
+
+        *disk.bend.lock().unwrap() = Some(bend);
+        let account = client().account("ana@example.org").await.unwrap().unwrap();
+        let check = account.check_storage().await.unwrap();
+        assert!(!check.is_sound(), "{check:?}");
+        let synced = account.sync().await.unwrap();
+        for error in synced.vaults.iter().filter_map(|(_, done)| done.as_ref().err()) {
+            assert!(matches!(error, Error::Damaged { .. }), "{error:?}");
+        }
+
+        // What is wrong is fetched again, and then the disk reads right.
+        *disk.bend.lock().unwrap() = None;
+        let account = client().account("ana@example.org").await.unwrap().unwrap();
+        assert!(account.sync().await.unwrap().first_error().is_none());
+        let vault = account.vault("Journal").await.unwrap().unwrap();
+        assert_eq!(vault.collection::<Note>("notes").get(id).await.unwrap().unwrap().likes, 1);
+        assert_eq!(vault.digest().await.unwrap(), on_phone.digest().await.unwrap());
+    }
+}
+
+#[derive(Debug)]
+struct OneDisk(Arc<Stuck>);
+
+impl VaultStores for OneDisk {
+    fn open(&self, _: &Folder) -> Result<Arc<dyn VaultStore>, StoreError> {
+        Ok(self.0.clone())
+    }
+
+    fn remove(&self, _: &Folder) -> Result<(), StoreError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_nothing_says_whose_move_it_is_and_costs_nothing_that_was_written() {
+    for (kind, advice) in [
+        (ErrorKind::StorageFull, "make room"),
+        (ErrorKind::FileTooLarge, "make room"),
+        (ErrorKind::ReadOnlyFilesystem, "cannot be written to"),
+        (ErrorKind::PermissionDenied, "cannot be written to"),
+    ] {
+        let (server, disk) = (Fake::start(), Arc::new(Stuck::default()));
+        let client = server.builder().in_memory().vault_stores(Arc::new(OneDisk(disk.clone()))).build().unwrap();
+        let ana = client.sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+        let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+        let notes = vault.collection::<Note>("notes");
+        let first = notes.put(&note("first")).await.unwrap();
+        vault.sync().await.unwrap();
+        let waiting = notes.put(&note("waiting")).await.unwrap();
+
+        *disk.because.lock().unwrap() = Some(kind);
+        for refused in [
+            notes.put(&note("too much")).await.map(drop),
+            notes.delete(first).await,
+            vault.sync().await.map(drop),
+            vault.flush().await,
+            ana.account.create_vault("Another", APP).await.map(drop),
+        ] {
+            let refused = refused.unwrap_err();
+            assert!(matches!(refused, Error::Storage(_)), "{kind}: {refused:?}");
+            assert!(refused.advice().contains(advice), "{kind}: {}", refused.advice());
+            assert!(!refused.is_retryable(), "it does not pass by itself");
+        }
+        assert_eq!(notes.get(first).await.unwrap(), Some(note("first")), "what is there can be read");
+        assert_eq!(notes.query().count().await.unwrap(), 2);
+
+        *disk.because.lock().unwrap() = None;
+        vault.sync().await.unwrap();
+        assert_eq!(notes.state(waiting).await.unwrap(), RecordState::Synced);
+        assert_eq!(notes.history(waiting).await.unwrap().len(), 1, "the round that was cut off is not done twice");
+    }
+}
