@@ -10,6 +10,7 @@ mod deletion;
 mod desk;
 mod doors;
 mod hints;
+mod learns_nothing;
 mod malice;
 mod network;
 mod replicas;

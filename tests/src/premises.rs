@@ -129,6 +129,22 @@ impl Premises {
         }
     }
 
+    /// Where the objects lie that S3 keeps, if that is where the blobs are.
+    pub fn bucket(&self) -> Option<&Path> {
+        self.s3.as_ref().map(S3::folder)
+    }
+
+    /// Has PostgreSQL write down what it has in memory; SQLite does so by itself.
+    pub async fn checkpoint(&self) {
+        let Some(database) = &self.database else { return };
+        let connected = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await;
+        let (client, connection) = connected.expect("the test database is there");
+        let driver = tokio::spawn(connection);
+        client.batch_execute("CHECKPOINT").await.expect("whoever made the database may");
+        drop(client);
+        driver.await.expect("the connection does not panic").expect("the connection ends in peace");
+    }
+
     /// The names of all blobs.
     pub fn blobs(&self) -> Vec<String> {
         match &self.s3 {

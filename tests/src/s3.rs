@@ -49,6 +49,11 @@ impl S3 {
         format!("http://{}", self.address)
     }
 
+    /// Where everything lies.
+    pub fn folder(&self) -> &std::path::Path {
+        self.files.path()
+    }
+
     /// The keys of all objects, sorted.
     pub fn objects(&self) -> Vec<String> {
         let bucket = self.files.path().join(BUCKET);

@@ -34,7 +34,7 @@ pub struct Cluster {
 #[derive(Debug)]
 struct Server {
     process: Process,
-    _folder: Folder,
+    folder: Folder,
 }
 
 #[derive(Debug)]
@@ -72,6 +72,11 @@ impl Cluster {
     /// A new cluster that flushes to the disk as one in production does, for tests of crashes and for measuring.
     pub fn durable() -> Result<Self, Error> {
         Self::start_with(Durability::Full)
+    }
+
+    /// Where its files are, if it was started here.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        self.server.as_ref().map(|server| server.folder.path())
     }
 
     /// The address of the maintenance database, as superuser.
@@ -140,7 +145,7 @@ impl Cluster {
             let process = launch(&binaries, user, &data, port, durability)?;
             match wait_until_ready(process, &data) {
                 Ok(process) => {
-                    let server = Some(Server { process, _folder: folder });
+                    let server = Some(Server { process, folder });
                     return Ok(Cluster { maintenance: Address::local(port), server });
                 }
                 Err(error) => last = Some(error),
