@@ -102,9 +102,9 @@ impl PostgresStore {
         .await
     }
 
-    /// Which transactions are done. A commit leaves the list before anybody is told of it, and never comes back. What is
-    /// at the other end of a new connection may be another database, or this one after it was restored, with the same
-    /// numbers for other transactions: so the connections are counted in.
+    /// Which transactions are done. A commit leaves the list before anybody is told of it, and never comes back. At the
+    /// other end of a new connection may be another database, or this one after it was restored, with the same numbers
+    /// for other transactions: so the connections are counted in.
     pub(super) async fn now(&self) -> Result<Option<Snapshot>> {
         let (lanes, under_way) = (self.lanes.clone(), self.under_way.clone());
         let task = self.runtime.spawn(async move {
