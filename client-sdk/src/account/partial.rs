@@ -49,19 +49,23 @@ impl Vault {
             name => name?,
         };
         let seen = glance.incarnation.map(|life| (glance.head.n, glance.head.h.into(), life));
+        let before = self.room.shared().note_of(&self.id()).cloned();
         let mut place = self.slot.replica.lock().await;
         let dropped = self
             .read(move |room, vault| {
                 let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
                 // Before it is gone: or a sync would find it on the server and think that it is new.
-                let note = LeftOutNote { id: *vault, name: sealed, seen };
+                let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false };
                 room.change_shared(|shared| shared.leave_out(note))?;
                 let dropped = match unsent {
                     Unsent::GiveUp => room.store.forget(vault).map(|()| true),
                     Unsent::Keep => room.store.forget_if_sent(vault),
                 };
                 if !matches!(dropped, Ok(true)) {
-                    room.change_shared(|shared| shared.left_out.retain(|note| note.id != *vault))?;
+                    room.change_shared(|shared| {
+                        shared.left_out.retain(|note| note.id != *vault);
+                        shared.left_out.extend(before);
+                    })?;
                 }
                 Ok((dropped?, room.store.counts(vault)?.pending))
             })
@@ -84,7 +88,7 @@ impl Account {
     /// [`Account::leave_new_vaults_out`] held. No request is made.
     pub async fn left_out(&self) -> Result<Vec<LeftOut>> {
         let room = self.room().await?;
-        let notes = room.shared().left_out.clone();
+        let notes: Vec<LeftOutNote> = room.shared().unwanted().cloned().collect();
         let name = |note: &LeftOutNote| {
             let sealed = note.name.as_ref()?;
             let plain = room.at_rest.open_record(&note.id, &INFO_RECORD, sealed).ok()?;
@@ -106,46 +110,57 @@ impl Account {
     pub async fn fetch_vault(&self, id: VaultId) -> Result<Vault> {
         let room = self.room().await?;
         let vault = Vault::new(self.clone(), room.clone(), id);
-        let seen = {
+        {
             let _alone = room.polling.lock().await;
             let kept = room.clone();
             let ask_for = move || {
-                let noted = kept.shared().left_out.iter().find(|note| note.id == id).and_then(|note| note.seen);
                 kept.change_shared(|shared| {
-                    shared.left_out.retain(|note| note.id != id);
+                    let asked_for = shared.left_out.iter_mut().filter(|note| note.id == id);
+                    asked_for.for_each(|note| note.wanted = true);
                     shared.poll = None;
                 })?;
-                Ok::<_, Error>((noted, kept.store.vaults()?.contains(&id)))
+                Ok::<_, Error>(kept.store.vaults()?.contains(&id))
             };
-            let (seen, is_here) = self.context().edges.apart(ask_for).await??;
-            if !is_here {
+            if !self.context().edges.apart(ask_for).await?? {
                 self.join(&vault).await?;
             }
-            seen
-        };
+        }
         vault.sync().await?;
-        // That it was not here for a while is no reason to take less for all.
-        if let Some((n, h, life)) = seen {
+        self.hold_to_what_was_seen(&vault).await?;
+        Ok(vault)
+    }
+
+    /// A vault that was left out and is here again must say all that it said before: that it was not here for a while
+    /// is no reason to take less.
+    pub(super) async fn hold_to_what_was_seen(&self, vault: &Vault) -> Result<()> {
+        let (room, id) = (vault.room.clone(), vault.id());
+        let note = room.shared().note_of(&id).cloned();
+        let Some(note) = note else { return Ok(()) };
+        if let Some((n, h, life)) = note.seen {
             vault.alone(async |round| round.heard(Head { n, h: *h }, life, None).await).await?;
             if vault.digest().await?.n < n {
                 vault.sync().await?;
             }
         }
-        Ok(vault)
+        let settle = move || room.change_shared(|shared| shared.left_out.retain(|note| note.id != id || !note.wanted));
+        self.context().edges.apart(settle).await?
     }
 
     /// Of vaults that are new to this device, those to fetch; the others are left out from now on.
     pub(super) async fn to_be_fetched(&self, room: &Arc<Room>, new: Vec<(VaultId, bool)>) -> Result<Vec<VaultId>> {
         let kept = room.clone();
         let sort = move || {
-            let leave_new = kept.shared().leaves_new_out;
-            let left: Vec<VaultId> = kept.shared().left_out.iter().map(|note| note.id).collect();
-            let (mut fetched, mut left_now) = (Vec::new(), Vec::new());
-            for (id, is_own) in new.into_iter().filter(|(id, _)| !left.contains(id)) {
-                if leave_new && !is_own { left_now.push(id) } else { fetched.push(id) }
-            }
+            let mut fetched = Vec::new();
             kept.change_shared(|shared| {
-                left_now.into_iter().for_each(|id| shared.leave_out(LeftOutNote { id, name: None, seen: None }));
+                for (id, is_own) in new {
+                    match shared.note_of(&id) {
+                        Some(note) if !note.wanted => {}
+                        None if shared.leaves_new_out && !is_own => {
+                            shared.leave_out(LeftOutNote { id, name: None, seen: None, wanted: false });
+                        }
+                        _ => fetched.push(id),
+                    }
+                }
             })?;
             Ok(fetched)
         };

@@ -179,7 +179,7 @@ impl Account {
             (None, None, None, _) => SyncState::Pending(pending),
         };
         let Beat { last_success_ms, next_attempt_ms, held_back, .. } = beat;
-        let left_out = room.shared().left_out.len() as u64;
+        let left_out = room.shared().unwanted().count() as u64;
         Ok(Status {
             state,
             pending,

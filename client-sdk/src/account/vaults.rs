@@ -257,7 +257,8 @@ impl Account {
             same_life && news.is_none() || polled.is_some_and(|polled| polled.n == glance.head.n && same_life);
         let id = vault.id();
         let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
-        let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key;
+        let is_owed = vault.room.shared().note_of(&id).is_some();
+        let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed;
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);
         }
@@ -267,7 +268,11 @@ impl Account {
         let (given_up, gone_on) = match done {
             Err(Error::ServerBehind { missing }) if self.is_own(vault).await? => (missing, vault.reset_tail().await),
             Err(Error::TailReset { lost }) if self.is_own(vault).await? => (lost, vault.accept_reset().await),
-            done => return done.map(Some),
+            done => {
+                let report = done?;
+                self.hold_to_what_was_seen(vault).await?;
+                return Ok(Some(report));
+            }
         };
         gone_on?;
         vault.sync().await.map(|report| Some(SyncReport { given_up, ..report }))

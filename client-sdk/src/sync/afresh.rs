@@ -99,12 +99,13 @@ impl Round<'_> {
             let why = "the server was restored from a backup: sync first, so that nothing it has lost is lost here";
             return Err(Error::NotPossible(why.into()).into());
         }
-        let (revision, given_up) = self.give_up_what_cannot_be_read().await?;
+        let revision = self.revision().await?;
         match self.read_anew(before.clone(), keys).await {
             Ok(Anew { replica, sent, settlements, .. }) => {
                 let replica = replica.ok_or(Trouble::Moved)?;
                 check_the_end(&replica)?;
-                self.replace_by(replica, revision, Fresh { sent, settlements, ..Fresh::default() }).await?;
+                let fresh = Fresh { sent, settlements, ..Fresh::default() };
+                self.replace_by(replica, revision, fresh).await?;
             }
             // The server has let go of what is old.
             Err(Trouble::Error(error)) if error.code() == Some(ErrorCode::ResyncFromCheckpoint) => {
@@ -115,17 +116,29 @@ impl Round<'_> {
             }
             Err(trouble) => return Err(trouble),
         }
-        self.come_into_step(false).await?;
+        // Only now that nothing else can fail: else they were gone and nobody had heard of it.
+        let given_up = self.give_up_what_cannot_be_read().await?;
+        match self.come_into_step(false).await {
+            Err(Trouble::Error(error)) if error.is_retryable() => {
+                tracing::info!(%error, "the vault is whole again, and comes into step with the next round");
+            }
+            outcome => outcome?,
+        }
         Ok(given_up)
     }
 
-    /// The revision at which the vault is kept, without writes that nobody can read any more: they would hold up all
-    /// others.
-    async fn give_up_what_cannot_be_read(&self) -> Step<(u64, Vec<RecordId>)> {
+    async fn revision(&self) -> Step<u64> {
         let (room, vault) = (self.room.clone(), self.vault);
+        let kept = self.account.context().edges.apart(move || room.store.load(&vault)).await?;
+        let gone = || Error::NotPossible("this device does not keep that vault".into());
+        Ok(kept.map_err(Error::from)?.ok_or_else(gone)?.revision)
+    }
+
+    /// Takes away writes that nobody can read any more: they would hold up all others.
+    async fn give_up_what_cannot_be_read(&mut self) -> Step<Vec<RecordId>> {
+        let (room, vault, revision) = (self.room.clone(), self.vault, self.revision().await?);
+        self.replica = None;
         let look = move || {
-            let gone = || Error::NotPossible("this device does not keep that vault".into());
-            let revision = room.store.load(&vault)?.ok_or_else(gone)?.revision;
             let readable = |pending: &Pending| {
                 let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed);
                 plain.is_ok_and(|plain| RecordBody::from_bytes(&plain).is_ok())
@@ -133,11 +146,12 @@ impl Round<'_> {
             let mut unreadable = room.store.outbox(&vault, usize::MAX)?;
             unreadable.retain(|pending| !readable(pending));
             if unreadable.is_empty() {
-                return Ok((revision, Vec::new()));
+                return Ok(Vec::new());
             }
+            tracing::warn!(writes = unreadable.len(), "writes that cannot be read any more are given up");
             let seqs: Vec<u64> = unreadable.iter().map(|pending| pending.seq).collect();
-            let revision = room.store.take_back(&vault, revision, &seqs)?.ok_or(Trouble::Moved)?;
-            Ok((revision, unreadable.into_iter().map(|pending| pending.record).collect()))
+            room.store.take_back(&vault, revision, &seqs)?.ok_or(Trouble::Moved)?;
+            Ok(unreadable.into_iter().map(|pending| pending.record).collect())
         };
         self.account.context().edges.apart(look).await?
     }

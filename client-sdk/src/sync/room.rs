@@ -49,6 +49,7 @@ pub(crate) struct Room {
     slots: Mutex<HashMap<VaultId, Arc<Slot>>>,
     crowd: Mutex<Arc<Crowd>>,
     shared: Mutex<Shared>,
+    changing: Mutex<()>,
     pub(crate) pulse: Pulse,
     /// One poll at a time.
     pub(crate) polling: futures_util::lock::Mutex<()>,
@@ -189,12 +190,32 @@ pub(crate) struct LeftOutNote {
     pub(crate) name: Option<Bytes>,
     /// How far it was seen here, and in which life of the server: the server must show it again.
     pub(crate) seen: Option<(u64, Fixed<32>, Incarnation)>,
+    /// It was asked for again. The note stays until the server has shown what was seen, however often it is cut off.
+    #[serde(default)]
+    pub(crate) wanted: bool,
 }
 
 impl Shared {
-    pub(crate) fn leave_out(&mut self, note: LeftOutNote) {
+    /// Leaves a vault out. What was seen of it before, and not shown again since, stays owed.
+    pub(crate) fn leave_out(&mut self, mut note: LeftOutNote) {
+        if let Some(known) = self.note_of(&note.id)
+            && let Some((n, _, life)) = known.seen
+            && note.seen.is_none_or(|(seen, _, in_life)| life == in_life && seen < n)
+        {
+            note.seen = known.seen;
+        }
         self.left_out.retain(|known| known.id != note.id);
         self.left_out.push(note);
+    }
+
+    /// What is known of a vault that was left out, and perhaps asked for again.
+    pub(crate) fn note_of(&self, vault: &VaultId) -> Option<&LeftOutNote> {
+        self.left_out.iter().find(|note| note.id == *vault)
+    }
+
+    /// Those that are left out and not asked for.
+    pub(crate) fn unwanted(&self) -> impl Iterator<Item = &LeftOutNote> {
+        self.left_out.iter().filter(|note| !note.wanted)
     }
 }
 
@@ -229,6 +250,7 @@ impl Room {
             crowd: Mutex::new(Arc::new(crowd)),
             pulse: Pulse::new(shared.synced_ms),
             shared: Mutex::new(shared),
+            changing: Mutex::default(),
             polling: futures_util::lock::Mutex::new(()),
             making_own: futures_util::lock::Mutex::new(()),
         })
@@ -294,6 +316,8 @@ impl Room {
 
     /// Changes what is kept for all vaults, on the disk first. Blocks.
     pub(crate) fn change_shared(&self, change: impl FnOnce(&mut Shared)) -> Result<()> {
+        // One after the other: of two that begin with the same, one would undo what the other did.
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed = self.shared().clone();
         change(&mut changed);
         if changed != *self.shared() {

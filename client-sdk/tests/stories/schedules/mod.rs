@@ -50,37 +50,21 @@ fn schedules() {
 /// The same little story, killed at every request and at every call of the store in turn.
 #[test]
 fn a_program_that_is_killed_anywhere_loses_nothing() {
-    let cast = Cast::make();
-    let (mut cut_off, mut seed) = (0, 1_000_000);
-    for at_the_store in [false, true] {
-        for after in 0.. {
-            seed += 1;
-            let mut schedule = Schedule::new(&cast, seed);
-            schedule.begin();
-            schedule.sync(1);
-            schedule.sync(2);
-            schedule.write(1);
-            schedule.sync(1);
-            let kill = Some(after);
-            schedule.devices[0]
-                .kill_after(if at_the_store { None } else { kill }, if at_the_store { kill } else { None });
-            for _ in 0..3 {
-                schedule.write(0);
-            }
-            schedule.sync(0);
-            let outcome = schedule.devices[0].with_vault(async |vault| vault.rotate().await);
-            schedule.bear(0, outcome);
+    let cut_off = killed_everywhere(1_000_000, |schedule, kill| {
+        schedule.sync(1);
+        schedule.sync(2);
+        schedule.write(1);
+        schedule.sync(1);
+        kill(&mut schedule.devices[0]);
+        for _ in 0..3 {
             schedule.write(0);
-            schedule.sync(0);
-            let was_killed = schedule.devices[0].was_killed();
-            schedule.heal();
-            schedule.judge();
-            if !was_killed {
-                break;
-            }
-            cut_off += 1;
         }
-    }
+        schedule.sync(0);
+        let outcome = schedule.devices[0].with_vault(async |vault| vault.rotate().await);
+        schedule.bear(0, outcome);
+        schedule.write(0);
+        schedule.sync(0);
+    });
     assert!(cut_off > 40, "it was killed at {cut_off} places only");
 }
 
@@ -88,26 +72,36 @@ fn a_program_that_is_killed_anywhere_loses_nothing() {
 /// or the new one, and nothing that was not sent is lost or sent twice.
 #[test]
 fn a_program_that_is_killed_while_it_fetches_a_vault_again_loses_nothing() {
+    let cut_off = killed_everywhere(2_000_000, |schedule, kill| {
+        schedule.sync(1);
+        schedule.write(1);
+        schedule.sync(1);
+        schedule.sync(0);
+        for _ in 0..3 {
+            schedule.write(0);
+        }
+        kill(&mut schedule.devices[0]);
+        let outcome = schedule.devices[0].with_vault(async |vault| vault.fetch_again().await);
+        schedule.bear(0, outcome);
+        schedule.write(0);
+    });
+    assert!(cut_off > 15, "it was killed at {cut_off} places only");
+}
+
+/// Tells a story again and again, in which the first device is killed one request, or one call of its store, later each
+/// time, until it is not killed any more. Says how often it was.
+fn killed_everywhere(first_seed: u64, story: impl Fn(&mut Schedule, &dyn Fn(&mut Device))) -> usize {
     let cast = Cast::make();
-    let (mut cut_off, mut seed) = (0, 2_000_000);
+    let (mut cut_off, mut seed) = (0, first_seed);
     for at_the_store in [false, true] {
         for after in 0.. {
             seed += 1;
             let mut schedule = Schedule::new(&cast, seed);
             schedule.begin();
-            schedule.sync(1);
-            schedule.write(1);
-            schedule.sync(1);
-            schedule.sync(0);
-            for _ in 0..3 {
-                schedule.write(0);
-            }
-            let kill = Some(after);
-            schedule.devices[0]
-                .kill_after(if at_the_store { None } else { kill }, if at_the_store { kill } else { None });
-            let outcome = schedule.devices[0].with_vault(async |vault| vault.fetch_again().await);
-            schedule.bear(0, outcome);
-            schedule.write(0);
+            story(&mut schedule, &|device| match at_the_store {
+                true => device.kill_after(None, Some(after)),
+                false => device.kill_after(Some(after), None),
+            });
             let was_killed = schedule.devices[0].was_killed();
             schedule.heal();
             schedule.judge();
@@ -117,7 +111,7 @@ fn a_program_that_is_killed_while_it_fetches_a_vault_again_loses_nothing() {
             cut_off += 1;
         }
     }
-    assert!(cut_off > 15, "it was killed at {cut_off} places only");
+    cut_off
 }
 
 #[allow(clippy::print_stderr)]

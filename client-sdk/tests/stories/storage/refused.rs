@@ -1,6 +1,6 @@
 //! A disk that is full or may not be written: whose move it is, and that nothing is lost by it.
 
-use crate::fake::Fake;
+use crate::fake::{Fake, Mishap};
 use crate::records::{Note, note};
 use crate::vaults::{APP, PASSWORD};
 use selkie_client::store::vaults::*;
@@ -8,6 +8,7 @@ use selkie_client::store::{Folder, StoreError};
 use selkie_client::{Error, RecordState, SignUp};
 use selkie_protocol::id::{RecordId, UserId, VaultId};
 use std::io::ErrorKind;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// A disk on which nothing can be written for a while; what lies on it can be read, and now and then reads wrong.
@@ -16,6 +17,8 @@ struct Stuck {
     disk: MemoryVaults,
     because: Mutex<Option<ErrorKind>>,
     bend: Mutex<Option<fn(&mut KeptVault)>>,
+    /// What is to be sent is not what was written.
+    spoils_the_outbox: AtomicBool,
 }
 
 impl Stuck {
@@ -41,6 +44,13 @@ macro_rules! stuck {
                 Ok(kept)
             }
 
+            fn outbox(&self, vault: &VaultId, limit: usize) -> Kept<Vec<Pending>> {
+                let mut pending = self.disk.outbox(vault, limit)?;
+                if self.spoils_the_outbox.load(Ordering::SeqCst) {
+                    pending.iter_mut().for_each(|one| one.sealed[0] ^= 1);
+                }
+                Ok(pending)
+            }
 
             $(fn $name(&self $(, $arg: $type)*) -> Kept<$out> {
                 self.refuses()?;
@@ -76,7 +86,6 @@ stuck! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
-        fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
         fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
         fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;
@@ -209,4 +218,27 @@ async fn a_disk_that_takes_nothing_says_whose_move_it_is_and_costs_nothing_that_
         assert_eq!(notes.state(waiting).await.unwrap(), RecordState::Synced);
         assert_eq!(notes.history(waiting).await.unwrap().len(), 1, "the round that was cut off is not done twice");
     }
+}
+
+#[tokio::test]
+async fn writes_that_nobody_can_read_any_more_are_given_up_when_it_can_be_told_and_not_before() {
+    let (server, disk) = (Fake::start(), Arc::new(Stuck::default()));
+    let builder = server.builder().in_memory().vault_stores(Arc::new(OneDisk(disk.clone())));
+    let ana = builder.build().unwrap().sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+    let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+    let notes = vault.collection("notes");
+    notes.put(&note("sent")).await.unwrap();
+    vault.sync().await.unwrap();
+    let lost = notes.put(&note("lost")).await.unwrap();
+    disk.spoils_the_outbox.store(true, Ordering::SeqCst);
+    assert!(matches!(vault.sync().await, Err(Error::Damaged { .. })), "it is told");
+
+    // The line is cut while the vault comes: nothing has happened yet.
+    server.next_request_to("/log", Mishap::NotDelivered);
+    assert!(vault.fetch_again().await.unwrap_err().is_retryable());
+    assert_eq!(vault.status().await.unwrap().pending, 1);
+    assert_eq!(vault.fetch_again().await.unwrap(), [lost]);
+    assert_eq!(vault.status().await.unwrap().pending, 0);
+    vault.sync().await.unwrap();
+    assert_eq!(notes.query().count().await.unwrap(), 1);
 }
