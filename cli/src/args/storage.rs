@@ -29,28 +29,6 @@ pub(crate) enum StorageCommand {
     Repair,
 }
 
-/// Drop a vault from this device; the server and other devices keep it, and syncs leave it alone
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie vault drop Photos")]
-pub(crate) struct VaultDropArgs {
-    /// The vault's name or id
-    #[arg(allow_hyphen_values = true)]
-    pub(crate) vault: String,
-
-    /// Give up what was not sent yet
-    #[arg(long)]
-    pub(crate) force: bool,
-}
-
-/// Leave vaults out that are new to this device, until they are asked for with `selkie vault fetch`
-#[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  selkie vault leave-new\n  selkie vault leave-new --off")]
-pub(crate) struct LeaveNewArgs {
-    /// Fetch them again, as at first
-    #[arg(long)]
-    pub(crate) off: bool,
-}
-
 /// Let go of what records said before, on this device; the server keeps it, and `selkie vault fetch` brings it back
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  selkie storage prune --older-than 90")]

@@ -1,0 +1,67 @@
+//! What can be typed to take a vault out into a file and to bring one in.
+
+use clap::Args;
+use std::path::PathBuf;
+
+/// Write what this device has of a vault into one file, which other programs can read
+///
+/// The file is a ZIP archive, see docs/archive-format.md. It takes the place of the one before only when it is whole,
+/// so this can be run from cron. Asks no server: run `selkie sync` before.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie export Journal --to journal.zip
+  selkie sync && selkie export Journal --to journal.zip.age --history --passphrase-file passphrase")]
+pub(crate) struct ExportArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// The file to write; one that is there is replaced
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to: PathBuf,
+
+    /// Every version that this device keeps, too
+    #[arg(long)]
+    pub(crate) history: bool,
+
+    /// Seal the archive for the passphrase on the first line of this file; `age -d` opens it, too
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Bring in an archive of `selkie export`, or a table of another program
+///
+/// All of it is checked before anything is written. Records keep their ids, so a second import changes nothing; what
+/// is newer here is kept. A file that ends in .csv, .json, .ndjson or .jsonl is a table: each row becomes a record
+/// whose id is made from the row.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie import journal.zip
+  selkie import journal.zip.age --into Journal --passphrase-file passphrase
+  selkie import notes.csv --into Journal --collection notes --id-field ID")]
+pub(crate) struct ImportArgs {
+    /// The file
+    pub(crate) file: PathBuf,
+
+    /// The vault's name or id [default: the one the archive was made of, else the one of its name, else a new one]
+    #[arg(long, value_name = "VAULT", allow_hyphen_values = true)]
+    pub(crate) into: Option<String>,
+
+    /// Open the archive with the passphrase on the first line of this file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+
+    /// The collection that the rows of a table go to
+    #[arg(long, requires = "into")]
+    pub(crate) collection: Option<String>,
+
+    /// The field that tells the rows of a table apart [default: the whole row]
+    #[arg(long, value_name = "FIELD", requires = "collection")]
+    pub(crate) id_field: Option<String>,
+
+    /// Write over records that say something else than their row [default: they are kept]
+    #[arg(long, requires = "collection")]
+    pub(crate) overwrite: bool,
+}
