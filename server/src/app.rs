@@ -208,6 +208,13 @@ impl App {
         self.store = store;
     }
 
+    /// The same, for a server that shares its database with others.
+    #[cfg(test)]
+    pub(crate) async fn replace_store_among_others(&mut self, store: Arc<dyn Store>) {
+        self.replace_store(store.clone()).await;
+        self.auth = Arc::new(self.auth_on(store).await.among_others());
+    }
+
     #[cfg(test)]
     async fn auth_on(&self, store: Arc<dyn Store>) -> Auth {
         let policy = policy(&self.config);

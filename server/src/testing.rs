@@ -136,6 +136,14 @@ impl House {
         counting
     }
 
+    /// The same, with sessions kept in memory for as long as the database vouches for them.
+    pub(crate) async fn count_store_calls_among_others(&mut self) -> Arc<counting::Counting> {
+        let counting = Arc::new(counting::Counting::new(self.app.store.clone()));
+        let app = Arc::get_mut(&mut self.app).expect("nobody else holds the app yet");
+        app.replace_store_among_others(counting.clone()).await;
+        counting
+    }
+
     /// An invitation for the default tenant.
     pub(crate) async fn invitation(&self) -> Private {
         let home = self.app.tenancy.named("home").await.unwrap().tenant;

@@ -134,7 +134,7 @@ impl Premises {
         self.s3.as_ref().map(S3::folder)
     }
 
-    /// Has PostgreSQL write down what it has in memory; SQLite does so by itself.
+    /// Has PostgreSQL write into its files what it has in memory. SQLite keeps nothing back.
     pub async fn checkpoint(&self) {
         let Some(database) = &self.database else { return };
         let connected = tokio_postgres::connect(&database.url(), tokio_postgres::NoTls).await;

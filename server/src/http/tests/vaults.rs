@@ -189,3 +189,18 @@ async fn a_session_is_known_without_a_look_into_the_database_until_it_changes() 
     house.app.tenancy.set_suspended("home", false).await.unwrap();
     house.auth().authenticate(token).await.unwrap();
 }
+
+/// A standby, for one: its own transactions say nothing of those that it replays.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_cannot_say_whether_it_has_changed_is_asked_about_a_session_every_time() {
+    // SQLite does not say.
+    let mut house = House::open().await;
+    let ana = house.person("ana@example.org").await;
+    let store = house.count_store_calls_among_others().await;
+    let token = ana.tokens().access_token.as_str();
+    for _ in 0..3 {
+        house.auth().authenticate(token).await.unwrap();
+        let calls = store.take();
+        assert!(calls.contains(&"snapshot") && calls.contains(&"sessions_named"), "{calls:?}");
+    }
+}
