@@ -6,11 +6,15 @@
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use selkie_test_postgres::{Cluster, Database};
 use tempfile::TempDir;
 
 use crate::s3::{self, S3};
+
+/// How long a server may take until it has time.
+const BLOB_LIMIT: Duration = Duration::from_secs(30);
 
 /// The two ways in which Selkie is run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,6 +159,15 @@ impl Premises {
                 s3::collect_files(&root, &root, &mut found);
                 found
             }
+        }
+    }
+
+    /// Returns when there is a blob: a server writes some when it has time.
+    pub async fn hold_a_blob(&self) {
+        let deadline = Instant::now() + BLOB_LIMIT;
+        while self.blobs().is_empty() {
+            assert!(Instant::now() < deadline, "no blob was written");
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 }
