@@ -27,7 +27,10 @@ Exit codes:
 
 Passwords are asked for, or read from --password-file or --password-stdin; never from arguments or the environment.";
 
-/// Accounts whose password and keys the server never sees.
+/// Records and accounts whose password, keys and content the server never sees.
+///
+/// On a device without an account, vaults and records work by themselves: create a vault, put, get, query, export.
+/// Signing up or in brings them along into the account.
 #[derive(Debug, Parser)]
 #[command(name = "selkie", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub(crate) struct Cli {

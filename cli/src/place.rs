@@ -6,7 +6,7 @@ use crate::args::{Cli, ServerArgs};
 use crate::failure::Usage;
 use anyhow::Context as _;
 use selkie_client::transport::Http;
-use selkie_client::{Account, Client, KnownAccount, LinkInvitation, known_accounts};
+use selkie_client::{Account, Client, Error, KnownAccount, LinkInvitation, Vault, VaultSummary, known_accounts};
 use std::path::PathBuf;
 
 pub(crate) struct Place<'a> {
@@ -64,6 +64,20 @@ impl<'a> Place<'a> {
         }
     }
 
+    /// Whose vaults are meant: the account's, or what this device keeps by itself if it knows no account and none was
+    /// asked for.
+    pub(crate) async fn owner(&self) -> anyhow::Result<Owner> {
+        if self.account.is_some() || self.server.server.is_some() || !known_accounts(&self.data)?.is_empty() {
+            return Ok(Owner::Account(self.account().await?.1));
+        }
+        Ok(Owner::Device(Client::alone().store(&self.data).open().await?))
+    }
+
+    /// A vault by its name or id.
+    pub(crate) async fn vault(&self, name: &str) -> anyhow::Result<Vault> {
+        self.owner().await?.vault(name).await
+    }
+
     /// The account meant: the one named, or the only one.
     fn known(&self) -> anyhow::Result<KnownAccount> {
         let mut known = known_accounts(&self.data)?;
@@ -115,6 +129,47 @@ impl<'a> Place<'a> {
             builder = builder.accept_server_name(name);
         }
         Ok(builder.build()?)
+    }
+}
+
+/// Who has the vaults that a command means.
+pub(crate) enum Owner {
+    Account(Account),
+    /// Nobody signed up or in here so far.
+    Device(Client),
+}
+
+impl Owner {
+    pub(crate) async fn vault(&self, name: &str) -> anyhow::Result<Vault> {
+        let where_else = match self {
+            Owner::Account(_) => "selkie vault list, or selkie sync",
+            Owner::Device(_) => "selkie vault create, or sign up or sign in first",
+        };
+        let vault = self.find(name).await?;
+        vault.ok_or_else(|| Usage(format!("this device has no vault {name:?}: {where_else}")).into())
+    }
+
+    /// By its name or id.
+    pub(crate) async fn find(&self, name: &str) -> Result<Option<Vault>, Error> {
+        match self {
+            Owner::Account(account) => account.vault(name).await,
+            Owner::Device(client) => client.find_vault(name).await,
+        }
+    }
+
+    /// Makes one, or finds it where a device by itself has it already.
+    pub(crate) async fn make(&self, name: &str, app: &str) -> Result<Vault, Error> {
+        match self {
+            Owner::Account(account) => account.create_vault(name, app).await,
+            Owner::Device(client) => client.vault_of(name, app).await,
+        }
+    }
+
+    pub(crate) async fn vaults(&self) -> Result<Vec<VaultSummary>, Error> {
+        match self {
+            Owner::Account(account) => account.vaults().await,
+            Owner::Device(client) => client.vaults().await,
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "it is a program for a terminal")]
 
 use selkie_client::{
-    Account, Client, ClientBuilder, Collection, CollectionShape, Error, Order, Result, SignIn, SignUp, Strategy,
+    Client, ClientBuilder, Collection, CollectionShape, Error, Order, Result, SignIn, SignUp, Strategy,
 };
 use serde::{Deserialize, Serialize};
 use std::io::Write as _;
@@ -19,44 +19,20 @@ fn app(client: ClientBuilder) -> ClientBuilder {
     client.app("org.example.notes").collection(notes)
 }
 
-async fn notes_of(account: &Account) -> Result<Collection<Note>> {
-    let vault = match account.vault("Notes").await? {
-        Some(vault) => vault,
-        None => account.create_vault("Notes", "org.example.notes").await?,
-    };
-    Ok(vault.collection("notes"))
-}
-
-async fn signed_in(client: &Client) -> Result<Account> {
-    let nobody = || Error::NotPossible("nobody is signed in here: sign up, or sign in".into());
-    let known = client.accounts().await?.into_iter().next().ok_or_else(nobody)?;
-    client.account(&known.login_name).await?.ok_or_else(nobody)
+async fn notes_of(client: &Client) -> Result<Collection<Note>> {
+    Ok(client.vault("Notes").await?.collection("notes"))
 }
 
 /// Does what the words say, and returns what there is to show.
 async fn run(client: &Client, words: &[&str], ask: impl Fn(&str) -> String) -> Result<String> {
     match words {
-        ["sign-up", name, invite @ ..] => {
-            let invite = invite.first().map(|invite| (*invite).into());
-            let options = SignUp { invite, device_name: "laptop".into(), ..SignUp::default() };
-            let made = client.sign_up(name, &ask("Password"), options).await?;
-            notes_of(&made.account).await?;
-            made.account.sync().await?;
-            Ok(made.sheet.printable_text())
-        }
-        ["sign-in", name, secret_key] => {
-            let options = SignIn { device_name: "phone".into(), ..SignIn::default() };
-            let account = client.sign_in(name, &ask("Password"), Some(secret_key), options).await?.account;
-            account.sync().await?;
-            Ok(format!("signed in; compare on the other device: {}", account.state_code()))
-        }
         ["add", title, body] => {
-            let notes = notes_of(&signed_in(client).await?).await?;
+            let notes = notes_of(client).await?;
             notes.put(&Note { title: (*title).into(), body: (*body).into() }).await?;
             Ok("kept".into())
         }
         ["list", words @ ..] => {
-            let notes = notes_of(&signed_in(client).await?).await?;
+            let notes = notes_of(client).await?;
             let mut asked = notes.query().order_by("title", Order::Ascending);
             if !words.is_empty() {
                 asked = asked.search(words.join(" "));
@@ -65,7 +41,20 @@ async fn run(client: &Client, words: &[&str], ask: impl Fn(&str) -> String) -> R
                 asked.all().await?.into_iter().map(|found| format!("{}: {}", found.value.title, found.value.body));
             Ok(lines.collect::<Vec<_>>().join("\n"))
         }
-        ["sync"] => match signed_in(client).await?.sync().await {
+        ["sign-up", name, invite @ ..] => {
+            let invite = invite.first().map(|invite| (*invite).into());
+            let options = SignUp { invite, device_name: "laptop".into(), ..SignUp::default() };
+            let made = client.sign_up(name, &ask("Password"), options).await?;
+            client.sync().await?;
+            Ok(made.sheet.printable_text())
+        }
+        ["sign-in", name, secret_key] => {
+            let options = SignIn { device_name: "phone".into(), ..SignIn::default() };
+            let account = client.sign_in(name, &ask("Password"), Some(secret_key), options).await?.account;
+            account.sync().await?;
+            Ok(format!("signed in; compare on the other device: {}", account.state_code()))
+        }
+        ["sync"] => match client.sync().await {
             Ok(done) => Ok(format!("in step, {} vaults moved", done.vaults.len())),
             Err(error) if error.is_retryable() => Ok(format!("later: {error}")),
             Err(error) => Err(error),
@@ -77,9 +66,12 @@ async fn run(client: &Client, words: &[&str], ask: impl Fn(&str) -> String) -> R
 #[tokio::main]
 async fn main() -> Result<()> {
     let folder = std::env::var("NOTES_FOLDER").unwrap_or_else(|_| "notes-data".into());
-    let client = app(Client::builder("http://127.0.0.1:8040").store(folder)).build()?;
+    let client = app(Client::alone().store(folder)).open().await?;
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    if matches!(words.first(), Some(&"sign-up" | &"sign-in")) {
+        client.use_server("http://127.0.0.1:8040").await?;
+    }
     let ask = |what: &str| {
         print!("{what}: ");
         let mut typed = String::new();
@@ -100,12 +92,12 @@ mod tests {
         let server = TestServer::for_app(app);
         let ana = server.person("ana");
         let (laptop, phone) = (ana.device("laptop").await?, ana.device("phone").await?);
-        let notes = notes_of(&laptop.account()).await?;
+        let notes = notes_of(&laptop.client()).await?;
         let id = notes.put(&Note { title: "Packing".into(), body: "tent, rope".into() }).await?;
         server.sync_all().await?;
 
         phone.cut();
-        let on_phone = notes_of(&phone.account()).await?;
+        let on_phone = notes_of(&phone.client()).await?;
         on_phone.update(id, |note| note.body = "tent, long rope".into()).await?;
         notes.update(id, |note| note.body = "big tent, rope".into()).await?;
         phone.mend();
@@ -128,10 +120,10 @@ mod commands {
         let server = TestServer::for_app(app);
         let (laptop, phone) = (server.client()?, server.client()?);
         let ask = |_: &str| "a long sentence of mine".to_owned();
+        run(&laptop, &["add", "Packing", "tent, rope"], ask).await?;
+        assert_eq!(run(&laptop, &["list"], ask).await?, "Packing: tent, rope", "nobody has an account yet");
         let sheet = run(&laptop, &["sign-up", "ana@example.org"], ask).await?;
         let secret_key = sheet.split_whitespace().find(|word| word.starts_with("S1-")).expect("it is on the sheet");
-        run(&laptop, &["add", "Packing", "tent, rope"], ask).await?;
-        run(&laptop, &["sync"], ask).await?;
         run(&phone, &["sign-in", "ana@example.org", secret_key], ask).await?;
         assert_eq!(run(&phone, &["list"], ask).await?, "Packing: tent, rope");
         assert_eq!(run(&phone, &["list", "snow"], ask).await?, "");

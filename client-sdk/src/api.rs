@@ -11,21 +11,21 @@ use selkie_protocol::vault::{self, PollState};
 use selkie_protocol::{ErrorBody, ErrorCode, Face, Private, account, link, session, version};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-/// A server, reached through some transport.
-#[derive(Clone, Debug)]
-pub(crate) struct Api(Arc<dyn Transport>);
+/// A server, reached through some transport, once there is one. Which one can change while the app runs.
+#[derive(Debug, Default)]
+pub(crate) struct Api(RwLock<Option<Arc<dyn Transport>>>);
 
 /// An access token, for calls that need one.
 pub(crate) type Bearer<'a> = Option<&'a Private>;
 
 /// Where two devices meet. The new one has no token that would name the tenant, so the address does.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct LinkPlace<'a> {
     pub(crate) channel: &'a LinkChannel,
-    pub(crate) tenant: Option<&'a str>,
+    pub(crate) tenant: Option<String>,
 }
 
 /// How much of a log is wanted in one answer.
@@ -42,7 +42,8 @@ impl LinkPlace<'_> {
         let path = format!("/v1/links/{}{what}", self.channel);
         match self.tenant {
             Some(tenant) => {
-                let query = url::form_urlencoded::Serializer::new(String::new()).append_pair("tenant", tenant).finish();
+                let query =
+                    url::form_urlencoded::Serializer::new(String::new()).append_pair("tenant", &tenant).finish();
                 format!("{path}?{query}")
             }
             None => path,
@@ -51,8 +52,13 @@ impl LinkPlace<'_> {
 }
 
 impl Api {
-    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
-        Api(transport)
+    /// What is asked from now on goes this way.
+    pub(crate) fn reach_through(&self, transport: Arc<dyn Transport>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(transport);
+    }
+
+    fn transport(&self) -> Result<Arc<dyn Transport>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or(Error::NoServer)
     }
 
     /// The one answer in which unknown fields are let pass; see [`version::Capabilities`].
@@ -293,7 +299,7 @@ impl Api {
     pub(crate) async fn events(&self, bearer: &Private) -> Result<Option<ByteStream>> {
         let bearer = Some(bearer.clone());
         let request = Request { method: Method::Get, path: "/v1/events".to_owned(), bearer, body: None };
-        match self.0.stream(request).await.map_err(Error::Offline)? {
+        match self.transport()?.stream(request).await.map_err(Error::Offline)? {
             None => Ok(None),
             Some(Streamed::Stream(stream)) => Ok(Some(stream)),
             Some(Streamed::Answer(response)) => {
@@ -324,7 +330,7 @@ impl Api {
         body: Option<Vec<u8>>,
     ) -> Result<T> {
         let request = Request { method, path: path.to_owned(), bearer: bearer.cloned(), body };
-        let response = self.0.send(request).await.map_err(Error::Offline)?;
+        let response = self.transport()?.send(request).await.map_err(Error::Offline)?;
         let route = path.split(['?']).next().unwrap_or_default();
         tracing::debug!(status = response.status, "answered");
         read(&response).inspect_err(|error| {

@@ -1,8 +1,9 @@
-//! The client: one server, one data folder, any number of accounts.
+//! The client: one data folder, a server if there is one, any number of accounts.
 //!
 //! Owns the builder and the list of accounts that are open. What one does with an account is in `account`.
 
 use crate::account::kept::{Keeper, Kept, Phase};
+use crate::alone::Alone;
 use crate::api::Api;
 use crate::conflict::ByCollection;
 use crate::context::Context;
@@ -10,26 +11,30 @@ use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
 use crate::records::{CollectionShape, Collections};
+use crate::server::ServerAddress;
 use crate::store::vaults::{VaultStores, beside_accounts};
 use crate::store::{AccountStore, Files, Folder, Memory};
 use crate::sync::room::SyncSettings;
 use crate::sync::settle::Settle;
-use crate::transport::{Http, HttpBuilder, Transport, server_address};
+use crate::transport::{Http, HttpBuilder, Transport};
 use crate::{Account, Server};
 use selkie_protocol::name::LoginName;
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use zeroize::Zeroizing;
 
-/// A server and a place for accounts on this device. Cheap to clone; all clones are one.
+/// A place for records and accounts on this device, and a server once one was named. Cheap to clone; all clones are
+/// one.
 #[derive(Clone)]
-pub struct Client(Arc<Parts>);
+pub struct Client(pub(crate) Arc<Parts>);
 
-struct Parts {
-    context: Arc<Context>,
+pub(crate) struct Parts {
+    pub(crate) context: Arc<Context>,
     /// One handle an account, so that two parts of an app do not renew one session twice.
     open: Mutex<HashMap<Folder, Weak<crate::account::Inner>>>,
+    /// What this device keeps without an account.
+    pub(crate) alone: Alone,
 }
 
 /// An account on this device, signed in or not.
@@ -67,8 +72,10 @@ fn glance(keeper: &Keeper) -> Result<Vec<KnownAccount>> {
     let mut accounts = Vec::new();
     for folder in keeper.store.folders()? {
         let glance = match keeper.glance(&folder) {
-            Ok(Some(glance)) => glance,
             Ok(None) => continue,
+            // What a device keeps by itself is nobody's account.
+            Ok(Some(glance)) if glance.phase == Phase::Alone => continue,
+            Ok(Some(glance)) => glance,
             // One damaged account hides no other.
             Err(error) => {
                 tracing::warn!(%error, "an account in the data folder cannot be read");
@@ -89,10 +96,15 @@ fn glance(keeper: &Keeper) -> Result<Vec<KnownAccount>> {
 }
 
 impl Client {
-    /// `https://example.org`, or plain http on this machine.
+    /// For an app that begins with a server: `https://example.org`, or plain http on this machine.
     pub fn builder(server_url: &str) -> ClientBuilder {
+        ClientBuilder { server_url: Some(server_url.to_owned()), ..Client::alone() }
+    }
+
+    /// For an app that begins without a server. One can be named later: see [`Client::use_server`].
+    pub fn alone() -> ClientBuilder {
         ClientBuilder {
-            server_url: server_url.to_owned(),
+            server_url: None,
             tenant: None,
             app: None,
             accepted_name: None,
@@ -129,8 +141,8 @@ impl Client {
     /// An account of this server that this device has. No request is made.
     pub async fn account(&self, login_name: &str) -> Result<Option<Account>> {
         let login_name = LoginName::new(login_name)?;
-        match self.context().find(&login_name, self.0.context.accepted_name.as_deref()).await? {
-            Some(kept) if matches!(kept.phase, Phase::SignedIn | Phase::SignedOut) => self.open(kept).map(Some),
+        match self.context().find(&login_name, self.context().accepted_name().as_deref()).await? {
+            Some(kept) if matches!(kept.phase, Phase::SignedIn | Phase::SignedOut) => self.open_kept(kept).map(Some),
             _ => Ok(None),
         }
     }
@@ -139,8 +151,8 @@ impl Client {
     /// request is made.
     pub async fn knows(&self, login_name: &str) -> Result<bool> {
         let login_name = LoginName::new(login_name)?;
-        let accepted = self.context().accepted_name.as_deref();
-        Ok(self.context().find(&login_name, accepted).await?.is_some())
+        let accepted = self.context().accepted_name();
+        Ok(self.context().find(&login_name, accepted.as_deref()).await?.is_some())
     }
 
     /// Removes an account of this server, and what interrupted sign-ups of that name have left, from this device
@@ -171,7 +183,7 @@ impl Client {
         Ok(account)
     }
 
-    fn open(&self, kept: Kept) -> Result<Account> {
+    pub(crate) fn open_kept(&self, kept: Kept) -> Result<Account> {
         let open =
             self.0.open.lock().unwrap_or_else(PoisonError::into_inner).get(&kept.folder()).and_then(Weak::upgrade);
         match open {
@@ -183,14 +195,16 @@ impl Client {
 
 impl std::fmt::Debug for Client {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("server", &self.context().url.host_str()).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("server", &self.context().place_if_named().and_then(|place| place.url.host_str().map(str::to_owned)))
+            .finish_non_exhaustive()
     }
 }
 
 /// Puts a [`Client`] together. Only a place for accounts must be chosen.
 #[must_use]
 pub struct ClientBuilder {
-    server_url: String,
+    server_url: Option<String>,
     tenant: Option<String>,
     app: Option<String>,
     accepted_name: Option<String>,
@@ -213,7 +227,8 @@ impl ClientBuilder {
         self
     }
 
-    /// The app's name, as in `org.example.journal`: sessions are opened for it.
+    /// The app's name, as in `org.example.journal`: sessions are opened for it, and [`Client::vault`] looks for its
+    /// vaults.
     pub fn app(mut self, app: impl Into<String>) -> Self {
         self.app = Some(app.into());
         self
@@ -261,7 +276,7 @@ impl ClientBuilder {
         self
     }
 
-    /// Another transport than HTTP.
+    /// Another transport than HTTP, whatever server is named.
     pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
         self.transport = Some(transport);
         self
@@ -317,11 +332,6 @@ impl ClientBuilder {
     /// error.
     pub fn build(self) -> Result<Client> {
         let misuse = |why: &str| Error::ApiMisuse(why.to_owned());
-        let url = server_address(&self.server_url).map_err(|error| Error::BadAddress(error.into()))?;
-        let transport = match self.transport {
-            Some(transport) => transport,
-            None => Arc::new(self.http.build(url.as_str()).map_err(|error| Error::BadAddress(error.into()))?),
-        };
         let store = self.store.ok_or_else(|| misuse("choose where accounts are kept: store or in_memory"))?;
         let keychain: Arc<dyn Keychain> = match (self.keychain, self.app_key) {
             (Some(_), Some(_)) => return Err(misuse("choose either a keychain or a key of the app")),
@@ -338,15 +348,32 @@ impl ClientBuilder {
             vault_stores,
             sync: SyncSettings { settle: Arc::new(settle), ..self.sync },
             collections: self.collections,
-            api: Api::new(transport),
-            url,
-            tenant: self.tenant,
+            api: Api::default(),
+            place: RwLock::default(),
             app: self.app,
-            accepted_name: self.accepted_name,
+            http: self.http,
+            transport: self.transport,
+            client: OnceLock::new(),
             keeper: Keeper { store, keychain },
             edges: Edges { clock: self.clock, runtime: self.runtime },
         };
-        Ok(Client(Arc::new(Parts { context: Arc::new(context), open: Mutex::default() })))
+        if let Some(url) = self.server_url {
+            let (tenant, accepted_name) = (self.tenant, self.accepted_name);
+            context.name_server(ServerAddress { url, tenant, accepted_name, transport: None })?;
+        }
+        let (context, open, alone) = (Arc::new(context), Mutex::default(), Alone::default());
+        let client = Client(Arc::new(Parts { context, open, alone }));
+        // It is empty: we have just made it.
+        let _empty = client.context().client.set(Arc::downgrade(&client.0));
+        Ok(client)
+    }
+
+    /// The same, and names the server of the account that this folder's vaults belong to, if there is one and no
+    /// server was named. Reads the folder; no request is made.
+    pub async fn open(self) -> Result<Client> {
+        let client = self.build()?;
+        client.name_server_of_home().await?;
+        Ok(client)
     }
 }
 

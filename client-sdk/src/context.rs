@@ -3,39 +3,96 @@
 //! Owns the pieces the builder put together, and the sentences about them that several operations need: which name the
 //! server may have, what to do with evidence, which accounts are here. Decides nothing about accounts.
 
-use crate::account::kept::{Glance, Keeper, Kept, folder_of};
+use crate::account::kept::{Glance, Keeper, Kept, Phase, folder_of};
 use crate::api::{Api, LinkPlace};
 use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::records::Collections;
-use crate::server::{Expectation, name_for_passwords, speaks_our_protocol};
+use crate::server::{Expectation, ServerAddress, host_and_port, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
 use crate::sync::room::SyncSettings;
+use crate::transport::{HttpBuilder, Transport, server_address};
 use crate::trust::{Evidence, Exhibit};
 use selkie_protocol::Private;
 use selkie_protocol::id::LinkChannel;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::version::Capabilities;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use url::Url;
 
 /// Built once, shared by the client and its accounts.
 pub(crate) struct Context {
     pub(crate) api: Api,
-    pub(crate) url: Url,
-    pub(crate) tenant: Option<String>,
+    pub(crate) place: RwLock<Option<Arc<Place>>>,
     pub(crate) app: Option<String>,
-    pub(crate) accepted_name: Option<String>,
+    pub(crate) http: HttpBuilder,
+    /// The app's own, for whatever server is named.
+    pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) keeper: Keeper,
     pub(crate) vault_stores: Arc<dyn VaultStores>,
     pub(crate) sync: SyncSettings,
     pub(crate) collections: Collections,
     pub(crate) edges: Edges,
+    /// Who hears that an account has come into step: what this device wrote alone may still have to come along.
+    pub(crate) client: OnceLock<Weak<crate::client::Parts>>,
+}
+
+/// Which server, and what is known of it from the app.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) url: Url,
+    pub(crate) tenant: Option<String>,
+    /// What it may be called, though the address says otherwise.
+    pub(crate) accepted_name: Option<String>,
 }
 
 impl Context {
+    /// What is asked from now on is asked there. Nothing is asked yet.
+    pub(crate) fn name_server(&self, named: ServerAddress) -> Result<()> {
+        let url = server_address(&named.url).map_err(|error| Error::BadAddress(error.into()))?;
+        let transport = match named.transport.or_else(|| self.transport.clone()) {
+            Some(transport) => transport,
+            None => {
+                let http = self.http.clone().build(url.as_str());
+                Arc::new(http.map_err(|error| Error::BadAddress(error.into()))?)
+            }
+        };
+        let place = Place { url, tenant: named.tenant, accepted_name: named.accepted_name };
+        *self.place.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(place));
+        self.api.reach_through(transport);
+        Ok(())
+    }
+
+    pub(crate) fn place(&self) -> Result<Arc<Place>> {
+        self.place_if_named().ok_or(Error::NoServer)
+    }
+
+    pub(crate) fn place_if_named(&self) -> Option<Arc<Place>> {
+        self.place.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The server's address, as accounts remember it.
+    pub(crate) fn url_text(&self) -> String {
+        self.place_if_named().map(|place| place.url.as_str().to_owned()).unwrap_or_default()
+    }
+
+    pub(crate) fn accepted_name(&self) -> Option<String> {
+        self.place_if_named().and_then(|place| place.accepted_name.clone())
+    }
+
+    /// Whether what is asked now reaches the server of this account: tokens of one go to no other.
+    pub(crate) fn reaches_the_server_of(&self, kept: &Kept) -> Result<()> {
+        let place = self.place()?;
+        let here = place.url.as_str() == kept.server_url;
+        if here || place.accepted_name.as_deref() == Some(kept.server_name.as_str()) {
+            return Ok(());
+        }
+        let expected = kept.server_name.clone();
+        Err(Error::ServerNameDiffers { announced: host_and_port(&place.url), expected })
+    }
+
     /// Asks the server what it is, and stops if it is something else.
     pub(crate) async fn capabilities(&self) -> Result<Capabilities> {
         let capabilities = self.api.capabilities().await?;
@@ -45,14 +102,15 @@ impl Context {
 
     /// The name passwords are bound to on this server.
     pub(crate) fn accept_name(&self, announced: &str, pinned: Option<&str>) -> Result<String> {
-        let accepted = self.accepted_name.as_deref();
-        name_for_passwords(announced, Expectation { url: &self.url, accepted, pinned })
+        let place = self.place()?;
+        let accepted = place.accepted_name.as_deref();
+        name_for_passwords(announced, Expectation { url: &place.url, accepted, pinned })
     }
 
     /// The name under which the password of an account may be used here. What this device knows of the account counts
     /// only at the address where it learned it: at any other a host that relays would be believed unasked.
     pub(crate) fn accept_name_for(&self, announced: &str, known: Option<&Kept>) -> Result<String> {
-        let here = known.filter(|kept| kept.server_url == self.url.as_str());
+        let here = known.filter(|kept| kept.server_url == self.url_text());
         self.accept_name(announced, here.map(|kept| kept.server_name.as_str()))
     }
 
@@ -65,14 +123,19 @@ impl Context {
     /// The same with what interrupted sign-ups have left, each a folder: the one that got furthest comes first.
     pub(crate) async fn find_all(&self, login_name: &LoginName, server_name: Option<&str>) -> Result<Vec<Kept>> {
         let keeper = self.keeper.clone();
-        let (url, tenant) = (self.url.as_str().to_owned(), self.tenant.clone());
+        let place = self.place_if_named();
+        let url = self.url_text();
         let (login_name, server_name) = (login_name.as_str().to_owned(), server_name.map(str::to_owned));
         let fits = move |glance: &Glance| {
-            let here = glance.server_url == url || server_name.as_deref() == Some(&glance.server_name);
-            here && glance.tenant == tenant && glance.login_name.as_str() == login_name
+            // Where no server was named, an account of any is meant.
+            let here = place.as_ref().is_none_or(|place| {
+                let server = glance.server_url == place.url.as_str();
+                (server || server_name.as_deref() == Some(&glance.server_name)) && glance.tenant == place.tenant
+            });
+            here && glance.phase != Phase::Alone && glance.login_name.as_str() == login_name
         };
         let mut found = self.edges.apart(move || keeper.find(fits)).await??;
-        found.sort_by_key(|kept| (std::cmp::Reverse(kept.phase), kept.server_url != self.url.as_str()));
+        found.sort_by_key(|kept| (std::cmp::Reverse(kept.phase), kept.server_url != url));
         Ok(found)
     }
 
@@ -80,9 +143,11 @@ impl Context {
     pub(crate) async fn forget_all(&self, login_name: &LoginName) -> Result<bool> {
         let (keeper, login_name) = (self.keeper.clone(), login_name.as_str().to_owned());
         let vaults = self.vault_stores.clone();
-        let (url, tenant) = (self.url.as_str().to_owned(), self.tenant.clone());
+        let place = self.place()?;
         let fits = move |glance: &Glance| {
-            glance.server_url == url && glance.tenant == tenant && glance.login_name.as_str() == login_name
+            glance.server_url == place.url.as_str()
+                && glance.tenant == place.tenant
+                && glance.login_name.as_str() == login_name
         };
         let forget = move || {
             let folders = keeper.folders(fits)?;
@@ -144,12 +209,12 @@ impl Context {
     }
 
     /// Where two devices meet under a link's secret.
-    pub(crate) fn link_place<'a>(&'a self, channel: &'a LinkChannel) -> LinkPlace<'a> {
-        LinkPlace { channel, tenant: self.tenant.as_deref() }
+    pub(crate) fn link_place<'a>(&self, channel: &'a LinkChannel) -> LinkPlace<'a> {
+        LinkPlace { channel, tenant: self.tenant() }
     }
 
     pub(crate) fn tenant(&self) -> Option<String> {
-        self.tenant.clone()
+        self.place_if_named().and_then(|place| place.tenant.clone())
     }
 
     pub(crate) fn now_ms(&self) -> u64 {

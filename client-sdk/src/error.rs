@@ -30,6 +30,14 @@ pub enum Error {
         why: String,
     },
 
+    /// This client works alone so far: see [`Client::use_server`](crate::Client::use_server).
+    #[error("no server was named")]
+    NoServer,
+
+    /// What was asked needs an account, and these records are still this device's alone. They lack nothing for that.
+    #[error("these records are on this device alone: there is no account yet")]
+    NoAccount,
+
     /// The session is over or not enough. Nothing on the device is lost.
     #[error("sign in again: {reason}")]
     SignInAgain {
@@ -337,6 +345,8 @@ impl Error {
         match self {
             Error::Offline(_) => "offline",
             Error::RetryLater { .. } => "retry_later",
+            Error::NoServer => "no_server",
+            Error::NoAccount => "no_account",
             Error::SignInAgain { .. } => "sign_in_again",
             Error::WrongCredentials => "wrong_credentials",
             Error::SecondFactorNeeded { .. } => "second_factor_needed",
@@ -370,6 +380,8 @@ impl Error {
             Error::Offline(_) => "Check the connection and the address, and try again.".into(),
             Error::RetryLater { after: Some(after), .. } => format!("Try again in {} seconds.", after.as_secs().max(1)),
             Error::RetryLater { after: None, .. } => "Try again after a moment.".into(),
+            Error::NoServer => "Name the server first.".into(),
+            Error::NoAccount => "Sign up, or sign in: what is here comes along.".into(),
             Error::SignInAgain { reason: SignInReason::ServerKeepsRefusing } => {
                 "Do not type the password. Tell the people who run the server.".into()
             }

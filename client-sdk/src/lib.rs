@@ -1,11 +1,11 @@
 //! The Selkie client SDK: apps that work offline, keep their records on all devices of all their people in step, and
 //! hand the server nothing that it could read.
 //!
-//! A whole program. It works without a server but for the lines that say so:
+//! A whole program. It needs neither a server nor an account:
 //!
 //! ```
 //! use futures_util::StreamExt;
-//! use selkie_client::{Client, CollectionShape, Order, Result, Schedule, SignUp, Strategy, field};
+//! use selkie_client::{Client, Order, Result, field};
 //! use serde::{Deserialize, Serialize};
 //!
 //! #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -17,21 +17,16 @@
 //!
 //! #[tokio::main]
 //! async fn main() -> Result<()> {
-//!     // Once: which server, where on this device, and what holds for the app's collections.
-//!     let notes = CollectionShape::new("notes").conflicts(Strategy::TextMerge).index(["mood", "day"]);
-//!     let client = Client::builder("https://selkie.example.org").store("/home/ana/.local/share/journal");
-//!     let client = client.collection(notes).build()?;
-//! #   let client = selkie_client::testing::TestServer::start().client()?;
-//!
-//!     // Once, with a server: make an account, and have its emergency sheet put away. At every later start
-//!     // `client.account("ana@example.org")` has it, and asks nobody.
-//!     let made = client.sign_up("ana@example.org", "a long sentence of mine", SignUp::default()).await?;
-//!     println!("{}", made.sheet.printable_text());
-//!     made.account.confirm_sheet(made.sheet.recovery_key()).await?;
+//! #   let folder = tempfile::tempdir().unwrap();
+//! #   let folder = folder.path().join("journal.selkie");
+//! #   let folder = folder.to_str().unwrap();
+//! #   /*
+//!     let folder = "journal.selkie";
+//! #   */
+//!     let client = Client::open(folder).await?;
+//!     let notes = client.vault("Personal").await?.collection::<Note>("notes");
 //!
 //!     // Records in the app's own type, durable and visible when the call returns.
-//!     let journal = made.account.create_vault("Journal", "org.example.journal").await?;
-//!     let notes = journal.collection::<Note>("notes");
 //!     let id = notes.put(&Note { title: "Hello".into(), mood: "calm".into(), day: 15 }).await?;
 //!     notes.update(id, |note| note.title.push_str(", world")).await?;
 //!
@@ -41,36 +36,51 @@
 //!     let mut live = calm.watch();
 //!     let shown = live.next().await.transpose()?.unwrap_or_default();
 //!     assert_eq!(shown.len(), 1);
-//!
-//!     // With a server, whenever there is one: come into step with the other devices.
-//!     match made.account.sync().await {
-//!         Ok(_) => println!("in step"),
-//!         Err(error) if error.is_retryable() => println!("later: {error}"),
-//!         Err(error) => return Err(error),
-//!     }
-//!
-//!     // Or leave that to the background, and show how it goes.
-//!     let background = made.account.sync_in_background(Schedule::default());
-//!     let now = made.account.status().next().await.expect("it never ends");
-//!     println!("{:?}, {} to be sent", now.state, now.pending);
-//!     background.stop().await;
 //!     Ok(())
 //! }
 //! ```
 //!
-//! A [`Client`] is one server and one folder of accounts; an [`Account`] is one of them; a [`Vault`] is a set of
-//! records that the devices of its members keep in step; a [`Collection`] is those of one kind, in the app's own type.
-//! Everything either works, or returns an [`Error`] that is named by what the app can do about it. The SDK prints
-//! nothing, keeps nothing global and never ends the process; it speaks through `tracing`, and never of names, tokens or
-//! keys.
+//! Later, if the person wants it, there are a server and an account, and what was written comes along. The handles that
+//! the app has go on:
+//!
+//! ```
+//! # use selkie_client::{Client, Result, Schedule, SignUp};
+//! # async fn later(client: Client) -> Result<()> {
+//! # /*
+//! client.use_server("https://selkie.example.org").await?;
+//! # */
+//! let made = client.sign_up("ana@example.org", "a long sentence of mine", SignUp::default()).await?;
+//! println!("{}", made.sheet.printable_text());
+//! made.account.confirm_sheet(made.sheet.recovery_key()).await?;
+//!
+//! // Come into step with the other devices: now, and in the background for as long as this is held.
+//! client.sync().await?;
+//! let background = client.sync_in_background(Schedule::default()).await?;
+//! background.stop().await;
+//! # Ok(()) }
+//! # #[tokio::main] async fn main() -> Result<()> {
+//! # let client = selkie_client::testing::TestServer::start().client()?;
+//! # let notes = client.vault("Personal").await?;
+//! # notes.put("notes", notes.new_record_id(), b"before").await?;
+//! # later(client.clone()).await?;
+//! # assert_eq!(client.vault("Personal").await?.records("notes").await?.len(), 1);
+//! # Ok(()) }
+//! ```
+//!
+//! A [`Client`] is one folder, and a server once one was named; an [`Account`] is one of those on it; a [`Vault`] is a
+//! set of records that the devices of its members keep in step; a [`Collection`] is those of one kind, in the app's
+//! own type. Everything either works, or returns an [`Error`] that is named by what the app can do about it. The SDK
+//! prints nothing, keeps nothing global and never ends the process; it speaks through `tracing`, and never of names,
+//! tokens or keys.
 //!
 //! # Where to look
 //!
 //! | to | there is |
 //! |---|---|
-//! | begin | [`Client::builder`], [`Client::sign_up`], [`Client::sign_in`], [`Client::account`] |
+//! | begin without a server | [`Client::open`], [`Client::alone`], [`Client::vault`] |
+//! | let a server in | [`Client::use_server`], [`Client::builder`], [`Client::sign_up`], [`Client::sign_in`] |
 //! | bring in another device | [`Account::link_device`], or [`Client::sign_in`] with the Secret Key |
-//! | keep records | [`Account::create_vault`], [`Vault::collection`], [`Collection`], [`Transaction`] |
+//! | keep records | [`Client::vault`], [`Account::vault_of`], [`Vault::collection`], [`Collection`], [`Transaction`] |
 //! | find them | [`Collection::query`], [`field`], [`Query::search`], [`Query::watch`], [`Query::changes`] |
 //! | say what becomes of conflicts | [`CollectionShape`], [`Strategy`], [`Merge`] |
 //! | see what became of them | [`Vault::conflicts`], [`Collection::undecided`] |
@@ -105,6 +115,7 @@
 #![warn(missing_docs)]
 
 mod account;
+mod alone;
 mod api;
 mod archive;
 mod client;
@@ -132,6 +143,7 @@ pub use account::{
     SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck, StorageUsage, Switch, SyncState,
     TotpSecret, Unsent, VaultUsage,
 };
+pub use alone::Attached;
 pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
     read_manifest,
@@ -156,7 +168,7 @@ pub use selkie_protocol::id::{ChangeId, DeviceId, RecordId, SessionId, UserId, V
 pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
-pub use server::Server;
+pub use server::{Server, ServerAddress};
 pub use sync::driver::{CollectionReport, SyncReport};
 pub use sync::replica::KeptTrust;
 pub use sync::schedule::{Conditions, Schedule};

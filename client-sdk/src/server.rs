@@ -4,9 +4,11 @@
 //! how the answer came.
 
 use crate::error::{Error, Result};
+use crate::transport::Transport;
 use crate::untrusted::clean;
 use selkie_protocol::opaque::KSF_PROFILE;
 use selkie_protocol::version::{Capabilities, PROTOCOL_VERSION, RegistrationPolicy};
+use std::sync::Arc;
 use url::Url;
 
 /// What a server says of itself before anybody signs in.
@@ -20,6 +22,47 @@ pub struct Server {
     pub registration: RegistrationPolicy,
     /// The kinds of second factor it has, as `totp`.
     pub second_factors: Vec<String>,
+}
+
+/// Where a server is, for [`Client::use_server`](crate::Client::use_server). An address as text is one, too.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct ServerAddress {
+    pub(crate) url: String,
+    pub(crate) tenant: Option<String>,
+    pub(crate) accepted_name: Option<String>,
+    pub(crate) transport: Option<Arc<dyn Transport>>,
+}
+
+impl ServerAddress {
+    /// `https://example.org`, or plain http on this machine.
+    pub fn new(url: impl Into<String>) -> Self {
+        ServerAddress { url: url.into(), tenant: None, accepted_name: None, transport: None }
+    }
+
+    /// Which tenant of the server; the default one if this is not called.
+    pub fn tenant(mut self, tenant: impl Into<String>) -> Self {
+        self.tenant = Some(tenant.into());
+        self
+    }
+
+    /// Lets the server have this name, though it is not the host of its address: after a move, or behind a proxy.
+    pub fn accept_name(mut self, name: impl Into<String>) -> Self {
+        self.accepted_name = Some(name.into());
+        self
+    }
+
+    /// Another transport than the client's.
+    pub fn transport(mut self, transport: Arc<dyn Transport>) -> Self {
+        self.transport = Some(transport);
+        self
+    }
+}
+
+impl From<&str> for ServerAddress {
+    fn from(url: &str) -> Self {
+        ServerAddress::new(url)
+    }
 }
 
 /// Longer than any host and port.

@@ -2,6 +2,7 @@
 //! of what is told.
 
 mod accounts;
+mod alone;
 mod background;
 mod bad_input;
 mod commands;

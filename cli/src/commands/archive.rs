@@ -2,15 +2,12 @@
 //!
 //! Owns which file is written and when it takes the place of the one before, and which vault an archive goes to.
 
-use super::vault::find;
 use crate::args::{ExportArgs, ImportArgs};
 use crate::failure::Usage;
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, first_line_of};
 use anyhow::Context as _;
-use selkie_client::{
-    Account, Error, ExportOptions, ImportReport, Manifest, Private, Table, TableForm, Vault, read_manifest,
-};
+use selkie_client::{Error, ExportOptions, ImportReport, Manifest, Private, Table, TableForm, Vault, read_manifest};
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,8 +15,7 @@ use std::path::{Path, PathBuf};
 /// `selkie export VAULT --to FILE`
 pub(super) async fn export(place: &Place<'_>, terminal: Terminal, args: &ExportArgs) -> anyhow::Result<()> {
     let passphrase = args.passphrase_file.as_deref().map(first_line_of).transpose()?;
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let sealed = passphrase.is_some();
     terminal.progress("Exporting");
     let draft = Draft::beside(&args.to)?;
@@ -63,13 +59,13 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
     let extension = args.file.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
     let passphrase = args.passphrase_file.as_deref().map(first_line_of).transpose()?;
     let file = open()?;
-    let (_, account) = place.account().await?;
+    let owner = place.owner().await?;
     let (vault, report) = match TableForm::of_extension(extension) {
         Some(form) => {
             let (Some(into), Some(collection)) = (&args.into, args.collection.clone()) else {
                 return Err(Usage("a table needs --into and --collection".into()).into());
             };
-            let vault = find(&account, into).await?;
+            let vault = owner.vault(into).await?;
             let table = Table { form, collection, id_field: args.id_field.clone(), overwrite: args.overwrite };
             terminal.progress("Importing");
             let report = vault.import_table(file, table).await?;
@@ -82,36 +78,36 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
         None => {
             let passphrase = passphrase.as_ref().map(Private::as_str);
             let vault = match &args.into {
-                Some(into) => find(&account, into).await?,
-                None => home_of(&account, &read_manifest(file, passphrase)?).await?,
+                Some(into) => owner.vault(into).await?,
+                None => home_of(&owner, &read_manifest(file, passphrase)?).await?,
             };
             terminal.progress("Importing");
             let report = vault.import(open()?, passphrase).await?;
             (vault, report)
         }
     };
-    say(terminal, &vault, &report);
+    say(terminal, &owner, &vault, &report);
     Ok(())
 }
 
 /// Where an archive belongs: the vault it was made of, else the one that is called so, else a new one.
-async fn home_of(account: &Account, manifest: &Manifest) -> anyhow::Result<Vault> {
-    if let Some(vault) = account.vault_by_id(manifest.vault).await? {
+async fn home_of(owner: &Owner, manifest: &Manifest) -> anyhow::Result<Vault> {
+    if let Some(vault) = owner.find(&manifest.vault.to_string()).await? {
         return Ok(vault);
     }
     let name = manifest.name.as_deref();
     let name = name.ok_or_else(|| Usage("the archive does not say what its vault was called: give --into".into()))?;
     let app = |summary: &selkie_client::VaultSummary| summary.app == manifest.app;
-    match account.vault(name).await? {
+    match owner.find(name).await? {
         Some(vault) if app(&vault.summary().await?) => Ok(vault),
         Some(_) => {
             Err(Usage(format!("the vault {name:?} here is of another app: give --into, if that is right")).into())
         }
-        None => Ok(account.create_vault(name, &manifest.app).await?),
+        None => Ok(owner.make(name, &manifest.app).await?),
     }
 }
 
-fn say(terminal: Terminal, vault: &Vault, report: &ImportReport) {
+fn say(terminal: Terminal, owner: &Owner, vault: &Vault, report: &ImportReport) {
     let mut text = format!("{} new, {} updated, {} the same already", report.new, report.updated, report.same);
     if report.kept > 0 {
         text.push_str(&format!(", {} kept as they are here", report.kept));
@@ -127,7 +123,10 @@ fn say(terminal: Terminal, vault: &Vault, report: &ImportReport) {
         text.push_str(&format!("\n{} could not be read where the archive was made.", report.unreadable));
     }
     if report.new + report.updated > 0 {
-        text.push_str("\nThey are here; `selkie sync` takes them to the server.");
+        text.push_str(match owner {
+            Owner::Account(_) => "\nThey are here; `selkie sync` takes them to the server.",
+            Owner::Device(_) => "\nThey are on this device alone, until somebody signs up or in.",
+        });
     }
     terminal.answer(
         &text,

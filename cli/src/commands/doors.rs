@@ -7,13 +7,14 @@ use super::with_code;
 use crate::args::{ForgetArgs, RecoverArgs, SignInArgs, SignOutArgs, SignUpArgs};
 use crate::place::{Place, device_name};
 use crate::terminal::{Terminal, first_line_of, given_password, time};
-use selkie_client::{Error, KeyMode, Private, Recover, SignIn, SignOut, SignUp, SignedIn};
+use selkie_client::{Client, Error, KeyMode, Private, Recover, SignIn, SignOut, SignUp, SignedIn};
 use serde_json::json;
 
 /// `selkie sign-up NAME`
 pub(super) async fn sign_up(place: &Place<'_>, terminal: Terminal, args: &SignUpArgs) -> anyhow::Result<()> {
     can_be_delivered(terminal, &args.sheet)?;
     let client = place.client_for(&args.name)?;
+    let by_itself = client.keeps_by_itself().await?;
     let password = terminal.new_password(given_password(&args.password)?, "New password: ")?;
     let key_mode = key_mode(args.password_only);
     if args.password_only {
@@ -26,6 +27,9 @@ pub(super) async fn sign_up(place: &Place<'_>, terminal: Terminal, args: &SignUp
     };
     terminal.progress("Making the account");
     let made = client.sign_up(&args.name, password.as_str(), options).await?;
+    if by_itself {
+        say_what_came_along(&client, terminal).await?;
+    }
     deliver(terminal, &made.account, &made.sheet, &args.sheet).await?;
     terminal.answer(
         &format!("{} is signed in on this device.", made.account.login_name()),
@@ -42,6 +46,7 @@ pub(super) async fn sign_up(place: &Place<'_>, terminal: Terminal, args: &SignUp
 pub(super) async fn sign_in(place: &Place<'_>, terminal: Terminal, args: &SignInArgs) -> anyhow::Result<()> {
     let name = args.name.as_deref().unwrap_or_default();
     let client = place.client_for(name)?;
+    let by_itself = client.keeps_by_itself().await?;
     let known = client.knows(name).await?;
     let password = terminal.password(&args.password, "Password: ")?;
     let secret_key = match &args.secret_key_file {
@@ -71,7 +76,19 @@ pub(super) async fn sign_in(place: &Place<'_>, terminal: Terminal, args: &SignIn
         }
         entered => entered?,
     };
+    if by_itself {
+        say_what_came_along(&client, terminal).await?;
+    }
     report(terminal, &signed_in);
+    Ok(())
+}
+
+/// Where that is now which this device had kept by itself.
+pub(super) async fn say_what_came_along(client: &Client, terminal: Terminal) -> anyhow::Result<()> {
+    terminal.remark(match client.attached().await? {
+        Some(_) => "What this device had kept by itself is in the account now.",
+        None => "What this device had kept by itself comes along with the next selkie sync.",
+    });
     Ok(())
 }
 

@@ -75,6 +75,7 @@ fn is_wrong_password(error: &anyhow::Error) -> bool {
 pub(super) async fn join(place: &Place<'_>, terminal: Terminal, args: &SignInArgs) -> anyhow::Result<()> {
     let invitation = LinkInvitation::parse(code(terminal, args)?.as_str())?;
     let client = place.client_for_link(&invitation)?;
+    let by_itself = client.keeps_by_itself().await?;
     let link = client.link(invitation.code.as_str(), &device_name(args.device_name.as_deref())).await?;
     let (name, fingerprint) = (link.login_name().to_owned(), link.fingerprint());
     terminal.answer(
@@ -83,6 +84,9 @@ pub(super) async fn join(place: &Place<'_>, terminal: Terminal, args: &SignInArg
     );
     terminal.progress("Waiting for the other device to agree");
     let account = link.finish().await?;
+    if by_itself {
+        super::doors::say_what_came_along(&client, terminal).await?;
+    }
     terminal.answer(
         &format!("{} is signed in on this device.", account.login_name()),
         &json!({

@@ -3,7 +3,6 @@
 //! Owns the reading of conditions. Records of every version of an app are looked at, since this is no app.
 
 use super::records::{object, record_id, table};
-use super::vault::find;
 use crate::args::{ConflictsArgs, QueryArgs, ResolveArgs, RestoreArgs, SearchArgs, Side};
 use crate::failure::Usage;
 use crate::place::Place;
@@ -59,8 +58,7 @@ async fn found(
     collection: &str,
     fits: impl Fn(&Fields) -> bool,
 ) -> anyhow::Result<Vec<(Record, Fields)>> {
-    let (_, account) = place.account().await?;
-    let records = find(&account, vault).await?.records(collection).await?.into_iter();
+    let records = place.vault(vault).await?.records(collection).await?.into_iter();
     let with_fields = records.filter_map(|record| {
         let content = Content::from_bytes(&record.data)?;
         Some((record, content.fields))
@@ -74,8 +72,7 @@ fn show(terminal: Terminal, records: &[Record]) {
 
 /// `selkie restore VAULT ID CHANGE`
 pub(super) async fn restore(place: &Place<'_>, terminal: Terminal, args: &RestoreArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let id = record_id(&args.id)?;
     let change: ChangeId = args.change.parse().map_err(|_| Usage("not the id of a version".into()))?;
     let version = vault.history(id).await?.into_iter().find(|version| version.change == Some(change));
@@ -91,8 +88,7 @@ pub(super) async fn restore(place: &Place<'_>, terminal: Terminal, args: &Restor
 
 /// `selkie conflicts VAULT`
 pub(super) async fn conflicts(place: &Place<'_>, terminal: Terminal, args: &ConflictsArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let mut conflicts = find(&account, &args.vault).await?.conflicts().await?;
+    let mut conflicts = place.vault(&args.vault).await?.conflicts().await?;
     conflicts.retain(|conflict| conflict.open || !args.open);
     let mut text = String::new();
     let mut list = Vec::new();
@@ -115,8 +111,7 @@ pub(super) async fn conflicts(place: &Place<'_>, terminal: Terminal, args: &Conf
 
 /// `selkie resolve VAULT COLLECTION ID mine|theirs`
 pub(super) async fn resolve(place: &Place<'_>, terminal: Terminal, args: &ResolveArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let records = find(&account, &args.vault).await?.collection::<Fields>(&args.collection);
+    let records = place.vault(&args.vault).await?.collection::<Fields>(&args.collection);
     let id = record_id(&args.id)?;
     let asked = records.undecided().await?.into_iter().rfind(|conflict| conflict.record == id);
     let asked = asked.ok_or_else(|| Usage("nobody is asked about that record".into()))?;

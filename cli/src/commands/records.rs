@@ -2,7 +2,7 @@
 //!
 //! Owns how a record looks at a terminal. JSON objects are taken as fields, anything else as it is.
 
-use super::vault::{find, stdin_bytes};
+use super::vault::stdin_bytes;
 use crate::args::{PutArgs, RecordArgs, RecordsArgs, RemoveArgs};
 use crate::failure::Usage;
 use crate::place::Place;
@@ -13,8 +13,7 @@ use serde_json::{Value, json};
 
 /// `selkie put VAULT COLLECTION [ID]`, the content from standard input.
 pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let id = args.id.as_deref().map_or_else(|| Ok(vault.new_record_id()), record_id)?;
     let content = match &args.file {
         Some(file) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
@@ -33,8 +32,7 @@ pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -
 
 /// `selkie get VAULT ID`
 pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let record = vault.get(record_id(&args.id)?).await?;
     let record = record.ok_or_else(|| Usage("the vault has no such record".into()))?;
     let text = match as_json(&record.data) {
@@ -47,8 +45,7 @@ pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs
 
 /// `selkie ls VAULT COLLECTION`
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal, args: &RecordsArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let records = find(&account, &args.vault).await?.records(&args.collection).await?;
+    let records = place.vault(&args.vault).await?.records(&args.collection).await?;
     terminal.answer(&table(&records), &json!({ "records": records.iter().map(object).collect::<Vec<_>>() }));
     Ok(())
 }
@@ -66,8 +63,7 @@ pub(super) fn line(record: &Record) -> String {
 
 /// `selkie rm VAULT COLLECTION ID`
 pub(super) async fn remove(place: &Place<'_>, terminal: Terminal, args: &RemoveArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let id = record_id(&args.id)?;
     vault.delete(&args.collection, id).await?;
     terminal.answer("It is gone here; its history stays.", &json!({ "id": id.to_string() }));
@@ -76,8 +72,7 @@ pub(super) async fn remove(place: &Place<'_>, terminal: Terminal, args: &RemoveA
 
 /// `selkie history VAULT ID`
 pub(super) async fn history(place: &Place<'_>, terminal: Terminal, args: &RecordArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let versions = find(&account, &args.vault).await?.history(record_id(&args.id)?).await?;
+    let versions = place.vault(&args.vault).await?.history(record_id(&args.id)?).await?;
     let mut text = String::new();
     for version in &versions {
         let what = if version.deleted { "(deleted)".to_owned() } else { first_words(&version.data) };

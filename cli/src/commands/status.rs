@@ -4,18 +4,21 @@
 
 use super::vault::called;
 use crate::args::StatusArgs;
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use selkie_client::{Account, Blocked, BlockedPlace, Status, SyncState};
+use selkie_client::{Blocked, BlockedPlace, Status, SyncState};
 use serde_json::{Value, json};
 
 pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &StatusArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
+    let owner = place.owner().await?;
     if args.digests {
-        return digests(&account, terminal).await;
+        return digests(&owner, terminal).await;
     }
+    let Owner::Account(account) = owner else {
+        return by_itself(&owner, terminal).await;
+    };
     let status = account.status().next().await.context("there is no status")?;
     let mut text = format!(
         "state         {}\nwaiting       {} to be sent\nlast in step  {}\n",
@@ -39,10 +42,22 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &StatusArgs
     Ok(())
 }
 
-async fn digests(account: &Account, terminal: Terminal) -> anyhow::Result<()> {
+/// Without an account there is nothing to come into step with.
+async fn by_itself(owner: &Owner, terminal: Terminal) -> anyhow::Result<()> {
+    let vaults = owner.vaults().await?;
+    let pending: u64 = vaults.iter().map(|vault| vault.pending).sum();
+    let text = format!(
+        "state         by itself: nobody has signed up or in on this device\nkept          {pending} writes in {} vaults\n",
+        vaults.len()
+    );
+    terminal.answer(&text, &json!({ "state": "alone", "pending": pending, "vaults": vaults.len() }));
+    Ok(())
+}
+
+async fn digests(owner: &Owner, terminal: Terminal) -> anyhow::Result<()> {
     let (mut text, mut objects) = (String::new(), Vec::new());
-    for summary in account.vaults().await? {
-        let Some(vault) = account.vault_by_id(summary.id).await? else { continue };
+    for summary in owner.vaults().await? {
+        let Some(vault) = owner.find(&summary.id.to_string()).await? else { continue };
         let digest = vault.digest().await?;
         // What is not in the log is in no digest.
         let waiting = if summary.pending > 0 { format!("  ({} not sent yet)", summary.pending) } else { String::new() };

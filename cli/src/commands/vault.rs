@@ -7,7 +7,7 @@ use crate::args::{
     VaultNameArgs, VaultResetArgs,
 };
 use crate::failure::Usage;
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
 use selkie_client::{
@@ -17,11 +17,15 @@ use serde_json::{Value, json};
 
 /// `selkie vault create NAME`
 pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCreateArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = account.create_vault(&args.name, &args.app).await?;
+    let owner = place.owner().await?;
+    let vault = owner.make(&args.name, &args.app).await?;
+    let and_then = match owner {
+        Owner::Account(_) => "It is here at once; `selkie sync` takes it to the server.",
+        Owner::Device(_) => "It is on this device alone; `selkie sign-up` or `selkie sign-in` brings it along.",
+    };
     let id = vault.id().to_string();
     terminal.answer(
-        &format!("{id}  {}\nIt is here at once; `selkie sync` takes it to the server.", args.name),
+        &format!("{id}  {}\n{and_then}", args.name),
         &json!({ "vault": id, "name": args.name, "app": args.app }),
     );
     Ok(())
@@ -37,8 +41,8 @@ pub(super) fn called(vault: &VaultSummary) -> &str {
 
 /// `selkie vault list`
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vaults = account.vaults().await?;
+    let owner = place.owner().await?;
+    let vaults = owner.vaults().await?;
     let mut text = String::new();
     for vault in &vaults {
         let name = called(vault);
@@ -51,7 +55,10 @@ pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
             state(&vault.state)
         ));
     }
-    let left_out = account.left_out().await?;
+    let left_out = match &owner {
+        Owner::Account(account) => account.left_out().await?,
+        Owner::Device(_) => Vec::new(),
+    };
     if vaults.is_empty() && left_out.is_empty() {
         text.push_str("No vaults here yet: selkie vault create NAME, or selkie sync\n");
     }
@@ -70,8 +77,7 @@ pub(super) async fn list(place: &Place<'_>, terminal: Terminal) -> anyhow::Resul
 
 /// `selkie vault status VAULT`
 pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let vault = place.vault(&args.vault).await?;
     let status = vault.status().await?;
     let mut text = format!(
         "state      {}\ndigest     {}\nepoch      {}\nrecords    {}\nwaiting    {}",

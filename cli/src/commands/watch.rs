@@ -4,9 +4,8 @@
 
 use super::query::all_of;
 use super::records::{line, object};
-use super::vault::find;
 use crate::args::WatchArgs;
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::terminal::Terminal;
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
@@ -18,14 +17,18 @@ use std::time::Duration;
 
 /// How often to look where the server's hints do not get through.
 const LOOK: Duration = Duration::from_secs(60);
+/// And where there is no server at all.
+const LOOK_BY_ITSELF: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs) -> anyhow::Result<()> {
     let filter = all_of(&args.conditions)?;
-    let (_, account) = place.account().await?;
-    let vault = find(&account, &args.vault).await?;
+    let owner = place.owner().await?;
+    let vault = owner.vault(&args.vault).await?;
+    let Owner::Account(account) = owner else {
+        return by_itself(vault, filter, terminal, args).await;
+    };
     let background = account.sync_in_background(Schedule { every: Some(LOOK), ..Schedule::default() });
-    let mut watched =
-        Watched { vault, collection: args.collection.clone(), filter, seen: None, shown: BTreeMap::new() };
+    let mut watched = Watched::new(vault, filter, args);
     let mut status = account.status();
     let mut interrupted = pin!(tokio::signal::ctrl_c());
     let mut offline = false;
@@ -51,6 +54,21 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs)
     }
 }
 
+/// On a device by itself there is no sync that would tell: another program that writes is seen when looked for.
+async fn by_itself(vault: Vault, filter: Filter, terminal: Terminal, args: &WatchArgs) -> anyhow::Result<()> {
+    let mut watched = Watched::new(vault, filter, args);
+    let mut interrupted = pin!(tokio::signal::ctrl_c());
+    let mut looks = 0;
+    loop {
+        looks += 1;
+        watched.look(terminal, (looks, 0)).await?;
+        tokio::select! {
+            ended = &mut interrupted => return ended.context("Ctrl-C cannot be heard"),
+            () = tokio::time::sleep(LOOK_BY_ITSELF) => {}
+        }
+    }
+}
+
 struct Watched {
     vault: Vault,
     collection: String,
@@ -61,6 +79,10 @@ struct Watched {
 }
 
 impl Watched {
+    fn new(vault: Vault, filter: Filter, args: &WatchArgs) -> Self {
+        Watched { vault, collection: args.collection.clone(), filter, seen: None, shown: BTreeMap::new() }
+    }
+
     /// Shows what is otherwise than before, if anything can be.
     async fn look(&mut self, terminal: Terminal, waiting: (u64, u64)) -> anyhow::Result<()> {
         let seen = Some((self.vault.digest().await?, waiting));

@@ -23,6 +23,8 @@ const DOCUMENT: &str = "state";
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Phase {
+    /// No account at all: what this device keeps by itself until there is one.
+    Alone,
     /// Written before the server is told: it may know the account or not.
     SigningUp,
     /// Written before the device is added: the account exists, it may know this device or not.

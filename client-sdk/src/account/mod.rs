@@ -10,6 +10,7 @@ mod follow;
 pub(crate) mod kept;
 pub(crate) mod link;
 mod log;
+mod meant;
 mod overview;
 mod own_vault;
 mod partial;
@@ -135,6 +136,22 @@ impl Account {
         let kept = kept.ok_or_else(|| Error::sign_in_again(SignInReason::SignedOut))?;
         *self.0.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept.clone();
         Ok(kept)
+    }
+
+    /// Whether it stands for no account, but for what this device keeps by itself.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.kept().phase == kept::Phase::Alone
+    }
+
+    /// Goes on at the address that was named, if its server is said to be there.
+    pub(crate) async fn follow_its_server(&self) -> Result<()> {
+        let place = self.context().place()?;
+        let kept = self.kept();
+        let moved = kept.server_url != place.url.as_str();
+        if moved && place.accepted_name.as_deref() == Some(kept.server_name.as_str()) {
+            self.change(move |kept| kept.server_url = place.url.as_str().to_owned()).await?;
+        }
+        Ok(())
     }
 
     pub(crate) fn context(&self) -> &Context {

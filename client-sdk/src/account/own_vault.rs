@@ -84,7 +84,7 @@ impl Account {
         if others_have_one || self.own_vault(room).await?.is_some() {
             return Ok(None);
         }
-        Ok(Some(self.make_vault(own_app()?).await?.id()))
+        Ok(Some(self.make_vault(own_app()?, None).await?.id()))
     }
 
     /// After a device came in: what it is called, for the others. And with a new account, its own vault. What cannot be

@@ -49,10 +49,11 @@ impl Vault {
             name => name?,
         };
         let seen = glance.incarnation.map(|life| (glance.head.n, glance.head.h.into(), life));
-        let before = self.room.shared().note_of(&self.id()).cloned();
-        let mut place = self.slot.replica.lock().await;
-        let dropped = self
-            .read(move |room, vault| {
+        let here = self.here();
+        let before = here.room.shared().note_of(&here.id()).cloned();
+        let mut place = here.slot.replica.lock().await;
+        let dropped = here
+            .read_as_held(move |room, vault| {
                 let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
                 // Before it is gone: or a sync would find it on the server and think that it is new.
                 let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false };
@@ -72,8 +73,8 @@ impl Vault {
             .await;
         *place = None;
         drop(place);
-        self.slot.forget();
-        self.room.ring(&self.id());
+        here.slot.forget();
+        here.room.ring(&here.id());
         match dropped? {
             (true, _) => Ok(()),
             (false, pending) => Err(Error::NotPossible(format!(

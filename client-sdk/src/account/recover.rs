@@ -131,7 +131,7 @@ impl Client {
         let password_generation = open.log.password_generation() + 1;
         let recovery_generation = open.log.recovery().map_or(0, |(generation, _)| generation) + 1;
         let mut kept = known.unwrap_or_else(|| Kept {
-            server_url: context.url.as_str().to_owned(),
+            server_url: context.url_text(),
             server_name: credentials.server_name.to_owned(),
             tenant: context.tenant(),
             login_name: credentials.login_name.as_str().into(),

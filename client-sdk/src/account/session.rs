@@ -59,6 +59,11 @@ impl Account {
     /// Makes a call with a token that is good, or learns why there is none.
     pub(crate) async fn call<T, F: Future<Output = Result<T>>>(&self, call: impl Fn(Private) -> F) -> Result<T> {
         self.not_stopped()?;
+        let kept = self.kept();
+        if kept.phase == Phase::Alone {
+            return Err(Error::NoAccount);
+        }
+        self.context().reaches_the_server_of(&kept)?;
         let mut session = self.usable_session().await?;
         let mut refreshes = 0;
         loop {

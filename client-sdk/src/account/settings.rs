@@ -73,7 +73,7 @@ impl Settings {
             match self.0.own_vault(&room).await? {
                 Some(vault) => vault,
                 // Another device may be making one, too: then all settle on one of the two, and read both.
-                None => self.0.make_vault(own_app()?).await?,
+                None => self.0.make_vault(own_app()?, None).await?,
             }
         };
         let newest = self.newest(&room, key).await?;

@@ -75,6 +75,7 @@ impl Client {
         if new_device || completed {
             account.settle_in(&options.device_name, completed).await;
         }
+        self.bring_along(&account, completed).await;
         let devices = match account.devices().await {
             Ok(devices) => devices.devices,
             Err(error @ Error::ServerMisbehaved { .. }) => return Err(error),
@@ -149,7 +150,7 @@ impl Way<'_> {
             self.context.first_check(bearer, kek, self.server_name, self.login_name, tokens.uid, seen).await?;
         let mut kept = known.unwrap_or_else(|| self.stranger(&checked));
         let replaced = kept.secrets.session.take().map(|session| session.access_token);
-        kept.server_url = self.context.url.as_str().to_owned();
+        kept.server_url = self.context.url_text();
         kept.take_log(&checked.open.log, &checked.entries);
         kept.secrets.master_key = Some(Arc::new(checked.open.master_key()));
         settle_secret_key(&mut kept, secret_key);
@@ -247,7 +248,7 @@ impl Way<'_> {
     /// A record for a device that has none.
     fn stranger(&self, checked: &super::root::Checked) -> Kept {
         Kept {
-            server_url: self.context.url.as_str().to_owned(),
+            server_url: self.context.url_text(),
             server_name: self.server_name.to_owned(),
             tenant: self.context.tenant(),
             login_name: Private::from(self.login_name.as_str()),

@@ -74,6 +74,7 @@ impl Client {
         }
         let account = self.remember(signed_up)?;
         account.settle_in(&options.device_name, true).await;
+        self.bring_along(&account, true).await;
         let sheet = account.unconfirmed_sheet().ok_or_else(|| Error::Corrupt("the sheet".into()))?;
         Ok(SignedUp { account, sheet })
     }
@@ -140,7 +141,7 @@ pub(super) fn newborn(
         renewed: None,
     };
     Kept {
-        server_url: context.url.as_str().to_owned(),
+        server_url: context.url_text(),
         server_name: server_name.to_owned(),
         tenant: context.tenant(),
         login_name: Private::from(login_name.as_str()),

@@ -4,6 +4,7 @@
 //! in `vault`.
 
 use super::Account;
+use crate::alone::was_taken_over;
 use crate::error::{Error, Result};
 use crate::keys::vault::Keyring;
 use crate::store::vaults::KeptFrame;
@@ -14,7 +15,7 @@ use crate::sync::learn::learn_person;
 use crate::sync::pulse::Running;
 use crate::sync::replica::{Replica, State};
 use crate::sync::room::Room;
-use crate::vault::{Vault, VaultSummary};
+use crate::vault::{Vault, VaultSummary, named};
 use selkie_protocol::Bytes;
 use selkie_protocol::cipher::{FirstEpochKey, random_id};
 use selkie_protocol::hash::Label;
@@ -55,18 +56,34 @@ impl Account {
     /// Makes a vault for an app (`org.example.journal`). No request is made: the vault works at once, and the server
     /// hears of it with the next [`Vault::sync`].
     pub async fn create_vault(&self, name: &str, app: &str) -> Result<Vault> {
-        if app == super::own_vault::OWN_APP {
-            return Err(Error::NotPossible("that app is the SDK's own: name another".into()));
+        self.make_vault(apps_own(app)?, Some(name)).await
+    }
+
+    /// The vault of a name and an app; made if there is none. No request is made. Of several that have both, it is the
+    /// one that was last meant on any of this person's devices, else one that this person shares with nobody: a vault
+    /// that somebody else has given that name is not taken for it. Two calls at once make one vault.
+    pub async fn vault_of(&self, name: &str, app: &str) -> Result<Vault> {
+        let app = apps_own(app)?;
+        let room = self.room().await?;
+        let _alone = room.making.lock().await;
+        let (store, folder) = (self.context().keeper.store.clone(), self.0.folder.clone());
+        let lock = self.context().edges.apart(move || store.lock(&folder)).await??;
+        let meant = self.meant(name, &app);
+        let chosen = meant.look_up().await?;
+        let vault = match meant.find(&room, chosen).await? {
+            Some(vault) => vault,
+            None => self.make_vault(app.clone(), Some(name)).await?,
+        };
+        if chosen != Some(vault.id()) {
+            meant.remember(vault.id()).await?;
         }
-        let app = App::new(app).map_err(|error| Error::ApiMisuse(error.to_string()))?;
-        let vault = self.make_vault(app).await?;
-        vault.rename(name).await?;
+        drop(lock);
         Ok(vault)
     }
 
-    pub(crate) async fn make_vault(&self, app: App) -> Result<Vault> {
+    pub(crate) async fn make_vault(&self, app: App, name: Option<&str>) -> Result<Vault> {
         let room = self.room().await?;
-        let (kept, now_ms) = (self.kept(), self.context().now_ms());
+        let (kept, now_ms, name) = (self.kept(), self.context().now_ms(), name.map(str::to_owned));
         let made = room.clone();
         let id = self.context().edges.apart(move || {
             let device = &kept.secrets.device;
@@ -98,7 +115,9 @@ impl Account {
             replica.in_flight = Some(crate::sync::compose::in_flight(&entry, &[], vec![wrap]));
             let mut begun = replica.begun(&made.at_rest);
             begun.frames = vec![KeptFrame { n: 1, received_ms: now_ms, frame: Frame::write(&entry, &[]) }];
+            begun.writes = name.map(|name| named(&made, &id, &name, now_ms)).transpose()?.into_iter().collect();
             made.store.begin(&id, &begun)?;
+            made.wrote(&id);
             Ok::<_, Error>(id)
         });
         Ok(Vault::new(self.clone(), room, id.await??))
@@ -135,6 +154,9 @@ impl Account {
         let mut named = None;
         for id in self.context().edges.apart(move || open.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
+            if self.is_alone() && vault.read_as_held(was_taken_over).await? {
+                continue;
+            }
             let name = match vault.name().await {
                 // One that is damaged hides no other.
                 Err(Error::Damaged { .. }) => continue,
@@ -156,6 +178,19 @@ impl Account {
 
     /// The same, for whoever has waits of their own.
     pub(super) async fn sync_trying(&self, backoff: Backoff) -> Result<AccountSync> {
+        let outcome = self.sync_round(backoff).await?;
+        let client = self.context().client.get().and_then(std::sync::Weak::upgrade).map(crate::Client);
+        match client {
+            // It is known now which vaults the account has, and something was waiting for that.
+            Some(client) if outcome.trouble().is_none() && client.catch_up(self).await? => {
+                self.sync_round(Backoff::of_one_try()).await
+            }
+            _ => Ok(outcome),
+        }
+    }
+
+    /// One round, and nothing else.
+    pub(crate) async fn sync_round(&self, backoff: Backoff) -> Result<AccountSync> {
         let room = self.room().await?;
         let _alone = room.polling.lock().await;
         let round = room.pulse.begin();
@@ -331,4 +366,12 @@ fn begin(room: &Room, id: VaultId, frame: &[u8], now_ms: u64) -> Result<Result<(
     begun.frames = vec![KeptFrame { n: 1, received_ms: now_ms, frame: frame.to_vec() }];
     room.store.begin(&id, &begun)?;
     Ok(Ok(()))
+}
+
+/// An app's name, and not the SDK's own.
+fn apps_own(app: &str) -> Result<App> {
+    if app == super::own_vault::OWN_APP {
+        return Err(Error::NotPossible("that app is the SDK's own: name another".into()));
+    }
+    App::new(app).map_err(|error| Error::ApiMisuse(error.to_string()))
 }

@@ -67,6 +67,30 @@ impl NewIdentity {
     }
 }
 
+/// Keys under which a device keeps vaults that belong to no account. Whoever signs up or in gets others, and the
+/// records: nothing of this ever leaves the device.
+pub(crate) struct Stand {
+    pub(crate) log: AccountLog,
+    pub(crate) entries: Vec<Bytes>,
+    pub(crate) master_key: AccountMasterKey,
+}
+
+impl Stand {
+    pub(crate) fn make(device: &DeviceKey, now_ms: u64) -> Self {
+        let root = AccountRootSecret::generate();
+        let genesis = root.identity().sign_genesis(now_ms);
+        let log = AccountLog::begin(&genesis).expect("a genesis we signed is one");
+        let user = log.user();
+        let master_key = root.master_key(&user, FIRST);
+        let mut open = OpenRoot { root, log };
+        let mut entries = vec![Bytes::from(genesis.as_bytes())];
+        for payload in [device.device_add(&user), kem(&master_key, &user)] {
+            entries.push(open.sign(now_ms, payload));
+        }
+        Stand { log: open.log, entries, master_key }
+    }
+}
+
 /// The root secret and the log it signs, for as long as one operation takes.
 pub(crate) struct OpenRoot {
     pub(crate) root: AccountRootSecret,

@@ -19,5 +19,5 @@ mod sheet;
 pub(crate) mod strength;
 pub(crate) mod vault;
 
-pub(crate) use identity::{NewIdentity, OpenRoot, kem, recovery};
+pub(crate) use identity::{NewIdentity, OpenRoot, Stand, kem, recovery};
 pub use sheet::EmergencySheet;

@@ -355,8 +355,9 @@ impl Vault {
         if asked.search.is_some() && of.shape.search.is_empty() {
             return Err(Error::ApiMisuse(format!("the collection {:?} searches no fields", of.name)));
         }
-        let (slot, name, shape) = (self.slot.clone(), of.name.clone(), of.shape.clone());
-        self.read(move |room, vault| {
+        let here = self.here();
+        let (slot, name, shape) = (here.slot.clone(), of.name.clone(), of.shape.clone());
+        here.read(move |room, vault| {
             let shelved = slot.view.shelved(&name);
             let mut shelved = shelved.lock().unwrap_or_else(PoisonError::into_inner);
             let stamp = shelved.catch_up(room, vault, &name, &shape)?;

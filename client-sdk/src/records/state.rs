@@ -57,7 +57,7 @@ impl Vault {
     /// How far a record has come. No request is made.
     pub async fn record_state(&self, id: RecordId) -> Result<RecordState> {
         let glance = self.glance().await?;
-        let user = self.account.user_id();
+        let user = self.me();
         self.read(move |room, vault| {
             if room.store.settlements(vault)?.iter().any(|one| one.record == id && one.asked.is_some()) {
                 return Ok(RecordState::Conflict);
@@ -181,7 +181,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 impl Vault {
     /// A record as it is now, quickly.
     pub(super) fn look(&self, id: &RecordId) -> Result<Option<view::Seen>> {
-        self.slot.view.look(&self.room, &self.id(), id, self.now_ms())
+        let here = self.here();
+        here.slot.view.look(&here.room, &here.id(), id, self.now_ms())
     }
 
     pub(super) fn now_ms(&self) -> u64 {

@@ -58,6 +58,8 @@ struct Watched<T> {
     query: Query<T>,
     vault: Vault,
     stamp: u64,
+    /// The vault is another one than at the last answer.
+    moved: bool,
     shown: Option<Vec<Shown>>,
 }
 
@@ -114,15 +116,23 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
 impl<T: Serialize + DeserializeOwned> Watched<T> {
     fn new(query: Query<T>) -> Self {
         let vault = query.of.vault.clone();
-        Watched { query, vault, stamp: 0, shown: None }
+        Watched { query, vault, stamp: 0, moved: false, shown: None }
     }
 
     async fn next(&mut self) -> Result<Vec<Shown>> {
         loop {
+            let here = self.vault.here();
+            if here.id() != self.vault.id_as_held() {
+                // An account has taken it over: the stamps of the two have nothing to do with each other.
+                self.stamp = 0;
+                self.moved = true;
+                self.vault = here;
+            }
             let heard = self.vault.slot.bell.rung();
-            if self.is_stale().await? {
+            if self.moved || self.is_stale().await? {
                 let answer = self.query.answer().await?;
                 self.stamp = answer.stamp;
+                self.moved = false;
                 let same = self.shown.as_ref().is_some_and(|shown| *shown == answer.shown);
                 if !same {
                     self.shown = Some(answer.shown.clone());

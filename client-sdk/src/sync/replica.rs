@@ -248,6 +248,7 @@ impl Replica {
             keys: self.keys.epochs().map(|key| at_rest.seal_key(key)).collect(),
             in_flight: self.in_flight.as_ref().map(InFlight::to_bytes),
             frames: Vec::new(),
+            writes: Vec::new(),
         }
     }
 

@@ -55,6 +55,8 @@ pub(crate) struct Room {
     pub(crate) polling: futures_util::lock::Mutex<()>,
     /// One making of the account's own vault.
     pub(crate) making_own: futures_util::lock::Mutex<()>,
+    /// One looking for a vault of a name, and making it if there is none.
+    pub(crate) making: futures_util::lock::Mutex<()>,
 }
 
 /// One vault's place.
@@ -63,6 +65,8 @@ pub(crate) struct Slot {
     /// Held by the round that works with the vault. Empty: to be read from the store.
     pub(crate) replica: futures_util::lock::Mutex<Option<Replica>>,
     glance: Mutex<Option<Glance>>,
+    /// The vault of an account that this one has become.
+    became: Mutex<Option<crate::vault::Vault>>,
     /// What was read lately.
     pub(crate) view: crate::records::view::View,
     /// Rung after every write.
@@ -137,6 +141,16 @@ impl Glance {
 impl Slot {
     pub(crate) fn glance(&self) -> Option<Glance> {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(crate) fn became(&self) -> Option<crate::vault::Vault> {
+        self.became.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Every handle of this vault is one of the other from now on.
+    pub(crate) fn become_another(&self, vault: crate::vault::Vault) {
+        *self.became.lock().unwrap_or_else(PoisonError::into_inner) = Some(vault);
+        self.bell.ring();
     }
 
     /// What was read from the store, unless somebody who worked with the vault has shown something newer.
@@ -253,6 +267,7 @@ impl Room {
             changing: Mutex::default(),
             polling: futures_util::lock::Mutex::new(()),
             making_own: futures_util::lock::Mutex::new(()),
+            making: futures_util::lock::Mutex::new(()),
         })
     }
 

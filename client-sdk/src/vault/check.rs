@@ -44,9 +44,10 @@ impl Vault {
     /// was let go, and what is damaged. The server must show all that it has shown before. What is to be sent stays;
     /// writes that nobody can read any more are given up, and their records returned.
     pub async fn fetch_again(&self) -> Result<Vec<RecordId>> {
-        let lost = self.alone(async |round| round.fetch_again().await).await;
-        self.slot.forget();
-        self.room.ring(&self.id);
+        let here = self.here();
+        let lost = here.alone(async |round| round.fetch_again().await).await;
+        here.slot.forget();
+        here.room.ring(&here.id);
         lost
     }
 }

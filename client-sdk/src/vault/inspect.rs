@@ -83,7 +83,7 @@ impl Vault {
                 Ok(round.replica()?.state.evidence.clone())
             })
             .await?;
-        let (store, folder) = (self.account.context().keeper.store.clone(), self.account.kept().folder());
+        let (store, folder) = (self.account.context().keeper.store.clone(), self.here().account.kept().folder());
         self.read(move |_, _| {
             let mut documents = Vec::new();
             for name in names {

@@ -64,7 +64,7 @@ impl From<Role> for log::Role {
 impl Vault {
     /// Everybody in the vault, as this device knows it.
     pub async fn members(&self) -> Result<Vec<Member>> {
-        let (glance, me) = (self.glance().await?, self.account.user_id());
+        let (glance, me) = (self.glance().await?, self.me());
         Ok(glance
             .members
             .iter()
@@ -75,8 +75,8 @@ impl Vault {
     /// Adds somebody by their user id, which must have come from them and not from the server: it fixes their keys for
     /// life. They can read everything in the vault from then on.
     pub async fn add_member(&self, user: UserId, role: Role) -> Result<()> {
-        let role = log::Role::from(role);
-        learn_person(&self.account, &self.room, self.account.user_id(), user).await?;
+        let (role, here) = (log::Role::from(role), self.here());
+        learn_person(&here.account, &here.room, here.account.user_id(), user).await?;
         self.change(Box::new(move |replica, crowd| {
             let governance = replica.log.core().governance();
             if governance.member(&user).is_some() {

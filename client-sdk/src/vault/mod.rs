@@ -13,8 +13,8 @@ pub use check::VaultCheck;
 pub(crate) use check::check;
 pub use inspect::{LogEntry, Verified};
 pub use members::{Member, Role};
-pub(crate) use records::INFO_RECORD;
 pub use records::{Conflict, Record, RecordVersion};
+pub(crate) use records::{INFO_RECORD, named};
 
 use crate::account::Account;
 use crate::error::{Error, Quarantine, Result};
@@ -23,7 +23,7 @@ use crate::sync::driver::{Round, SyncReport, Trouble};
 use crate::sync::replica::KeptTrust;
 use crate::sync::room::{Glance, Room, Slot};
 use selkie_protocol::bytes::to_base64url;
-use selkie_protocol::id::VaultId;
+use selkie_protocol::id::{UserId, VaultId};
 use std::sync::Arc;
 
 /// One vault. Cheap to clone; all clones are one.
@@ -139,29 +139,45 @@ impl Vault {
 
     /// The vault's name for life: a hash that nobody could choose.
     pub fn id(&self) -> VaultId {
+        self.here().id
+    }
+
+    /// The id under which this handle was made: it may have become another vault since.
+    pub(crate) fn id_as_held(&self) -> VaultId {
         self.id
+    }
+
+    /// The vault that this one has become, if an account has taken it over since: every handle the app held goes on.
+    pub(crate) fn here(&self) -> Vault {
+        match self.slot.became() {
+            Some(vault) => vault,
+            None => self.clone(),
+        }
     }
 
     /// Comes into step with the server: sends what was written here, takes what others wrote. Call it when the app
     /// starts, when something was written, and now and then. If the server is caught lying, this says so and the vault
     /// is set apart.
     pub async fn sync(&self) -> Result<SyncReport> {
-        self.round().run(&self.slot, false).await
+        let here = self.here();
+        here.round().run(&here.slot, false).await
     }
 
     /// The same when a poll has just said that nothing is new.
     pub(crate) async fn sync_known(&self, known_current: bool, server_at: u64, backoff: Backoff) -> Result<SyncReport> {
-        let round = Round { server_at, backoff, ..self.round() };
-        round.run(&self.slot, known_current).await
+        let here = self.here();
+        let round = Round { server_at, backoff, ..here.round() };
+        round.run(&here.slot, known_current).await
     }
 
-    pub(crate) fn round(&self) -> Round<'_> {
+    fn round(&self) -> Round<'_> {
         Round::new(&self.account, &self.room, self.id)
     }
 
     /// Does something with the vault while nobody else does.
     pub(crate) async fn alone<T>(&self, work: impl AsyncFnOnce(&mut Round<'_>) -> Result<T, Trouble>) -> Result<T> {
-        self.round().alone(&self.slot, work).await
+        let here = self.here();
+        here.round().alone(&here.slot, work).await
     }
 
     /// How many entries the log has and the hash over all of them, to be compared with other devices.
@@ -200,14 +216,14 @@ impl Vault {
         };
         let counts = self.read(|room, vault| Ok(room.store.counts(vault)?)).await?;
         Ok(VaultSummary {
-            id: self.id,
+            id: self.id(),
             name: match self.name().await {
                 Err(Error::Damaged { .. }) => None,
                 name => name?,
             },
             is_own: glance.app == crate::account::OWN_APP,
             app: glance.app.clone(),
-            role: glance.role(&self.account.user_id()).map(Role::from),
+            role: glance.role(&self.me()).map(Role::from),
             members: glance.members.len(),
             records: counts.records,
             pending: counts.pending,
@@ -220,7 +236,7 @@ impl Vault {
             Glance { quarantine: Some(quarantine), .. } => VaultState::Quarantined(quarantine.clone()),
             Glance { reset_offered: Some(lost), .. } => VaultState::TailReset { lost: *lost },
             Glance { behind: Some(missing), .. } => VaultState::ServerBehind { missing: *missing },
-            glance if glance.role(&self.account.user_id()).is_none() => VaultState::NotAMember,
+            glance if glance.role(&self.me()).is_none() => VaultState::NotAMember,
             Glance { has_key: false, .. } => VaultState::NoKey,
             Glance { born: false, .. } => VaultState::New,
             _ => VaultState::Ready,
@@ -229,25 +245,41 @@ impl Vault {
 
     /// Forgets the vault on this device, with whatever was not sent. On the server it stays.
     pub async fn forget(&self) -> Result<()> {
-        let mut place = self.slot.replica.lock().await;
+        let here = self.here();
+        let mut place = here.slot.replica.lock().await;
         *place = None;
-        let forgotten = self.read(|room, vault| Ok(room.store.forget(vault)?)).await;
-        self.slot.forget();
-        self.room.ring(&self.id);
+        let forgotten = here.read_as_held(|room, vault| Ok(room.store.forget(vault)?)).await;
+        here.slot.forget();
+        here.room.ring(&here.id);
         forgotten
     }
 
     pub(crate) async fn glance(&self) -> Result<Glance> {
-        if let Some(glance) = self.slot.glance() {
+        let here = self.here();
+        if let Some(glance) = here.slot.glance() {
             return Ok(glance);
         }
         let read = |room: &Room, vault: &VaultId| {
             let outline = room.store.outline(vault)?;
             outline.map(|outline| Glance::of_outline(vault, &outline, &room.at_rest)).transpose()
         };
-        let glance = self.read(read).await?;
+        let glance = here.read(read).await?;
         let glance = glance.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
-        Ok(self.slot.show_first(glance))
+        Ok(here.slot.show_first(glance))
+    }
+
+    /// Who reads and writes here.
+    pub(crate) fn me(&self) -> UserId {
+        self.here().account.user_id()
+    }
+
+    /// Reads what lies in the vault under whose id this handle was made, whatever it has become.
+    pub(crate) async fn read_as_held<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Room, &VaultId) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (room, id) = (self.room.clone(), self.id);
+        self.account.context().edges.apart(move || read(&room, &id)).await?
     }
 
     /// Reads the store, away from the threads that drive futures.
@@ -255,13 +287,12 @@ impl Vault {
         &self,
         read: impl FnOnce(&Room, &VaultId) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let (room, id) = (self.room.clone(), self.id);
-        self.account.context().edges.apart(move || read(&room, &id)).await?
+        self.here().read_as_held(read).await
     }
 }
 
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Vault({})", self.id)
+        write!(f, "Vault({})", self.id())
     }
 }

@@ -5,12 +5,13 @@
 
 use super::Vault;
 use crate::error::{Error, Result};
+use crate::records::view;
 use crate::store::vaults::{NewWrite, Pending, Together, Version};
 use crate::sync::room::Room;
 use crate::sync::settle::Outcome;
-use selkie_protocol::cipher::{RecordKey, random_id};
+use selkie_protocol::cipher::random_id;
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
-use selkie_protocol::record::{Hlc, MAX_COLLECTION_LENGTH, RecordBody};
+use selkie_protocol::record::{Hlc, RecordBody};
 use selkie_protocol::{Bytes, Face};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -109,7 +110,7 @@ impl Vault {
     }
 
     pub(crate) async fn check_may_write(&self) -> Result<()> {
-        let role = self.glance().await?.role(&self.account.user_id());
+        let role = self.glance().await?.role(&self.me());
         if !role.is_some_and(|role| role.may_write()) {
             return Err(Error::NotPossible("this person may only read in that vault".into()));
         }
@@ -122,16 +123,7 @@ impl Vault {
         self.read(move |room, vault| {
             let seen = newest_stamp(room, vault, &id)?;
             let body = body(Hlc::after(seen, now_ms));
-            if body.collection.is_empty() || body.collection.len() > MAX_COLLECTION_LENGTH {
-                return Err(Error::ApiMisuse("a collection's name has 1 to 128 bytes".into()));
-            }
-            let plain = body.to_bytes();
-            if !RecordKey::fits(plain.len()) {
-                return Err(Error::NotPossible("a record has at most 256 KiB: this belongs into a file".into()));
-            }
-            let shelf = room.at_rest.shelf(vault, &body.collection);
-            let sealed = room.at_rest.seal_record(vault, &id, &plain);
-            room.store.write_down(vault, None, &[NewWrite { record: id, shelf, sealed }], Together::AsOne)?;
+            room.store.write_down(vault, None, &[view::sealed(room, vault, id, &body)?], Together::AsOne)?;
             room.wrote(vault);
             Ok(())
         })
@@ -178,8 +170,9 @@ impl Vault {
 
     /// Every version of a record that this device keeps, oldest first; what is not in the log yet comes last.
     pub async fn history(&self, id: RecordId) -> Result<Vec<RecordVersion>> {
-        let (user, device) = (self.account.user_id(), self.account.device_id());
-        self.read(move |room, vault| {
+        let here = self.here();
+        let (user, device) = (here.account.user_id(), here.account.device_id());
+        here.read(move |room, vault| {
             let lost: Vec<ChangeId> =
                 room.store.settlements(vault)?.iter().filter(|one| one.record == id).map(|one| one.lost).collect();
             let mut history = Vec::new();
@@ -246,8 +239,18 @@ impl Vault {
 
     /// Calls the vault something else, for all its members.
     pub async fn rename(&self, name: &str) -> Result<()> {
-        self.put(INFO_COLLECTION, INFO_RECORD, &Face::Cbor.encode(&VaultInfo { name: name.to_owned() })).await
+        self.put(INFO_COLLECTION, INFO_RECORD, &info(name)).await
     }
+}
+
+fn info(name: &str) -> Vec<u8> {
+    Face::Cbor.encode(&VaultInfo { name: name.to_owned() })
+}
+
+/// The first write to a vault that is called so.
+pub(crate) fn named(room: &Room, vault: &VaultId, name: &str, now_ms: u64) -> Result<NewWrite> {
+    let body = RecordBody::new(INFO_COLLECTION, Hlc::after(Hlc::default(), now_ms), info(name));
+    view::sealed(room, vault, INFO_RECORD, &body)
 }
 
 fn open_bytes(room: &Room, vault: &VaultId, record: &RecordId, sealed: &[u8]) -> Result<RecordBody> {

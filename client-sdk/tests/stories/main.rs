@@ -4,6 +4,7 @@
 //! SDK is told in the workspace's own `tests`.
 
 mod accounts;
+mod alone;
 mod archives;
 mod attacks;
 mod background;

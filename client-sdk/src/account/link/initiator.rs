@@ -52,7 +52,7 @@ impl Account {
                 async move { context.api.open_link(&bearer, message).await }
             })
             .await?;
-        let host = crate::server::host_and_port(&context.url);
+        let host = crate::server::host_and_port(&context.place()?.url);
         let invitation = LinkInvitation {
             server_url: Some(kept.server_url.clone()),
             tenant: kept.tenant.clone(),

@@ -102,7 +102,7 @@ impl NewDeviceLink {
         };
         let master_key = Arc::new(grant.account_master_key());
         let kept = Kept {
-            server_url: context.url.as_str().to_owned(),
+            server_url: context.url_text(),
             server_name: grant.server_name.to_lowercase(),
             tenant: grant.tenant.clone(),
             login_name: grant.login_name.clone(),
@@ -122,6 +122,7 @@ impl NewDeviceLink {
         tracing::info!("this device was linked");
         let account = self.client.remember(kept)?;
         account.settle_in(&self.device_name, false).await;
+        self.client.bring_along(&account, false).await;
         Ok(account)
     }
 

@@ -68,9 +68,20 @@ fn begun(store: &dyn VaultStore) -> KeptVault {
         keys: vec![(1, b"k1".to_vec())],
         in_flight: Some(b"create".to_vec()),
         frames: vec![KeptFrame { n: 1, received_ms: 10, frame: b"f1".to_vec() }],
+        writes: Vec::new(),
     };
     store.begin(&VAULT, &begun).unwrap();
     store.load(&VAULT).unwrap().unwrap()
+}
+
+fn a_vault_begins_with_its_first_writes_or_not_at_all(store: &dyn VaultStore) {
+    store.begin(&VAULT, &Begun { writes: vec![write(1, 7), write(2, 8)], ..Begun::default() }).unwrap();
+    let pending = store.outbox(&VAULT, 10).unwrap();
+    assert_eq!(pending.iter().map(|pending| pending.sealed[0]).collect::<Vec<_>>(), [7, 8]);
+    assert!(pending.iter().all(|pending| pending.group == pending.seq), "each travels alone");
+    store.begin(&VAULT, &Begun { writes: vec![write(1, 9)], ..Begun::default() }).unwrap();
+    assert_eq!(store.outbox(&VAULT, 10).unwrap(), pending, "what is kept already stays");
+    assert_eq!(store.counts(&VAULT).unwrap().pending, 2);
 }
 
 fn what_is_kept_comes_back(store: &dyn VaultStore) {
@@ -349,7 +360,8 @@ fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().current[0].change, change(11));
 }
 
-const CONTRACT: [fn(&dyn VaultStore); 8] = [
+const CONTRACT: [fn(&dyn VaultStore); 9] = [
+    a_vault_begins_with_its_first_writes_or_not_at_all,
     what_is_kept_comes_back,
     a_step_is_taken_from_where_it_was_made_or_not_at_all,
     writes_wait_in_order_and_know_what_they_are_made_on,

@@ -7,7 +7,8 @@ use super::{
     Shelf, Shown, Together, Usage, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Vaults in memory.
@@ -180,7 +181,7 @@ impl VaultStore for MemoryVaults {
     }
 
     fn begin(&self, vault: &VaultId, begun: &Begun) -> Result<()> {
-        self.all().vaults.entry(*vault).or_insert_with(|| One {
+        let new = || One {
             revision: 1,
             state: begun.state.clone(),
             in_flight: begun.in_flight.clone(),
@@ -188,7 +189,14 @@ impl VaultStore for MemoryVaults {
             keys: begun.keys.iter().cloned().collect(),
             frames: begun.frames.iter().map(|frame| (frame.n, frame.clone())).collect(),
             ..One::default()
-        });
+        };
+        if let Entry::Vacant(place) = self.all().vaults.entry(*vault) {
+            let one = place.insert(new());
+            for write in &begun.writes {
+                one.write_down(write, None);
+            }
+            one.touch(begun.writes.iter().map(|write| write.record));
+        }
         Ok(())
     }
 

@@ -206,6 +206,8 @@ pub struct Begun {
     pub in_flight: Option<Vec<u8>>,
     /// Frames as they came.
     pub frames: Vec<KeptFrame>,
+    /// What is to be sent first, each alone: a vault that is made has a name, or it is not there.
+    pub writes: Vec<NewWrite>,
 }
 
 /// One step of a vault. What is left empty stays as it is.

@@ -97,6 +97,11 @@ impl Fake {
         Client::builder(url).transport(self.clone()).clock(self.clock.clone()).runtime(Arc::new(Impatient))
     }
 
+    /// An app that has named no server so far, on a device that could reach this one.
+    pub(crate) fn alone(self: &Arc<Self>) -> ClientBuilder {
+        Client::alone().transport(self.clone()).clock(self.clock.clone()).runtime(Arc::new(Impatient))
+    }
+
     pub(crate) fn later(&self, ms: u64) {
         self.clock.0.fetch_add(ms, Ordering::SeqCst);
     }

@@ -5,7 +5,7 @@
 //! `SELKIE_SCHEDULES=n` runs so many; `SELKIE_SEED=s` runs the one of that seed, as it is named by a failure.
 
 mod cast;
-mod weather;
+pub(crate) mod weather;
 
 use cast::{Cast, Device};
 use selkie_client::{Error, RecordId, Role};

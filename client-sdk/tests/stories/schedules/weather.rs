@@ -40,31 +40,32 @@ impl Dice {
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Weather {
+pub(crate) struct Weather {
     /// One request in so many goes wrong; 0 for none.
-    pub(super) bad: u64,
+    pub(crate) bad: u64,
     /// After so many more requests, or calls of the store, the program is killed.
-    pub(super) killed_on_the_wire: Option<u64>,
-    pub(super) killed_at_the_store: Option<u64>,
+    pub(crate) killed_on_the_wire: Option<u64>,
+    pub(crate) killed_at_the_store: Option<u64>,
 }
 
-pub(super) struct Sky {
-    pub(super) dice: Dice,
-    pub(super) weather: Weather,
+#[derive(Debug)]
+pub(crate) struct Sky {
+    pub(crate) dice: Dice,
+    pub(crate) weather: Weather,
     late: Vec<Request>,
 }
 
 impl Sky {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Sky { dice: Dice::new(seed), weather: Weather::default(), late: Vec::new() }
     }
 }
 
 /// One device's way to the server.
 #[derive(Clone)]
-pub(super) struct Wire {
-    pub(super) server: Arc<Fake>,
-    pub(super) sky: Arc<Mutex<Sky>>,
+pub(crate) struct Wire {
+    pub(crate) server: Arc<Fake>,
+    pub(crate) sky: Arc<Mutex<Sky>>,
 }
 
 enum Fate {
@@ -102,7 +103,7 @@ impl Wire {
     }
 
     /// What was delayed arrives now, in any order; nobody waits for its answer any more.
-    pub(super) async fn deliver_late(&self) {
+    pub(crate) async fn deliver_late(&self) {
         let late = std::mem::take(&mut self.sky.lock().unwrap().late);
         for request in late.into_iter().rev() {
             let _nobody_listens = self.server.send(request).await;
@@ -140,9 +141,9 @@ impl std::fmt::Debug for Wire {
 }
 
 /// A disk that fails now and then.
-pub(super) struct Brittle {
-    pub(super) disk: Arc<MemoryVaults>,
-    pub(super) sky: Arc<Mutex<Sky>>,
+pub(crate) struct Brittle {
+    pub(crate) disk: Arc<MemoryVaults>,
+    pub(crate) sky: Arc<Mutex<Sky>>,
 }
 
 impl Brittle {

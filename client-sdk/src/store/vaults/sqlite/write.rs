@@ -19,7 +19,8 @@ pub(super) fn begin(db: &Transaction<'_>, vault: &VaultId, begun: &Begun) -> Don
     db.execute("INSERT INTO counters (of, next_seq, stamp, floor) VALUES (?1, 0, 0, 0)", [of])?;
     trail(db, of, &begun.trail)?;
     keys(db, of, &begun.keys)?;
-    frames(db, of, &begun.frames)
+    frames(db, of, &begun.frames)?;
+    write_down(db, of, None, &begun.writes, Together::EachAlone).map(drop)
 }
 
 pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {

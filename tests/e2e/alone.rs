@@ -1,0 +1,55 @@
+//! A device that begins by itself, at the command line, and the account that takes over what it wrote.
+
+use crate::desk::{ANA, Desk};
+use selkie_e2e::network::Network;
+use selkie_e2e::on_both_backends;
+use selkie_e2e::premises::Premises;
+use selkie_e2e::program::ServerProcess;
+
+on_both_backends! {
+    async fn what_was_written_without_an_account_is_in_it_after_the_sign_up(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, "", &[]).await;
+        let desk = Desk::new(server.config());
+        let said = server.said_containing("--invite").await;
+        let invite = said.split("--invite ").nth(1).unwrap().split_whitespace().next().unwrap();
+
+        // Nobody has an account, and everything works.
+        desk.selkie("laptop", &["vault", "create", "Journal"]).await.succeeds();
+        let note = desk.write("note", r#"{"title":"Hello","mood":"calm"}"#);
+        let put = desk.selkie("laptop", &["put", "Journal", "notes", "--file", &note]).await.succeeds();
+        let id = put["id"].as_str().unwrap();
+        let found = desk.selkie("laptop", &["query", "Journal", "notes", "--where", "mood=calm", "--count"]).await;
+        assert_eq!(found.succeeds()["count"], 1);
+        desk.selkie("laptop", &["export", "Journal", "--to", &desk.path("journal.zip")]).await.succeeds();
+
+        let sheet = desk.path("sheet.txt");
+        let sign_up = ["sign-up", ANA, "--server", &network.url(), "--invite", invite, "--password-file", &desk.password,
+            "--sheet-file", &sheet, "--yes"];
+        desk.selkie("laptop", &sign_up).await.succeeds();
+        let kept = desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();
+        assert_eq!(kept["content"]["title"], "Hello");
+
+        // A tablet that began by itself, too, brings its own into the same vault.
+        desk.selkie("tablet", &["vault", "create", "Journal"]).await.succeeds();
+        desk.selkie("tablet", &["put", "Journal", "notes", "--file", &note]).await.succeeds();
+        let came = desk.selkie("tablet", &["import", &desk.path("journal.zip"), "--into", "Journal"]).await.succeeds();
+        assert_eq!(came["new"], 1);
+        let status = desk.selkie("tablet", &["status"]).await.succeeds();
+        assert_eq!((&status["state"], &status["pending"]), (&"alone".into(), &3.into()), "two notes and a name");
+        let text = std::fs::read_to_string(&sheet).unwrap();
+        let secret_key = text.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
+        let secret_key = desk.write("secret-key", secret_key);
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--secret-key-file", &secret_key, "--password-file",
+            &desk.password];
+        desk.selkie("tablet", &sign_in).await.succeeds();
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        for device in ["laptop", "tablet"] {
+            let there = desk.selkie(device, &["ls", "Journal", "notes"]).await.succeeds();
+            assert_eq!(there["records"].as_array().unwrap().len(), 2, "{device}: what both had is there once");
+            let conflicts = desk.selkie(device, &["conflicts", "Journal"]).await.succeeds();
+            assert_eq!(conflicts["conflicts"].as_array().unwrap().len(), 0, "{device}");
+        }
+    }
+}
