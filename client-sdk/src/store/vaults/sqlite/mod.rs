@@ -419,6 +419,21 @@ mod tests {
         }
     }
 
+    /// Or the first push of a vault of 100,000 records takes minutes.
+    #[test]
+    fn what_concerns_one_record_looks_at_no_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        let connection = held(&vaults.steps);
+        for query in read::OF_ONE_RECORD.into_iter().chain(write::OF_ONE_RECORD) {
+            let mut plan = connection.prepare(&format!("EXPLAIN QUERY PLAN {query}")).unwrap();
+            let given = rusqlite::params![1, [1u8; 16].as_slice()];
+            let steps = plan.query_map(given, |row| row.get::<_, String>(3)).unwrap();
+            let steps: Vec<String> = steps.map(|step| step.unwrap()).collect();
+            assert!(steps.iter().any(|step| step.contains("(of=? AND record=?)")), "{query}: {steps:?}");
+        }
+    }
+
     #[test]
     fn a_full_disk_is_told_and_what_was_written_before_stays_whole() {
         let folder = tempfile::tempdir().unwrap();

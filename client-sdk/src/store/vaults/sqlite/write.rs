@@ -175,10 +175,9 @@ pub(super) fn write_down(
 
 fn put_into_outbox(db: &Transaction<'_>, of: i64, new: &NewWrite, on_own: bool, group: Option<u64>) -> Done<u64> {
     let record = new.record.as_bytes();
-    let current = "SELECT change FROM versions WHERE of = ?1 AND record = ?2 AND current = 1 ORDER BY change";
     let base = match on_own {
         true => None,
-        false => Some(read::all(db, current, params![of, record], |row| row.get::<_, Vec<u8>>(0))?.concat()),
+        false => Some(read::all(db, CURRENT, params![of, record], |row| row.get::<_, Vec<u8>>(0))?.concat()),
     };
     let seq = next_seq(db, of)?;
     let insert = "INSERT INTO outbox (of, seq, record, shelf, base, sealed, grp) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
@@ -297,10 +296,17 @@ fn versions(db: &Transaction<'_>, of: i64, table: &str, versions: &[Version]) ->
     Ok(())
 }
 
+// The sign before the column keeps the planner from the index of all that is current, as in `read`.
+const CURRENT: &str = "SELECT change FROM versions WHERE of = ?1 AND record = ?2 AND +current = 1 ORDER BY change";
+const CLEAR: &str = "UPDATE versions SET current = 0 WHERE of = ?1 AND record = ?2 AND +current = 1";
+
+#[cfg(test)]
+pub(super) const OF_ONE_RECORD: [&str; 2] = [CURRENT, CLEAR];
+
 /// Where no head of a record is kept, what was current stays so.
 fn heads(db: &Transaction<'_>, of: i64, heads: &[(RecordId, Vec<ChangeId>)]) -> Done {
     let mut known = db.prepare("SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND change = ?3")?;
-    let mut clear = db.prepare("UPDATE versions SET current = 0 WHERE of = ?1 AND record = ?2 AND current = 1")?;
+    let mut clear = db.prepare(CLEAR)?;
     let mut set = db.prepare("UPDATE versions SET current = 1 WHERE of = ?1 AND record = ?2 AND change = ?3")?;
     for (record, changes) in heads {
         let mut cleared = false;
