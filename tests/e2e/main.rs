@@ -17,6 +17,7 @@ mod network;
 mod replicas;
 mod restored;
 mod secrecy;
+mod slow_clients;
 mod storage;
 mod timing;
 mod vault_durability;
