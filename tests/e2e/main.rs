@@ -23,3 +23,4 @@ mod timing;
 mod vault_durability;
 mod vaults;
 mod weeks;
+mod wrong_logins;
