@@ -6,6 +6,7 @@ mod alone;
 mod background;
 mod bad_input;
 mod commands;
+mod contract;
 mod crash;
 mod deletion;
 mod desk;
