@@ -163,23 +163,27 @@ impl<'de, const N: usize> Deserialize<'de> for Fixed<N> {
 #[cfg(feature = "utoipa")]
 mod schema {
     use super::{Bytes, Fixed};
+    use utoipa::openapi::RefOr;
     use utoipa::openapi::schema::{ObjectBuilder, Schema, Type};
-    use utoipa::openapi::{KnownFormat, RefOr, SchemaFormat};
+
+    /// The last of two and of three characters has bits that no byte fills: they are 0.
+    const ONE_BYTE: &str = "[A-Za-z0-9_-][AQgw]";
+    const TWO_BYTES: &str = "[A-Za-z0-9_-]{2}[AEIMQUYcgkosw048]";
 
     fn base64url(length: Option<usize>) -> RefOr<Schema> {
-        let mut object = ObjectBuilder::new()
+        let what = length.map_or_else(String::new, |length| format!("{length} "));
+        let pattern = match length {
+            None => format!("^([A-Za-z0-9_-]{{4}})*({ONE_BYTE}|{TWO_BYTES})?$"),
+            Some(length) => {
+                let rest = ["", ONE_BYTE, TWO_BYTES][length % 3];
+                format!("^[A-Za-z0-9_-]{{{}}}{rest}$", length / 3 * 4)
+            }
+        };
+        let object = ObjectBuilder::new()
             .schema_type(Type::String)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Byte)))
-            .pattern(Some("^[A-Za-z0-9_-]*$"));
-        if let Some(length) = length {
-            let characters = (length * 4).div_ceil(3);
-            object = object
-                .description(Some(format!("{length} bytes, base64url without padding")))
-                .min_length(Some(characters))
-                .max_length(Some(characters));
-        } else {
-            object = object.description(Some("bytes, base64url without padding"));
-        }
+            .content_encoding("base64url")
+            .description(Some(format!("{what}bytes, base64url without padding")))
+            .pattern(Some(pattern));
         RefOr::T(Schema::Object(object.build()))
     }
 

@@ -6,7 +6,7 @@ use crate::vault::RecordConflict;
 use serde::{Deserialize, Serialize};
 
 macro_rules! error_codes {
-    ($($name:ident = $word:literal, $title:literal, $advice:literal;)*) => {
+    ($($name:ident = $word:tt, $title:literal, $advice:literal;)*) => {
         /// Why a request was refused. The word never changes; a client that meets a new one reads
         /// [`ErrorCode::Unknown`].
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -128,6 +128,8 @@ impl App {
         telemetry::metrics();
         let certificate = Certificate::load(&self.config.tls)?;
         let listener = bind(self.config.server.listen)?;
+        cut_who_takes_no_answer(&listener, self.config.http.answer_timeout.as_duration())
+            .map_err(ListenError::Start)?;
         let address = listener.local_addr().map_err(ListenError::Start)?;
         let rooms = web::Data::new(self.rooms(certificate.is_some()));
         let connections = self.config.server.max_connections as usize;
@@ -385,6 +387,19 @@ fn vault_policy(config: &Config) -> sync::Policy {
 
 fn bind(address: SocketAddr) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).map_err(|source| ListenError::Bind(address, source))
+}
+
+/// The web framework waits for ever for somebody to read, so the kernel is told how long is enough. A connection has
+/// this from the socket that accepted it, TLS or not.
+#[cfg(target_os = "linux")]
+fn cut_who_takes_no_answer(listener: &TcpListener, after: Duration) -> io::Result<()> {
+    let after = u32::try_from(after.as_millis()).unwrap_or(u32::MAX);
+    Ok(rustix::net::sockopt::set_tcp_user_timeout(listener, after)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn cut_who_takes_no_answer(_: &TcpListener, _: Duration) -> io::Result<()> {
+    Ok(())
 }
 
 type Listening = ((ServerHandle, JoinHandle<io::Result<()>>), SocketAddr);

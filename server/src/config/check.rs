@@ -188,6 +188,7 @@ fn numbers(config: &Config, findings: &mut Findings<'_>) {
         ("server.max_connections_per_address", server.max_connections_per_address == 0),
         ("server.workers", server.workers == Some(0)),
         ("http.head_timeout", http.head_timeout.is_zero()),
+        ("http.answer_timeout", http.answer_timeout.is_zero()),
         ("http.body_timeout", http.body_timeout.is_zero()),
         ("http.body_limit", http.body_limit.as_bytes() == 0),
         ("http.auth_body_limit", http.auth_body_limit.as_bytes() == 0),
