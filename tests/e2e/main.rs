@@ -17,6 +17,8 @@ mod network;
 mod replicas;
 mod restored;
 mod secrecy;
+#[cfg(target_os = "linux")]
+mod soak;
 mod storage;
 mod timing;
 mod vault_durability;
