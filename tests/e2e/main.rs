@@ -19,6 +19,8 @@ mod replicas;
 mod restored;
 mod secrecy;
 mod slow_clients;
+#[cfg(target_os = "linux")]
+mod soak;
 mod storage;
 mod timing;
 mod vault_durability;

@@ -113,6 +113,11 @@ impl Premises {
         Some(address.expect("the host has an address"))
     }
 
+    /// Where S3 listens, if that is where the blobs are.
+    pub fn blobs_address(&self) -> Option<SocketAddr> {
+        self.s3.as_ref().map(S3::address)
+    }
+
     /// The database's URL for who goes by way of another address.
     pub fn database_url_through(&self, address: SocketAddr) -> String {
         let database = self.database.as_ref().expect("only PostgreSQL has a URL");

@@ -5,9 +5,10 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
@@ -44,6 +45,8 @@ pub struct ServerProcess {
     config: PathBuf,
     log: PathBuf,
     said: PathBuf,
+    /// Writes down what it logs, where it does not do that itself.
+    scribe: Option<JoinHandle<()>>,
 }
 
 impl ServerProcess {
@@ -52,14 +55,30 @@ impl ServerProcess {
         let config = premises.write_config("127.0.0.1:0", &network.url(), settings);
         let mut command = Command::new(program("selkie-server"));
         command.arg("--config").arg(&config).arg("serve").envs(variables.iter().copied());
-        Self::run(command, config, network).await
+        let server = Self::run(command, config, false).await;
+        network.lead_to(server.address);
+        server
+    }
+
+    /// Starts one that is known under this address, and that can be told that its files may not grow any more: see
+    /// [`ServerProcess::let_files_grow_to`].
+    pub async fn start_as(premises: &Premises, url: &str, settings: &str, variables: &[(&str, &str)]) -> Self {
+        let config = premises.write_config("127.0.0.1:0", url, settings);
+        let mut command = Command::new("sh");
+        // A signal that is ignored stays so in the program: a write that is too much is an error like any other.
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        command.arg(program("selkie-server")).arg("--config").arg(&config).arg("serve");
+        command.envs(variables.iter().copied());
+        Self::run(command, config, true).await
     }
 
     /// Starts one in a folder, with no configuration but these variables.
     pub async fn start_in(folder: &Path, network: &Network, variables: &[(&str, &str)]) -> Self {
         let mut command = Command::new(program("selkie-server"));
         command.current_dir(folder).envs(variables.iter().copied());
-        Self::run(command, folder.join("none"), network).await
+        let server = Self::run(command, folder.join("none"), false).await;
+        network.lead_to(server.address);
+        server
     }
 
     /// Starts one here and kills it so soon, however far it has come.
@@ -74,15 +93,23 @@ impl ServerProcess {
         child.wait().expect("the process is ours");
     }
 
-    async fn run(mut command: Command, config: PathBuf, network: &Network) -> Self {
+    /// What it logs it writes into a file itself, or says to somebody who does: only then it is heard while its files
+    /// may not grow.
+    async fn run(mut command: Command, config: PathBuf, is_taken_down: bool) -> Self {
         let (log, said) = (sibling(&config, "log"), sibling(&config, "said"));
         let file = |path: &Path| std::fs::File::create(path).expect("the folder is ours");
         command.env("SELKIE_LOG__FORMAT", "json");
-        command.stdin(Stdio::null()).stdout(file(&said)).stderr(file(&log));
+        let paper = file(&log);
+        let (stderr, paper) = if is_taken_down { (Stdio::piped(), Some(paper)) } else { (paper.into(), None) };
+        command.stdin(Stdio::null()).stdout(file(&said)).stderr(stderr);
         let mut child = command.spawn().expect("the server can be started");
+        let scribe = child.stderr.take().zip(paper).map(|(mut words, mut paper)| {
+            std::thread::spawn(move || {
+                std::io::copy(&mut words, &mut paper).expect("the log can be written down");
+            })
+        });
         let address = wait_for_address(&mut child, &log).await;
-        network.lead_to(address);
-        ServerProcess { child, address, config, log, said }
+        ServerProcess { child, address, config, log, said, scribe }
     }
 
     /// The file it was told to read.
@@ -114,13 +141,33 @@ impl ServerProcess {
     /// At once, whatever it is doing.
     pub fn kill(&mut self) {
         self.child.kill().expect("the process is ours");
-        self.child.wait().expect("the process is ours");
+        self.wait();
     }
 
     /// Asks it to stop, and waits. Says whether it stopped in good order.
     pub fn stop(&mut self) -> bool {
         signal(self.child.id(), libc::SIGTERM);
-        self.child.wait().expect("the process is ours").success()
+        self.wait().success()
+    }
+
+    fn wait(&mut self) -> ExitStatus {
+        let status = self.child.wait().expect("the process is ours");
+        if let Some(scribe) = self.scribe.take() {
+            scribe.join().expect("the log was written down");
+        }
+        status
+    }
+
+    /// From now on no file of it may grow beyond so many bytes, as if the disk were full; with `None` there is room
+    /// again. Unlike on a full disk, what lies beyond cannot be written over either.
+    #[cfg(target_os = "linux")]
+    #[allow(unsafe_code, reason = "std cannot limit another process")]
+    pub fn let_files_grow_to(&self, bytes: Option<u64>) {
+        let process = i32::try_from(self.child.id()).expect("a process number");
+        let limit = libc::rlimit { rlim_cur: bytes.unwrap_or(libc::RLIM_INFINITY), rlim_max: libc::RLIM_INFINITY };
+        // SAFETY: the child has not been waited for, so its number is still its own; the old limit is not asked for.
+        let set = unsafe { libc::prlimit(process, libc::RLIMIT_FSIZE, &raw const limit, std::ptr::null_mut()) };
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
     }
 
     /// Everything it has logged so far.

@@ -45,6 +45,10 @@ impl S3 {
         S3 { address, files, listener }
     }
 
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     pub fn endpoint(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -4,8 +4,8 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::address::Address;
@@ -33,14 +33,17 @@ pub struct Cluster {
 /// The order matters: the server ends before its folder goes.
 #[derive(Debug)]
 struct Server {
-    process: Process,
+    /// `None` between its end and its next start.
+    process: Mutex<Option<Process>>,
     folder: Folder,
+    port: u16,
+    durability: Durability,
 }
 
 #[derive(Debug)]
 struct Process(Child);
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Durability {
     /// A crash of the machine may lose everything, and tests run twice as fast.
     None,
@@ -145,7 +148,7 @@ impl Cluster {
             let process = launch(&binaries, user, &data, port, durability)?;
             match wait_until_ready(process, &data) {
                 Ok(process) => {
-                    let server = Some(Server { process, folder });
+                    let server = Some(Server { process: Mutex::new(Some(process)), folder, port, durability });
                     return Ok(Cluster { maintenance: Address::local(port), server });
                 }
                 Err(error) => last = Some(error),
@@ -154,18 +157,73 @@ impl Cluster {
         Err(last.expect("there was at least one attempt"))
     }
 
-    /// The number of the server's process, for tests that are unkind to it. `None` when it is somebody else's.
+    /// The number of the server's process, for tests that are unkind to it. `None` when it is somebody else's, or was
+    /// killed.
     pub fn process_id(&self) -> Option<u32> {
-        self.server.as_ref().map(|server| server.process.0.id())
+        self.server.as_ref()?.process().as_ref().map(|process| process.0.id())
+    }
+
+    /// Kills it, kill -9. What it has not flushed is lost; what is connected will notice.
+    ///
+    /// # Panics
+    /// When it is somebody else's.
+    pub fn kill(&self) {
+        let server = self.server.as_ref().expect("only a server that was started here is killed");
+        if let Some(process) = server.process().take() {
+            process.kill();
+        }
+    }
+
+    /// Starts it again where it was, with what it has on its disk.
+    ///
+    /// # Panics
+    /// When it is somebody else's, or cannot be started.
+    pub fn start_again(&self) {
+        let server = self.server.as_ref().expect("only a server that was started here is started again");
+        let mut process = server.process();
+        assert!(process.is_none(), "it runs");
+        let started = server.start().unwrap_or_else(|error| panic!("a PostgreSQL again: {}", error.in_full()));
+        *process = Some(started);
+    }
+}
+
+impl Server {
+    fn process(&self) -> MutexGuard<'_, Option<Process>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// On the port that it had. The processes that served connections may outlive the one that was killed for a
+    /// moment, and while one does PostgreSQL refuses to start.
+    fn start(&self) -> Result<Process, Error> {
+        let (binaries, user) = (Binaries::find()?, User::to_run_as()?);
+        let data = self.folder.path().join("data");
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let process = launch(&binaries, user, &data, self.port, self.durability)?;
+            match wait_until_ready(process, &data) {
+                Err(_) if Instant::now() < deadline => std::thread::sleep(Duration::from_millis(50)),
+                started => return started,
+            }
+        }
+    }
+}
+
+impl Process {
+    fn kill(mut self) {
+        // Both fail only for a child that was already waited for.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }
 
 impl Drop for Process {
     /// The immediate shutdown: nobody wants this data any more.
     fn drop(&mut self) {
-        child::send_signal(&self.0, libc::SIGQUIT);
-        // It fails only for a child that was already waited for.
-        let _ = self.0.wait();
+        // The number of one that was waited for may be another's by now.
+        if let Ok(None) = self.0.try_wait() {
+            child::send_signal(&self.0, libc::SIGQUIT);
+            let _ = self.0.wait();
+        }
     }
 }
 
@@ -219,12 +277,15 @@ fn launch(
     child::spawn_bound(postgres, libc::SIGQUIT).map(Process).map_err(Error::io("run postgres"))
 }
 
-/// PostgreSQL itself says when it is ready, in the eighth line of this file: no connection is needed to ask.
+/// PostgreSQL itself says when it is ready, in the eighth line of this file: no connection is needed to ask. One that
+/// was killed leaves its file behind; the first line says whose it is.
 fn wait_until_ready(mut process: Process, data: &Path) -> Result<Process, Error> {
     let deadline = Instant::now() + START_LIMIT;
     while Instant::now() < deadline {
         let status = std::fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
-        if status.lines().nth(7).is_some_and(|line| line.trim() == "ready") {
+        let mut lines = status.lines();
+        let is_ours = lines.next() == Some(process.0.id().to_string().as_str());
+        if is_ours && lines.nth(6).is_some_and(|line| line.trim() == "ready") {
             return Ok(process);
         }
         if process.0.try_wait().map_err(Error::io("ask after postgres"))?.is_some() {

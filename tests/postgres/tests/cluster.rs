@@ -81,6 +81,23 @@ fn a_cluster_ends_when_it_is_dropped() {
     assert!(!is_alive(process));
 }
 
+#[tokio::test]
+async fn a_durable_cluster_that_is_killed_comes_back_with_what_was_committed() {
+    let cluster = Cluster::durable().unwrap();
+    let database = cluster.database(None);
+    let url = database.url();
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("CREATE TABLE a (x int); INSERT INTO a VALUES (1), (2)").await.unwrap();
+    client.batch_execute("BEGIN; INSERT INTO a VALUES (3)").await.unwrap();
+    let process = cluster.process_id().unwrap();
+    cluster.kill();
+    assert!(!is_alive(process) && cluster.process_id().is_none());
+    assert!(tokio_postgres::connect(&url, NoTls).await.is_err());
+    cluster.start_again();
+    assert_eq!(count(&url, "SELECT 1 FROM a").await, 2);
+}
+
 #[test]
 fn the_runner_passes_on_the_exit_code_and_the_address() {
     let status = with_postgres("echo $SELKIE_TEST_DATABASE_URL | grep -q ^postgres://postgres@127.0.0.1: && exit 7");
