@@ -4,6 +4,8 @@
 //! It is not a part of this tree, so these are not among the usual tests: `./check contract` looks whether it is there.
 //! It speaks JSON only. The other face is told by `bad_input` and by the decoders' tests in `protocol`.
 
+#![allow(clippy::print_stdout, reason = "what the other program has said is shown")]
+
 use std::path::Path;
 use std::process::{Command, Stdio};
 

@@ -2,6 +2,8 @@
 //!
 //! What one of them gets to hear is told in the server's own tests; here there are hundreds, against the real program.
 
+#![allow(clippy::print_stdout, reason = "what it cost is a finding, not only a condition")]
+
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 

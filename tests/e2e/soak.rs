@@ -46,8 +46,10 @@ const PEOPLE: [&str; 5] = ["ana", "bo", "cy", "di", "ed"];
 const MOST_DEVICES: u64 = 10;
 /// Of those, so many come when there is trouble already. They are the last of the first person.
 const NEWCOMERS: u64 = 2;
+/// Which of the people, and as what.
+type Other = (usize, Role);
 /// Each vault: who made it, and who else is in it. Besides, each person has one alone.
-const VAULTS: [(&str, usize, &[(usize, Role)]); 2] = [
+const VAULTS: [(&str, usize, &[Other]); 2] = [
     ("Family", 0, &[(1, Role::Editor), (2, Role::Editor), (3, Role::Admin), (4, Role::Viewer)]),
     ("Club", 1, &[(0, Role::Editor), (2, Role::Viewer)]),
 ];

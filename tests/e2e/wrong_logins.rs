@@ -3,6 +3,8 @@
 //! Two thousand as a rule, ten thousand with `SELKIE_LONG=1`. What a single limit does is told in the limiter's own
 //! tests; here all of them are as they are delivered, behind a proxy that names the addresses.
 
+#![allow(clippy::print_stdout, reason = "what it cost is a finding, not only a condition")]
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
