@@ -26,7 +26,7 @@
 //!     let client = Client::open(folder).await?;
 //!     let notes = client.vault("Personal").await?.collection::<Note>("notes");
 //!
-//!     // Records in the app's own type, durable and visible when the call returns.
+//!     // Records in the app's own type, kept and visible when the call returns.
 //!     let id = notes.put(&Note { title: "Hello".into(), mood: "calm".into(), day: 15 }).await?;
 //!     notes.update(id, |note| note.title.push_str(", world")).await?;
 //!

@@ -5,6 +5,7 @@
 use crate::vault::RecordConflict;
 use serde::{Deserialize, Serialize};
 
+// A word is taken as a token: as a literal it would be hidden from the other macros that read these attributes.
 macro_rules! error_codes {
     ($($name:ident = $word:tt, $title:literal, $advice:literal;)*) => {
         /// Why a request was refused. The word never changes; a client that meets a new one reads

@@ -1,6 +1,6 @@
 //! A device that begins by itself, at the command line, and the account that takes over what it wrote.
 
-use crate::desk::{ANA, Desk};
+use crate::desk::Desk;
 use selkie_e2e::network::Network;
 use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
@@ -10,10 +10,8 @@ on_both_backends! {
     async fn what_was_written_without_an_account_is_in_it_after_the_sign_up(backend: Backend) {
         let premises = Premises::new(backend).await;
         let network = Network::new().await;
-        let server = ServerProcess::start(&premises, &network, "", &[]).await;
+        let server = ServerProcess::start(&premises, &network, "[registration]\npolicy = \"open\"\n", &[]).await;
         let desk = Desk::new(server.config());
-        let said = server.said_containing("--invite").await;
-        let invite = said.split("--invite ").nth(1).unwrap().split_whitespace().next().unwrap();
 
         // Nobody has an account, and everything works.
         desk.selkie("laptop", &["vault", "create", "Journal"]).await.succeeds();
@@ -24,10 +22,7 @@ on_both_backends! {
         assert_eq!(found.succeeds()["count"], 1);
         desk.selkie("laptop", &["export", "Journal", "--to", &desk.path("journal.zip")]).await.succeeds();
 
-        let sheet = desk.path("sheet.txt");
-        let sign_up = ["sign-up", ANA, "--server", &network.url(), "--invite", invite, "--password-file", &desk.password,
-            "--sheet-file", &sheet, "--yes"];
-        desk.selkie("laptop", &sign_up).await.succeeds();
+        desk.signs_up("laptop", &network).await;
         let kept = desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();
         assert_eq!(kept["content"]["title"], "Hello");
 
@@ -38,12 +33,7 @@ on_both_backends! {
         assert_eq!(came["new"], 1);
         let status = desk.selkie("tablet", &["status"]).await.succeeds();
         assert_eq!((&status["state"], &status["pending"]), (&"alone".into(), &3.into()), "two notes and a name");
-        let text = std::fs::read_to_string(&sheet).unwrap();
-        let secret_key = text.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
-        let secret_key = desk.write("secret-key", secret_key);
-        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--secret-key-file", &secret_key, "--password-file",
-            &desk.password];
-        desk.selkie("tablet", &sign_in).await.succeeds();
+        desk.signs_in("tablet", "laptop", &network).await;
         desk.selkie("laptop", &["sync"]).await.succeeds();
         for device in ["laptop", "tablet"] {
             let there = desk.selkie(device, &["ls", "Journal", "notes"]).await.succeeds();

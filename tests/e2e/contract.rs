@@ -4,8 +4,6 @@
 //! It is not a part of this tree, so these are not among the usual tests: `./check contract` looks whether it is there.
 //! It speaks JSON only. The other face is told by `bad_input` and by the decoders' tests in `protocol`.
 
-#![allow(clippy::print_stdout, reason = "what the other program has said is shown")]
-
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -71,6 +69,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
+    #[allow(clippy::print_stdout, reason = "how much was asked is a finding, not a condition")]
     async fn run(&self, more: &[&str]) {
         let document = self.folder.join("document.json");
         std::fs::write(&document, self.document.to_string()).unwrap();

@@ -2,8 +2,6 @@
 //!
 //! What one of them gets to hear is told in the server's own tests; here there are hundreds, against the real program.
 
-#![allow(clippy::print_stdout, reason = "what it cost is a finding, not only a condition")]
-
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -35,6 +33,7 @@ const MIB_A_DEAF_ONE: f64 = 16.0 * 0.25;
 /// What any other may take: buffers for reading and writing, and what stands for a request.
 const MIB_A_SLOW_ONE: f64 = 0.125;
 
+#[allow(clippy::print_stdout, reason = "how little they disturb is a finding, too")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hundreds_of_slow_clients_are_cut_off_in_time_and_nobody_else_notices() {
     let premises = Premises::embedded();
@@ -76,7 +75,7 @@ async fn hundreds_of_slow_clients_are_cut_off_in_time_and_nobody_else_notices() 
         4 * EACH
     );
     assert!(grown <= bound, "{grown:.0} MiB for {} slow clients, {bound:.0} at most", 4 * EACH);
-    assert!(disturbed.median <= 5 * quiet.median + Duration::from_millis(500), "{disturbed}, and {quiet} without");
+    assert!(disturbed.median <= 5 * quiet.median + Duration::from_millis(200), "{disturbed}, and {quiet} without");
     assert!(disturbed.slowest <= 5 * quiet.slowest + Duration::from_secs(5), "{disturbed}, and {quiet} without");
 
     let mut latest = Duration::ZERO;

@@ -3,8 +3,6 @@
 //! Two thousand as a rule, ten thousand with `SELKIE_LONG=1`. What a single limit does is told in the limiter's own
 //! tests; here all of them are as they are delivered, behind a proxy that names the addresses.
 
-#![allow(clippy::print_stdout, reason = "what it cost is a finding, not only a condition")]
-
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -34,6 +32,7 @@ const GROWTH_MIB: f64 = 24.0;
 /// Within this somebody real comes in, most of which their own device takes for stretching the password.
 const SIGN_IN_LIMIT: Duration = Duration::from_secs(15);
 
+#[allow(clippy::print_stdout, reason = "what it costs is a finding, too")]
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_wrong_sign_ins_cost_little_memory_and_keep_nobody_out() {
     let tries = if std::env::var_os("SELKIE_LONG").is_some() { 10_000 } else { 2_000 };
@@ -194,6 +193,7 @@ async fn send(caller: &Caller, from: &str, path: &str, message: &impl serde::Ser
 }
 
 /// The status, if it goes with our word for it.
+#[allow(clippy::print_stdout, reason = "what else was answered is asked first when this fails")]
 fn refusal(reply: &selkie_e2e::message::Reply) -> u16 {
     match (reply.status, reply.read::<ErrorBody>().code) {
         (status @ 401, ErrorCode::InvalidLogin) | (status @ 429, ErrorCode::RateLimited) => status,

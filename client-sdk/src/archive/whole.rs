@@ -195,6 +195,8 @@ mod tests {
     use super::super::sealed::Out;
     use super::super::zip::Packer;
     use super::*;
+    use crate::records::content::{Content, Fields};
+    use proptest::prelude::*;
     use selkie_protocol::id::VaultId;
     use selkie_protocol::record::Hlc;
     use std::io::Cursor;
@@ -215,10 +217,13 @@ mod tests {
 
     /// An archive with checksums that are right, whatever else is in it.
     fn made(members: &[(&str, &[u8])], manifest: &Manifest) -> Vec<u8> {
+        made_with(members, &serde_json::to_vec(manifest).unwrap())
+    }
+
+    fn made_with(members: &[(&str, &[u8])], manifest: &[u8]) -> Vec<u8> {
         let mut packer = Packer::new(Out::new(Vec::new(), None).unwrap());
         let mut sums = String::new();
-        let text = serde_json::to_vec(manifest).unwrap();
-        for (name, content) in members.iter().chain([&(MANIFEST, text.as_slice())]) {
+        for (name, content) in members.iter().chain([&(MANIFEST, manifest)]) {
             packer.begin((*name).to_owned()).unwrap();
             packer.write(content).unwrap();
             sums.push_str(&sum_line(&packer.end().unwrap(), name));
@@ -277,5 +282,65 @@ mod tests {
             assert!(taken(&made(&members, &manifest)).is_err(), "{what}");
         }
         assert!(taken(&[]).is_err() && taken(b"PK\x03\x04").is_err());
+    }
+
+    /// What means something to who reads lines of JSON.
+    const MEANINGFUL: [&[u8]; 10] =
+        [b"\n", b"\"", b"{", b"]", b"null", b"1e999", b"\\ud800", b"18446744073709551616", b"-1", b"\xff"];
+
+    /// At a place, so many bytes are taken out and this is put in.
+    type Damage = (usize, usize, usize);
+
+    fn damaged(bytes: &[u8], by: &[Damage]) -> Vec<u8> {
+        let mut bytes = bytes.to_vec();
+        for (at, out, word) in by {
+            let at = at % (bytes.len() + 1);
+            let word = MEANINGFUL.get(*word).copied().unwrap_or_default();
+            bytes.splice(at..(at + out).min(bytes.len()), word.iter().copied());
+        }
+        bytes
+    }
+
+    fn some_damage() -> impl Strategy<Value = Vec<Damage>> {
+        proptest::collection::vec((any::<usize>(), 0..6_usize, 0..2 * MEANINGFUL.len()), 0..3)
+    }
+
+    proptest! {
+        /// Its checksums are right: whoever changed it can count, too.
+        #[test]
+        fn an_archive_changed_by_somebody_who_can_count_is_whole_or_refused(
+            notes in some_damage(), history in some_damage(), about in some_damage(),
+        ) {
+            const PAST: &str = "history/notes.ndjson";
+            let fields = serde_json::json!({ "title": "a\n\u{1}", "n": [1, -1, 0.1, null, {}] });
+            let fields = Content::new(2, Fields::of(&fields).unwrap()).to_bytes().unwrap();
+            let said = [fields.as_slice(), b"text", b"\xff\x00"].map(<[u8]>::to_vec);
+            let lines = said.into_iter().zip(1..).map(|(said, number)| {
+                let body = RecordBody::new("notes", Hlc { ms: 9, count: 1 }, said);
+                Line::of(RecordId([number; 16]), &body).to_text() + "\n"
+            });
+            let lines = lines.collect::<String>().into_bytes();
+            let mut manifest = manifest(3);
+            manifest.versions = 3;
+            manifest.collections[0].history = Some(PAST.to_owned());
+            manifest.collections[0].versions = 3;
+            let manifest = serde_json::to_vec(&manifest).unwrap();
+            let archive = made_with(
+                &[(NOTES, &damaged(&lines, &notes)), (PAST, &damaged(&lines, &history))], &damaged(&manifest, &about),
+            );
+            let mut archive = match Archive::open(Cursor::new(&archive), None) {
+                Ok(archive) => archive,
+                Err(_) if [&notes, &history, &about].iter().any(|damage| !damage.is_empty()) => return Ok(()),
+                Err(error) => panic!("nothing was changed: {error}"),
+            };
+            if archive.check().is_ok() {
+                let mut records = 0;
+                archive.records(|_, _| {
+                    records += 1;
+                    Ok(())
+                }).unwrap();
+                assert_eq!(records, archive.manifest.records, "what was checked is what is brought in");
+            }
+        }
     }
 }

@@ -209,7 +209,7 @@ impl Vault {
         let glance = match self.glance().await {
             Err(Error::Damaged { what, .. }) => {
                 let (name, app, state) = (None, String::new(), VaultState::Damaged(what));
-                let (id, is_own, role, members, records, pending) = (self.id, false, None, 0, 0, 0);
+                let (id, is_own, role, members, records, pending) = (self.id(), false, None, 0, 0, 0);
                 return Ok(VaultSummary { id, name, app, is_own, role, members, records, pending, state });
             }
             glance => glance?,
