@@ -99,7 +99,8 @@ pub(crate) struct Engine {
     person: Option<(UserId, u64)>,
     asked: Option<(UserId, u64)>,
     keys_missing: bool,
-    keys_asked: bool,
+    /// Our head when the server was last asked for keys.
+    keys_asked: Option<u64>,
     in_flight: bool,
     /// The frame in flight was held against the log as it is now.
     judged: bool,
@@ -135,7 +136,7 @@ impl Engine {
             person: None,
             asked: None,
             keys_missing: facts.keys_missing,
-            keys_asked: false,
+            keys_asked: None,
             in_flight: facts.in_flight && facts.born,
             judged: false,
             composed_nothing: facts.quarantined,
@@ -159,11 +160,11 @@ impl Engine {
         if let Some(from) = self.restore {
             return Action::Restore { from };
         }
+        if self.keys_missing && !self.has_asked_for_keys() {
+            return Action::LearnKeys;
+        }
         if !self.caught_up {
             return Action::Pull;
-        }
-        if self.keys_missing && !self.keys_asked {
-            return Action::LearnKeys;
         }
         match (self.in_flight, self.judged) {
             (true, false) => Action::Judge,
@@ -171,6 +172,12 @@ impl Engine {
             (false, _) if self.composed_nothing => Action::Rest,
             (false, _) => Action::Compose,
         }
+    }
+
+    /// On the way, what is pulled without its key has to be put aside and opened later, so that it is asked for as soon
+    /// as it is missing. It may be sealed for a later place in the log only: at the end it is asked for once more.
+    fn has_asked_for_keys(&self) -> bool {
+        self.keys_asked.is_some_and(|head| head == self.head || !self.caught_up)
     }
 
     /// Whether this very account log was asked for already, in vain: there is no more of it.
@@ -188,7 +195,7 @@ impl Engine {
                     self.asked = None;
                 }
                 if keys_missing && !self.keys_missing {
-                    self.keys_asked = false;
+                    self.keys_asked = None;
                 }
                 self.head = head;
                 self.keys_missing = keys_missing;
@@ -203,7 +210,7 @@ impl Engine {
             Event::NotBehind => (self.compare, self.caught_up) = (false, false),
             Event::Behind { from } => (self.compare, self.restore) = (false, Some(from)),
             Event::Restored => (self.restore, self.caught_up) = (None, false),
-            Event::KeysLearned { missing } => (self.keys_missing, self.keys_asked) = (missing, true),
+            Event::KeysLearned { missing } => (self.keys_missing, self.keys_asked) = (missing, Some(self.head)),
             Event::Good => self.judged = true,
             Event::Dead => {
                 self.in_flight = false;
@@ -308,6 +315,28 @@ mod tests {
         assert_eq!(engine.next(), Action::Compare, "a part may be back");
         engine.tell(Event::Behind { from: 4 });
         engine.tell(Event::Restored);
+        assert_eq!(engine.next(), Action::Pull);
+    }
+
+    #[test]
+    fn a_key_is_asked_for_before_what_it_opens_is_pulled_and_once_more_at_the_end() {
+        let mut engine = Engine::new(Facts { keys_missing: true, head: 1, ..facts() });
+        let still_missing = |head| Event::Pulled { head, server: 9, keys_missing: true, in_flight: false };
+        assert_eq!(engine.next(), Action::LearnKeys);
+        engine.tell(Event::KeysLearned { missing: true });
+        assert_eq!(engine.next(), Action::Pull, "on the way it is asked for once");
+        engine.tell(still_missing(5));
+        assert_eq!(engine.next(), Action::Pull);
+        engine.tell(still_missing(9));
+        assert_eq!(engine.next(), Action::LearnKeys);
+        engine.tell(Event::KeysLearned { missing: false });
+        assert_eq!(engine.next(), Action::Compose);
+
+        // A rotation on the way: the next key opens what comes after it.
+        let mut engine = Engine::new(facts());
+        engine.tell(still_missing(7));
+        assert_eq!(engine.next(), Action::LearnKeys);
+        engine.tell(Event::KeysLearned { missing: false });
         assert_eq!(engine.next(), Action::Pull);
     }
 

@@ -14,6 +14,7 @@ use crate::store::vaults::Advance;
 use crate::trust::Alarm;
 use selkie_protocol::id::UserId;
 use selkie_protocol::log::PageItem;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 impl Round<'_> {
@@ -28,17 +29,20 @@ impl Round<'_> {
                 let governance = replica.log.core().governance();
                 let links = &replica.state.links;
                 let found = replica.keys.open_wraps(vault, &me.user, &master, &wraps, governance, links);
-                let mut readable = Vec::new();
-                if matches!(found, Found::New(_)) {
-                    let epoch = replica.log.core().governance().epoch();
-                    if replica.keys.has(epoch) {
-                        replica.state.sealed_to = Some((epoch, master.generation()));
-                    }
-                    let (opened, of_others) = open_what_was_aside(replica, room, &me)?;
-                    keep(replica, room, &Advance { state: Some(replica.state_bytes(&room.at_rest)), ..opened })?;
-                    readable = of_others;
+                if !matches!(found, Found::New(_)) {
+                    return Ok((found, Readable::new()));
                 }
-                Ok((found, readable))
+                let epoch = replica.log.core().governance().epoch();
+                if replica.keys.has(epoch) {
+                    replica.state.sealed_to = Some((epoch, master.generation()));
+                }
+                let keys = replica.keys.epochs().map(|key| room.at_rest.seal_key(key)).collect();
+                keep(
+                    replica,
+                    room,
+                    &Advance { state: Some(replica.state_bytes(&room.at_rest)), keys, ..Advance::default() },
+                )?;
+                Ok((found, open_what_was_aside(replica, room, &me)?))
             })
             .await?;
         self.count_readable(&readable);
@@ -67,11 +71,7 @@ impl Round<'_> {
         let readable = self
             .with_replica(move |replica, room| {
                 replica.tried_aside = true;
-                let (step, readable) = open_what_was_aside(replica, room, &me)?;
-                if !step.versions.is_empty() {
-                    keep(replica, room, &step)?;
-                }
-                Ok(readable)
+                open_what_was_aside(replica, room, &me)
             })
             .await?;
         self.count_readable(&readable);
@@ -79,34 +79,45 @@ impl Round<'_> {
     }
 
     /// What was taken without its key belongs to a collection from now on.
-    fn count_readable(&mut self, collections: &[String]) {
-        collections.iter().for_each(|name| self.report.of_collection(name).pulled += 1);
+    fn count_readable(&mut self, readable: &Readable) {
+        readable.iter().for_each(|(name, many)| self.report.of_collection(name).pulled += many);
     }
 }
 
-/// Tries again what could not be read before. Says also in which collections changes of others became readable, once
-/// for each.
-pub(crate) fn open_what_was_aside(replica: &Replica, room: &Room, me: &Me) -> Result<(Advance, Vec<String>)> {
-    let mut of_others = Vec::new();
-    let mut step =
-        Advance { keys: replica.keys.epochs().map(|key| room.at_rest.seal_key(key)).collect(), ..Advance::default() };
-    for aside in room.store.aside(&replica.vault())? {
-        let Ok(item) = PageItem::parse(&aside.item) else { continue };
-        let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
-        if let Ok((version, body)) =
-            open_item(&replica.vault(), &replica.keys, &room.at_rest, &item, &aside.payload, place)
-        {
+/// How many changes of others became readable, by collection.
+type Readable = BTreeMap<String, usize>;
+
+/// How many changes are tried, and kept, at a time: a log may be longer than what fits into memory.
+const AT_A_TIME: usize = 1_000;
+
+/// Tries again what could not be read before.
+fn open_what_was_aside(replica: &mut Replica, room: &Room, me: &Me) -> Step<Readable> {
+    let (vault, mut readable, mut last) = (replica.vault(), Readable::new(), None);
+    loop {
+        let tried = room.store.aside_after(&vault, last.as_ref(), AT_A_TIME)?;
+        last = tried.last().map(|aside| aside.change);
+        if last.is_none() {
+            return Ok(readable);
+        }
+        let mut step = Advance::default();
+        for aside in tried {
+            let Ok(item) = PageItem::parse(&aside.item) else { continue };
+            let place = Place { change: aside.change, n: aside.n, unix_ms: aside.unix_ms };
+            let opened = open_item(&vault, &replica.keys, &room.at_rest, &item, &aside.payload, place);
+            let Ok((version, body)) = opened else { continue };
             if let Some(live) = replica.log.live().record(&aside.record) {
                 step.heads.push((aside.record, live.heads()));
             }
             if version.device != me.device {
-                of_others.push(body.collection);
+                *readable.entry(body.collection).or_default() += 1;
             }
             step.versions.push(version);
             step.no_longer_aside.push(aside.change);
         }
+        if !step.versions.is_empty() {
+            keep(replica, room, &step)?;
+        }
     }
-    Ok((step, of_others))
 }
 
 /// Fetches what is missing of somebody's account log and takes it, if it continues what is known.

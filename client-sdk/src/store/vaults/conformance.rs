@@ -153,6 +153,9 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
     assert_eq!(store.current(&VAULT, None).unwrap().len(), 2);
     assert_eq!(store.current(&VAULT, Some(&[2; 16])).unwrap()[0].change, change(21));
     assert_eq!(store.aside(&VAULT).unwrap(), [unread(3, 31)]);
+    assert_eq!(store.aside_after(&VAULT, Some(&change(30)), 1).unwrap(), [unread(3, 31)]);
+    assert_eq!(store.aside_after(&VAULT, Some(&change(31)), 1).unwrap(), []);
+    assert_eq!(store.aside_after(&VAULT, None, 0).unwrap(), []);
     let met = store.settlements(&VAULT).unwrap();
     assert_eq!((met.len(), &met[0].asked, &met[1].asked), (2, &None, &Some(vec![7])));
     let before = store.stamp(&VAULT).unwrap();

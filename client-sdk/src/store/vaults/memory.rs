@@ -9,6 +9,7 @@ use super::{
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::collections::BTreeSet;
 use std::collections::btree_map::{BTreeMap, Entry};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Vaults in memory.
@@ -396,8 +397,11 @@ impl VaultStore for MemoryVaults {
         })
     }
 
-    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>> {
-        self.read(vault, |one| one.aside.values().cloned().collect())
+    fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Result<Vec<Aside>> {
+        let from = after.map_or(Bound::Unbounded, |after| Bound::Excluded(*after));
+        self.read(vault, |one| {
+            one.aside.range((from, Bound::Unbounded)).take(most).map(|(_, aside)| aside.clone()).collect()
+        })
     }
 
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {

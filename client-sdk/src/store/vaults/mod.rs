@@ -121,7 +121,12 @@ pub trait VaultStore: Send + Sync + Debug {
     fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Result<Vec<Version>>;
 
     /// Changes that are in the log and cannot be read here, for now.
-    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>>;
+    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>> {
+        self.aside_after(vault, None, usize::MAX)
+    }
+
+    /// So many of them at most, in the order of their names, after this one.
+    fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Result<Vec<Aside>>;
 
     /// Conflicts that this device has met, oldest first.
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>>;

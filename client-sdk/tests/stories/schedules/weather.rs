@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use selkie_client::store::StoreError;
 use selkie_client::store::vaults::*;
 use selkie_client::transport::{Request, Response, Transport, TransportError};
-use selkie_protocol::id::{RecordId, UserId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::sync::{Arc, Mutex};
 
 /// The same numbers for the same seed, everywhere.
@@ -209,7 +209,7 @@ creaking! {
     fn outline(&self, vault: &VaultId) -> Option<Outline>;
     fn versions(&self, vault: &VaultId, record: &RecordId) -> Vec<Version>;
     fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
-    fn aside(&self, vault: &VaultId) -> Vec<Aside>;
+    fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
     fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
     fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
     fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();

@@ -6,7 +6,7 @@ use crate::vaults::{APP, PASSWORD};
 use selkie_client::store::vaults::*;
 use selkie_client::store::{Folder, StoreError};
 use selkie_client::{Error, RecordState, SignUp};
-use selkie_protocol::id::{RecordId, UserId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::io::ErrorKind;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -96,7 +96,7 @@ stuck! {
         fn outline(&self, vault: &VaultId) -> Option<Outline>;
         fn versions(&self, vault: &VaultId, record: &RecordId) -> Vec<Version>;
         fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
-        fn aside(&self, vault: &VaultId) -> Vec<Aside>;
+        fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
         fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
         fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
         fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;

@@ -23,7 +23,7 @@ use super::{
 use crate::store::StoreError;
 use place::Place;
 use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior, params};
-use selkie_protocol::id::{RecordId, UserId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -280,8 +280,8 @@ impl VaultStore for SqliteVaults {
         self.reading(|db| read::current(db, vault, shelf))
     }
 
-    fn aside(&self, vault: &VaultId) -> Result<Vec<Aside>> {
-        self.reading(|db| read::aside(db, vault))
+    fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Result<Vec<Aside>> {
+        self.reading(|db| read::aside_after(db, vault, after, most))
     }
 
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {

@@ -223,10 +223,13 @@ pub(super) fn current(db: &Connection, vault: &VaultId, shelf: Option<&Shelf>) -
     }
 }
 
-pub(super) fn aside(db: &Connection, vault: &VaultId) -> Read<Vec<Aside>> {
+pub(super) fn aside_after(db: &Connection, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Read<Vec<Aside>> {
     let query = "SELECT record, change, n, epoch, unix_ms, reason, item, payload
-        FROM aside JOIN vaults ON vaults.id = aside.of WHERE vault = ?1 ORDER BY change";
-    all(db, query, [vault.as_bytes()], |row| {
+        FROM aside JOIN vaults ON vaults.id = aside.of WHERE vault = ?1 AND change > ?2 ORDER BY change LIMIT ?3";
+    // Every name is greater than no bytes at all.
+    let after: &[u8] = after.map_or(&[], |change| change.as_bytes());
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    all(db, query, params![vault.as_bytes(), after, most], |row| {
         Ok(Aside {
             record: RecordId(bytes(row, 0)?),
             change: ChangeId(bytes(row, 1)?),

@@ -10,6 +10,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 type Done<T = ()> = rusqlite::Result<T>;
 
+// Where many rows are written, a row that is there is changed (`ON CONFLICT ... DO UPDATE`) instead of replaced: for
+// `OR REPLACE` SQLite first copies every page that a row touches, to be able to undo that row alone.
+
 pub(super) fn begin(db: &Transaction<'_>, vault: &VaultId, begun: &Begun) -> Done {
     let insert = "INSERT OR IGNORE INTO vaults (vault, revision, state, in_flight) VALUES (?1, 1, ?2, ?3)";
     if db.execute(insert, params![vault.as_bytes(), begun.state, begun.in_flight])? == 0 {
@@ -64,7 +67,9 @@ fn touch(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = Record
     }
     let next = "UPDATE counters SET stamp = stamp + 1 WHERE of = ?1 RETURNING stamp";
     let stamp: i64 = db.prepare_cached(next)?.query_row([of], |row| row.get(0))?;
-    let mut touch = db.prepare_cached("INSERT OR REPLACE INTO touched (of, record, stamp) VALUES (?1, ?2, ?3)")?;
+    let touch = "INSERT INTO touched (of, record, stamp) VALUES (?1, ?2, ?3)
+        ON CONFLICT (of, record) DO UPDATE SET stamp = excluded.stamp";
+    let mut touch = db.prepare_cached(touch)?;
     for record in records {
         touch.execute(params![of, record.as_bytes(), stamp])?;
     }
@@ -240,7 +245,9 @@ fn trail(db: &Transaction<'_>, of: i64, values: &[(u64, [u8; 32])]) -> Done {
 }
 
 fn live(db: &Transaction<'_>, of: i64, touched: &[(RecordId, Option<Vec<u8>>)]) -> Done {
-    let mut insert = db.prepare("INSERT OR REPLACE INTO live (of, record, changes) VALUES (?1, ?2, ?3)")?;
+    let insert = "INSERT INTO live (of, record, changes) VALUES (?1, ?2, ?3)
+        ON CONFLICT (of, record) DO UPDATE SET changes = excluded.changes";
+    let mut insert = db.prepare(insert)?;
     for (record, changes) in touched {
         match changes {
             Some(changes) => {
@@ -266,7 +273,9 @@ fn keys(db: &Transaction<'_>, of: i64, keys: &[(u32, Vec<u8>)]) -> Done {
 }
 
 fn frames(db: &Transaction<'_>, of: i64, frames: &[KeptFrame]) -> Done {
-    let mut insert = db.prepare("INSERT OR REPLACE INTO frames (of, n, received_ms, frame) VALUES (?1, ?2, ?3, ?4)")?;
+    let insert = "INSERT INTO frames (of, n, received_ms, frame) VALUES (?1, ?2, ?3, ?4)
+        ON CONFLICT (of, n) DO UPDATE SET received_ms = excluded.received_ms, frame = excluded.frame";
+    let mut insert = db.prepare(insert)?;
     for frame in frames {
         insert.execute(params![of, int(frame.n), int(frame.received_ms), frame.frame])?;
     }
@@ -275,9 +284,15 @@ fn frames(db: &Transaction<'_>, of: i64, frames: &[KeptFrame]) -> Done {
 
 fn versions(db: &Transaction<'_>, of: i64, table: &str, versions: &[Version]) -> Done {
     let mut insert = db.prepare(&format!(
-        "INSERT OR REPLACE INTO {table} (of, record, change, n, idx, shelf, user, device, unix_ms, current, sealed)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)"
+        "INSERT INTO {table} (of, record, change, n, idx, shelf, user, device, unix_ms, current, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+         ON CONFLICT (of, record, change) DO UPDATE SET n = excluded.n, idx = excluded.idx, shelf = excluded.shelf,
+            user = excluded.user, device = excluded.device, unix_ms = excluded.unix_ms, current = excluded.current,
+            sealed = excluded.sealed"
     ))?;
+    // Records have random names. In their order every page of the indexes is visited once.
+    let mut versions: Vec<&Version> = versions.iter().collect();
+    versions.sort_by_key(|version| version.record);
     for version in versions {
         insert.execute(params![
             of,
