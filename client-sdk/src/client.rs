@@ -314,10 +314,10 @@ impl ClientBuilder {
         self
     }
 
-    /// When this device writes a checkpoint: after so many entries, if there are so many times as many as live changes.
+    /// When this device writes a checkpoint: after so many changes, if there are so many times as many as live ones.
     /// The default is 5,000 and 4.
-    pub fn checkpoint_after(mut self, entries: u64, times_live: u64) -> Self {
-        self.sync.checkpoint_entries = entries;
+    pub fn checkpoint_after(mut self, changes: u64, times_live: u64) -> Self {
+        self.sync.checkpoint_changes = changes;
         self.sync.checkpoint_times_live = times_live;
         self
     }

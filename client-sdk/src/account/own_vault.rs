@@ -159,7 +159,11 @@ impl Account {
         let kept = room.clone();
         let (mut heads, mut signed) = (Vec::new(), Vec::new());
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
-            let glance = Vault::new(self.clone(), room.clone(), id).glance().await?;
+            // One that is damaged was told of when it was to come into step.
+            let glance = match Vault::new(self.clone(), room.clone(), id).glance().await {
+                Err(Error::Damaged { .. }) => continue,
+                glance => glance?,
+            };
             if let Some(incarnation) = glance.incarnation.filter(|_| id != first.id()) {
                 heads.push((id, glance.head.n, glance.head.h.into(), incarnation));
                 signed.extend(glance.reached);
@@ -182,7 +186,10 @@ impl Account {
             note.signed.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).collect();
         for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
             let vault = Vault::new(self.clone(), room.clone(), id);
-            let glance = vault.glance().await?;
+            let glance = match vault.glance().await {
+                Err(Error::Damaged { .. }) => continue,
+                glance => glance?,
+            };
             let known = glance.head.n >= n && (glance.head.n > n || glance.head.h == *h);
             if known || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;

@@ -250,11 +250,14 @@ impl Account {
             }
             outcome.vaults.push((id, done));
         }
-        if all_well && let Err(error) = self.gossip(room).await {
-            if !matches!(error, Error::Quarantined(_)) {
-                return Err(error);
+        // Whatever one vault suffers from, the devices tell each other of the rest.
+        match self.gossip(room).await {
+            Ok(()) => {}
+            Err(error) if all_well && !matches!(error, Error::Quarantined(_)) => return Err(error),
+            Err(error) => {
+                tracing::debug!(%error, "what the devices tell each other was not heard to the end");
+                all_well = false;
             }
-            all_well = false;
         }
         // Only once everything it told of was seen to: whoever is cut off asks again.
         if all_well {

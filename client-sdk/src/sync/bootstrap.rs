@@ -21,6 +21,9 @@ use selkie_protocol::vault::{Beginning, CheckpointItems, PlacedEntry};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+/// CONTROL entries are a few hundred bytes each.
+const MOST_CONTROL_BYTES: usize = 64 << 20;
+
 type People = BTreeMap<UserId, AccountLog>;
 /// A log, what opens its keys, those that are open, and what was taken of others.
 type WayThrough = (VaultLog, BackLinks, Keyring, BTreeMap<String, usize>);
@@ -63,7 +66,7 @@ impl Round<'_> {
         if head.head.n < beginning.n || beginning.n <= after {
             return Ok(false);
         }
-        let controls = self.controls_before(beginning.n).await?;
+        let Some(controls) = self.controls_before(beginning.n).await? else { return Ok(false) };
         let way = self.open_way(controls, beginning.clone()).await?;
         let trust = way.arriving.trust();
         if trust == Trust::Unconfirmed && !nothing_else {
@@ -87,9 +90,10 @@ impl Round<'_> {
         Ok(true)
     }
 
-    async fn controls_before(&self, n: u64) -> Step<Vec<PlacedEntry>> {
+    /// `None` if there are more than this device takes at once: the whole log comes page by page.
+    async fn controls_before(&self, n: u64) -> Step<Option<Vec<PlacedEntry>>> {
         let (context, vault) = (self.account.context(), self.vault);
-        let (mut controls, mut after): (Vec<PlacedEntry>, u64) = (Vec::new(), 0);
+        let (mut controls, mut bytes, mut after): (Vec<PlacedEntry>, usize, u64) = (Vec::new(), 0, 0);
         loop {
             let answer = self.account.call(|bearer| async move { context.api.controls(&bearer, &vault, after).await });
             let page = answer.await?;
@@ -97,10 +101,14 @@ impl Round<'_> {
             if !places.is_sorted_by(|one, next| one < next) {
                 return Err(strange("control entries in their order").into());
             }
+            bytes += page.entries.iter().map(|placed| placed.entry.len()).sum::<usize>();
+            if bytes > MOST_CONTROL_BYTES {
+                return Ok(None);
+            }
             controls.extend(page.entries.into_iter().filter(|placed| placed.n < n));
             match places.last() {
                 Some(last) if page.more && *last > after && *last < n => after = *last,
-                _ => return Ok(controls),
+                _ => return Ok(Some(controls)),
             }
         }
     }

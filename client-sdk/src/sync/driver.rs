@@ -356,6 +356,7 @@ impl<'a> Round<'a> {
                 }
                 return self.pulled(u64::MAX);
             }
+            Err(error) if error.code() == Some(ErrorCode::NotFound) => return self.make_again(error).await,
             Err(error) => return Err(error.into()),
         };
         let head = self.signed(&page.head).await?;

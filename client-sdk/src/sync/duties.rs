@@ -61,9 +61,9 @@ impl Round<'_> {
                     let change = rotation(replica, &crowd, Vec::new())?;
                     return put_change_in_flight(replica, room, &me, &device, now_ms, change).map(|()| true);
                 }
-                let n = replica.head().n;
-                let since = n - replica.state.last_checkpoint.min(n);
-                let much = since >= settings.checkpoint_entries
+                // Changes count, not entries: one entry may have hundreds, and it is them that a newcomer is spared.
+                let since = replica.state.since_checkpoint;
+                let much = since >= settings.checkpoint_changes
                     && since >= settings.checkpoint_times_live.saturating_mul(replica.log.live().count());
                 if may_write && since > 0 && (much || wanted) {
                     let (body, note) =

@@ -59,6 +59,9 @@ pub(crate) struct State {
     pub(crate) checkpoint_ok: u64,
     /// Where the last checkpoint stands.
     pub(crate) last_checkpoint: u64,
+    /// What came after it: changes, and entries that have none.
+    #[serde(default)]
+    pub(crate) since_checkpoint: u64,
     pub(crate) quarantine: Option<Quarantine>,
     /// The documents in which what was seen is kept.
     pub(crate) evidence: Vec<String>,
@@ -159,6 +162,7 @@ impl State {
             missing: BTreeSet::new(),
             checkpoint_ok: 0,
             last_checkpoint: 0,
+            since_checkpoint: 0,
             quarantine: None,
             evidence: Vec::new(),
             behind: None,

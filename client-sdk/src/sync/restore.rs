@@ -5,6 +5,7 @@
 //! before within one life is caught as ever.
 
 use super::driver::{Round, Step, Trouble, keep_all};
+use super::duties::wrap_for;
 use super::engine::Event;
 use super::replica::Replica;
 use crate::api::PageSize;
@@ -13,7 +14,7 @@ use selkie_protocol::id::Incarnation;
 use selkie_protocol::log::{
     Body, Control, Entry, Extends, Frame, Head, People, Promises, Refusal, SignedHead, Trail, chain,
 };
-use selkie_protocol::vault::{RestoreTail, SignedHeadBytes};
+use selkie_protocol::vault::{CreateVault, RestoreTail, SignedHeadBytes};
 use selkie_protocol::{Bytes, ErrorCode};
 
 /// How far back it is looked at first where two logs part.
@@ -26,6 +27,9 @@ struct Portion {
     entries: u64,
     bytes: usize,
 }
+
+/// The one a vault is made with.
+const FIRST_EPOCH: u32 = 1;
 
 const PORTION: Portion = Portion { entries: 1_000, bytes: 3 << 20 };
 
@@ -150,6 +154,42 @@ impl Round<'_> {
         if missing == 0 { Ok(Event::Restored) } else { Err(behind(missing)) }
     }
 
+    /// The server does not have the vault. If it began a new life, the vault was made after its backup: the device that
+    /// made it makes it again, from the same first entry, and the rest is put back like the end of any log.
+    pub(super) async fn make_again(&mut self, not_found: Error) -> Step<Event> {
+        let (context, vault, me) = (self.account.context(), self.vault, self.me);
+        let life = context.capabilities().await?.incarnation;
+        let replica = self.replica()?;
+        let missing = replica.head().n;
+        if replica.state.incarnation.is_none_or(|known| known == life) {
+            return Err(not_found.into());
+        }
+        let log = self.account.kept().log;
+        let room = self.room.clone();
+        let first = context.edges.apart(move || room.store.frames(&vault, 1, 1)).await??.into_iter().next();
+        let ours = first.filter(|(_, frame)| {
+            let entry = Frame::entry_bytes(frame).and_then(Entry::parse);
+            entry.is_ok_and(|entry| (entry.header.user, entry.header.device) == (me.user, me.device))
+        });
+        let wrap = self.replica()?.keys.epoch(FIRST_EPOCH).and_then(|key| wrap_for(key, &log).ok());
+        let (Some((_, frame)), Some(wrap)) = (ours, wrap) else {
+            self.with_replica(move |replica, room| {
+                replica.state.behind = Some(missing);
+                keep_all(replica, room)
+            })
+            .await?;
+            return Err(behind(missing));
+        };
+        let body = CreateVault { frame: frame.into(), wraps: vec![wrap] };
+        let answer = self.account.call(|bearer| {
+            let body = &body;
+            async move { context.api.create_vault(&bearer, body).await }
+        });
+        answer.await?;
+        tracing::info!("a vault that the server had lost is there again");
+        Ok(Event::Reborn(life))
+    }
+
     async fn put_back(&self, body: RestoreTail) -> Result<SignedHeadBytes, Error> {
         let (context, vault) = (self.account.context(), self.vault);
         let answer = self.account.call(|bearer| {
@@ -257,6 +297,8 @@ fn accept_new_life(replica: &mut Replica, incarnation: Incarnation) {
     replica.state.incarnation = Some(incarnation);
     replica.state.promises = Promises::default();
     replica.state.claimed = None;
+    // What our key is sealed in may have been lost with it.
+    replica.state.sealed_to = None;
     replica.state.behind = None;
     if let Some(flight) = &mut replica.in_flight {
         flight.acknowledged = None;

@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone)]
 pub(crate) struct SyncSettings {
     pub(crate) settle: Arc<dyn Settle>,
-    pub(crate) checkpoint_entries: u64,
+    pub(crate) checkpoint_changes: u64,
     pub(crate) checkpoint_times_live: u64,
     pub(crate) begin_with_checkpoint_from: u64,
 }
@@ -35,9 +35,10 @@ impl Default for SyncSettings {
     fn default() -> Self {
         SyncSettings {
             settle: Arc::new(NewestFirst),
-            checkpoint_entries: 5_000,
+            checkpoint_changes: 5_000,
             checkpoint_times_live: 4,
-            begin_with_checkpoint_from: 2_000,
+            // To ask for one is one request, and an entry may be a hundred kilobytes.
+            begin_with_checkpoint_from: 100,
         }
     }
 }

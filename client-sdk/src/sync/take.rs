@@ -112,6 +112,11 @@ impl<P: People> Reading<'_, P> {
         taken.touched.extend(step.touched().keys());
         let effects = replica.log.commit(step).expect("the step was made from this state, just now");
 
+        replica.state.since_checkpoint = match &effects.what {
+            What::Checkpointed { .. } => 0,
+            What::Changed { changes, .. } => replica.state.since_checkpoint.saturating_add(changes.len() as u64),
+            What::Governed(_) | What::Heard => replica.state.since_checkpoint.saturating_add(1),
+        };
         let header = &entry.header;
         let ours = header.device == self.me.device;
         let flight = if ours { self.recognise(replica, taken, &effects) } else { None };
@@ -148,6 +153,9 @@ impl<P: People> Reading<'_, P> {
             }
             What::Checkpointed { verified, forgotten: records } => {
                 taken.touched.extend(records.iter().copied());
+                // The server need not keep what is left out for good.
+                let gone: BTreeSet<&RecordId> = records.iter().collect();
+                replica.state.missing.retain(|(record, _)| !gone.contains(record));
                 replica.state.last_checkpoint = n;
                 if *verified && forgotten {
                     replica.state.checkpoint_ok = n;

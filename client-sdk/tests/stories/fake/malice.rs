@@ -45,12 +45,14 @@ impl Vaults {
         self.key = Arc::new(SigningKey::generate());
     }
 
-    /// The server is restored from a backup in which these vaults ended earlier.
+    /// The server is restored from a backup in which these vaults ended earlier, or, at 0, were not made yet.
     pub(crate) fn restore(&mut self, ends: &BTreeMap<VaultId, u64>, people: &People) {
         self.incarnation = Incarnation(sha256(self.incarnation.as_bytes())[..16].try_into().unwrap());
         for (vault, n) in ends {
-            let one = self.all[vault].back_to(*n, people);
-            self.all.insert(*vault, one);
+            let one = self.all.remove(vault).unwrap();
+            if *n > 0 {
+                self.all.insert(*vault, one.back_to(*n, people));
+            }
         }
     }
 }

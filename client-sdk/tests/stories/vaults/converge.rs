@@ -172,6 +172,32 @@ async fn a_new_device_begins_with_a_checkpoint() {
 }
 
 #[tokio::test]
+async fn a_checkpoint_is_due_by_what_was_changed_however_few_entries_that_took() {
+    let server = Fake::start();
+    let client = server.builder().in_memory().checkpoint_after(300, 1).build().unwrap();
+    let ana = client.sign_up("ana@example.org", super::PASSWORD, selkie_client::SignUp::default()).await.unwrap();
+    let journal = ana.account.create_vault("Journal", APP).await.unwrap();
+    let notes = journal.collection::<serde_json::Value>("notes");
+    let many: Vec<_> =
+        (0..200).map(|number| (journal.new_record_id(), serde_json::json!({ "number": number }))).collect();
+    for (id, note) in &many {
+        notes.put_as(*id, note).await.unwrap();
+    }
+    journal.sync().await.unwrap();
+    let status = journal.status().await.unwrap();
+    assert_eq!(status.last_checkpoint, 0, "too few");
+    for (id, _) in &many {
+        notes.put_as(*id, &serde_json::json!({ "number": "another" })).await.unwrap();
+    }
+    journal.sync().await.unwrap();
+    assert!(journal.digest().await.unwrap().n < 20, "they travel by the hundred");
+    let last = journal.status().await.unwrap().last_checkpoint;
+    assert!(last > 0);
+    journal.sync().await.unwrap();
+    assert_eq!(journal.status().await.unwrap().last_checkpoint, last, "one is enough");
+}
+
+#[tokio::test]
 async fn mal_055_a_checkpoint_that_stands_elsewhere_is_not_begun_from() {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;

@@ -4,10 +4,10 @@ use super::lies::scene;
 use super::{APP, another_device, id, person, text};
 use crate::fake::Fake;
 use selkie_client::{Error, KeptTrust, Misbehaviour, Role, VaultState};
-use selkie_protocol::Face;
 use selkie_protocol::account::LogPage;
 use selkie_protocol::log::Head;
 use selkie_protocol::vault::{Beginning, LogFrames};
+use selkie_protocol::{ErrorCode, Face};
 
 #[tokio::test]
 async fn an_entry_of_another_vault() {
@@ -76,10 +76,27 @@ async fn an_acknowledged_push_replaced_by_another_entry() {
 
 #[tokio::test]
 async fn a_freeze_is_shown_by_what_another_device_has_seen() {
+    a_freeze_is_shown(false).await;
+}
+
+/// Else a server could keep everything from everybody by refusing one vault.
+#[tokio::test]
+async fn a_freeze_is_shown_even_if_something_is_wrong_with_another_vault() {
+    a_freeze_is_shown(true).await;
+}
+
+async fn a_freeze_is_shown(beside_a_vault_that_is_refused: bool) {
     let scene = scene().await;
     let account = &scene.ana.account;
     account.sync().await.unwrap();
     scene.phone.sync().await.unwrap();
+    if beside_a_vault_that_is_refused {
+        let other = account.create_vault("Elsewhere", APP).await.unwrap();
+        other.sync().await.unwrap();
+        scene.vaults(|vaults| vaults.all.remove(&other.id()));
+        let error = account.sync().await.unwrap().first_error().map(|(_, error)| error.code());
+        assert_eq!(error, Some(Some(ErrorCode::NotFound)));
+    }
     let vault = scene.laptop.id();
     let Head { n, h } = scene.vaults(|vaults| vaults.all[&vault].log.head());
     scene.on_phone.put("notes", id(8), b"kept from the laptop").await.unwrap();

@@ -37,6 +37,46 @@ async fn a_device_that_has_the_end_puts_it_back() {
 }
 
 #[tokio::test]
+async fn a_vault_that_is_younger_than_the_backup_is_made_again_by_the_device_that_made_it() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.put("notes", id(1), b"one").await.unwrap();
+    ana.account.sync().await.unwrap();
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    phone.sync().await.unwrap();
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+    on_phone.put("notes", id(2), b"two").await.unwrap();
+    phone.sync().await.unwrap();
+    ana.account.sync().await.unwrap();
+
+    restore(&server, &laptop, 0);
+    // Whoever did not make it waits, and says what for.
+    let synced = phone.sync().await.unwrap();
+    assert!(matches!(synced.first_error(), Some((_, Error::ServerBehind { .. }))), "{synced:?}");
+    assert!(matches!(on_phone.status().await.unwrap().state, VaultState::ServerBehind { .. }));
+    on_phone.put("notes", id(3), b"three, while it was gone").await.unwrap();
+
+    let synced = ana.account.sync().await.unwrap();
+    assert!(synced.first_error().is_none(), "{synced:?}");
+    for device in [&phone, &ana.account] {
+        let synced = device.sync().await.unwrap();
+        assert!(synced.first_error().is_none(), "{synced:?}");
+    }
+    for vault in [&laptop, &on_phone] {
+        for number in 1..4 {
+            assert!(text(vault, number).await.is_some(), "{number}");
+        }
+    }
+    same(&[&laptop, &on_phone]).await;
+    // A device that comes now finds it, and the key to it.
+    let tablet = another_device(&server, "ana@example.org", &ana).await;
+    tablet.sync().await.unwrap();
+    let on_tablet = tablet.vault("Journal").await.unwrap().unwrap();
+    assert_eq!(text(&on_tablet, 3).await.as_deref(), Some("three, while it was gone"));
+}
+
+#[tokio::test]
 async fn what_nobody_can_put_back_is_given_up_by_an_owner_and_agreed_to() {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;
