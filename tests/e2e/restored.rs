@@ -82,6 +82,51 @@ on_both_backends! {
         }
         assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
     }
+
+    /// The backup knows nothing of it. The device that made it makes it again; another one waits for that.
+    async fn a_vault_that_was_made_after_the_backup_comes_back_too(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let mut server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        let desk = Desk::new(server.config());
+        desk.signs_up("laptop", &network).await;
+        desk.signs_in("phone", "laptop", &network).await;
+        for device in ["laptop", "phone"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+        }
+        let backup = Backup::make(&desk, &premises).await;
+
+        let write = async |device: &str, title: &str| {
+            let file = desk.write("note", &format!("{{\"title\":{title:?}}}"));
+            let put = desk.selkie(device, &["put", "Journal", "notes", "--file", &file]).await.succeeds();
+            put["id"].as_str().unwrap().to_owned()
+        };
+        desk.selkie("laptop", &["vault", "create", "Journal"]).await.succeeds();
+        let first = write("laptop", "after the backup").await;
+        for device in ["laptop", "phone"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+        }
+        let second = write("phone", "after the backup, too").await;
+        desk.selkie("phone", &["sync"]).await.succeeds();
+        assert!(server.stop());
+        backup.restore(&desk, &premises).await;
+        let _server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+
+        desk.selkie("phone", &["sync"]).await.fails_with(5);
+        let status = desk.selkie("phone", &["vault", "status", "Journal"]).await.succeeds();
+        assert_eq!(status["state"], "the server has lost the last 4 entries", "{status}");
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        let mut digests = Vec::new();
+        for device in ["phone", "laptop"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+            for id in [&first, &second] {
+                desk.selkie(device, &["get", "Journal", id]).await.succeeds();
+            }
+            desk.selkie(device, &["vault", "verify", "Journal"]).await.succeeds();
+            digests.push(desk.selkie(device, &["vault", "status", "Journal"]).await.succeeds()["digest"].clone());
+        }
+        assert_eq!(digests[0], digests[1]);
+    }
 }
 
 /// A backup, as docs/self-hosting.md says to make it.

@@ -30,7 +30,7 @@ impl Logs {
         };
         let office = &self.room.office;
         let now = office.edges.now_ms();
-        self.room.spaces.take(&*office.vaults, author.tenant, request.frame.len() as u64, now).await?;
+        let space = self.room.spaces.take(&*office.vaults, author.tenant, request.frame.len() as u64, now).await?;
         let needed = HashMap::from([((author.tenant, author.user), create.anchor.index)]);
         let crowd = office.people.gather(needed).await?;
         let (core, effects) = Core::create(&frame.entry, &crowd.of(author.tenant))?;
@@ -50,6 +50,7 @@ impl Logs {
             Err(StoreError::Refused(Refused::IdTaken(_))) => return self.created_before(caller, &effects, &core).await,
             created => created?,
         };
+        space.keep();
         let at = Place { tenant: author.tenant, vault };
         self.room.names.put((author.tenant, core.vault()), vault, NAME_WEIGHT);
         let (vault, app) = (core.vault(), core.app().as_str().to_owned());

@@ -8,6 +8,7 @@
 use super::ground::{Push, Tail};
 use super::group::{Office, settle};
 use super::refusal::{Refusal, Result};
+use super::space::Counted;
 use crate::store::Place;
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use selkie_protocol::vault::SignedHeadBytes;
@@ -31,6 +32,8 @@ pub(super) struct Submission {
     pub(super) vault: VaultId,
     pub(super) what: What,
     pub(super) asks: Asks,
+    /// Counted for it: given back with whatever is not taken, also when its caller has gone away.
+    pub(super) space: Option<Counted>,
     pub(super) answer: oneshot::Sender<Result<Taken>>,
     /// Held while it waits.
     _weight: Weight,
@@ -109,16 +112,29 @@ impl Desk {
     pub(super) async fn submit_held(&self, held: Held, vault: VaultId, what: What, asks: Asks) -> Result<Taken> {
         let weight = Weight::take(&self.waiting, what.bytes())?;
         let (answer, answered) = oneshot::channel();
-        let submission = Submission { at: held.at, vault, what, asks, answer, _weight: weight };
-        settle(&self.office, vec![Batch { at: held.at, vault, submissions: vec![submission] }]).await;
+        let submission = Submission { at: held.at, vault, what, asks, space: None, answer, _weight: weight };
+        let office = self.office.clone();
+        // A task of its own, as groups have: a caller that goes away must not take along what is to be told of it.
+        let settling = tokio::spawn(async move {
+            settle(&office, vec![Batch { at: held.at, vault, submissions: vec![submission] }]).await;
+            drop(held);
+        });
+        settling.await.map_err(|_| Refusal::Overloaded)?;
         answered.await.map_err(|_| Refusal::Overloaded)?
     }
 
     /// Puts a request into the next group of its vault, and waits until that is on disk.
-    pub(super) async fn submit(&self, at: Place, vault: VaultId, what: What, asks: Asks) -> Result<Taken> {
+    pub(super) async fn submit(
+        &self,
+        at: Place,
+        vault: VaultId,
+        what: What,
+        asks: Asks,
+        space: Option<Counted>,
+    ) -> Result<Taken> {
         let weight = Weight::take(&self.waiting, what.bytes())?;
         let (answer, answered) = oneshot::channel();
-        let submission = Submission { at, vault, what, asks, answer, _weight: weight };
+        let submission = Submission { at, vault, what, asks, space, answer, _weight: weight };
         self.queue.send(Arrival::Submission(Box::new(submission))).map_err(|_| Refusal::Overloaded)?;
         answered.await.map_err(|_| Refusal::Overloaded)?
     }

@@ -10,6 +10,7 @@ use super::known::{Cores, Known, look_up, state_of};
 use super::news::{Moved, News};
 use super::people::{Acquaintances, Crowd};
 use super::refusal::{Refusal, Result};
+use super::space::Counted;
 use crate::edges::Edges;
 use crate::store::{Append, Bearings, Millis, Place, Question, Vaults};
 use crate::telemetry;
@@ -235,9 +236,12 @@ impl Office {
         let Settled { batch, verdicts, known, .. } = settled;
         let head = known.head();
         let signed = self.sign(batch.vault, head);
-        for (submission, verdict) in batch.submissions.into_iter().zip(verdicts) {
+        for (mut submission, verdict) in batch.submissions.into_iter().zip(verdicts) {
             let outcome = match verdict {
-                Ok(Judged::Stands(n)) => counted("taken", Ok(n)),
+                Ok(Judged::Stands(n)) => {
+                    submission.space.take().into_iter().for_each(Counted::keep);
+                    counted("taken", Ok(n))
+                }
                 Ok(Judged::Repeated(n)) => counted("repeated", Ok(n)),
                 Ok(Judged::Before { device, dev_seq, hash, expected }) => {
                     let found = self.vaults.entry_of(batch.at, device, dev_seq, LOOKBACK).await;

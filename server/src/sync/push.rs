@@ -56,10 +56,10 @@ impl Logs {
             }
             Body::Data(_) => {
                 let (office, bytes) = (&self.room.office, request.frame.len() as u64);
-                self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await?;
-                self.desk.submit(at, vid, push(None), asks).await?
+                let space = self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await?;
+                self.desk.submit(at, vid, push(None), asks, Some(space)).await?
             }
-            _ => self.desk.submit(at, vid, push(None), asks).await?,
+            _ => self.desk.submit(at, vid, push(None), asks, None).await?,
         };
         Ok(Pushed { n: taken.n, head: taken.signed })
     }

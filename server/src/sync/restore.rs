@@ -61,7 +61,7 @@ impl Logs {
             all.people.extend(one.people);
         }
         let entries = tail.frames.len();
-        let taken = self.desk.submit(at, vid, What::Tail(tail), all).await.map_err(as_restore)?;
+        let taken = self.desk.submit(at, vid, What::Tail(tail), all, None).await.map_err(as_restore)?;
         tracing::info!(count = entries, "a tail was offered and is here");
         Ok(TailRestored { head: taken.signed })
     }

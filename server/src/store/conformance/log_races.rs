@@ -16,6 +16,7 @@ on_both![
     several_appends_to_one_vault_go_one_after_the_other,
     readers_see_the_log_in_the_order_of_commits,
     pushes_and_pruning_do_not_lose_each_other,
+    two_pruners_who_end_where_they_began_free_nothing_twice,
 ];
 
 const WRITERS: u64 = 32;
@@ -201,5 +202,26 @@ async fn pushes_and_pruning_do_not_lose_each_other(house: House) {
     for row in scribe.live.values() {
         let frame = selkie_protocol::log::Frame::parse(&frames[row.n as usize - 1].frame).unwrap();
         assert!(frame.payload(row.index).is_some(), "what is live is there");
+    }
+}
+
+/// What was kept for a position is looked at again up to where the walk was already: how far it has come is the same.
+async fn two_pruners_who_end_where_they_began_free_nothing_twice(house: House) {
+    let account = house.register(house.home, registration(1)).await.unwrap();
+    let mut scribe = Scribe::create(&*house.store, house.home, account, 1).await;
+    let records: Vec<Write> = (0..100).map(Write::Whole).collect();
+    let everything = PageLimits { entries: 1_000, bytes: u64::MAX };
+    for _ in 0..12 {
+        scribe.writes(&*house.store, &records).await;
+        let keep = scribe.head.n;
+        scribe.writes(&*house.store, &records).await;
+        while house.prune(scribe.at, NOW + 1, vec![keep]).await.unwrap().1 {}
+        let pruning = (0..4).map(|_| house.prune(scribe.at, NOW + 1, Vec::new()));
+        for outcome in join_all(pruning).await {
+            assert!(matches!(outcome, Ok(_) | Err(StoreError::Unavailable(_))), "{outcome:?}");
+        }
+        let (frames, _) = house.entries_after(scribe.at, 0, everything).await.unwrap();
+        let length: u64 = frames.iter().map(|frame| frame.frame.len() as u64).sum();
+        assert_eq!(house.space(house.home).await.unwrap().0, length);
     }
 }

@@ -1,17 +1,22 @@
 //! Many at once: no number is lost, none is given twice, and nobody who asks is told less than was true.
 
 use super::rule;
+use crate::store::Place;
 use crate::testing::writer::{Writer, record};
 use crate::testing::{House, SOMEWHERE};
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use selkie_protocol::log;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::sleep;
 
 on_both! {
     sixty_four_devices_write_in_one_vault_and_no_number_is_missing,
     a_poll_that_begins_after_a_push_was_answered_knows_of_it,
     a_checkpoint_finds_its_place_among_those_who_write,
+    who_leaves_while_a_checkpoint_is_written_does_not_take_the_news_of_it_along,
 }
 
 const DEVICES: usize = 64;
@@ -95,4 +100,29 @@ async fn a_checkpoint_finds_its_place_among_those_who_write(house: House) {
     done.into_iter().for_each(|done| done.unwrap());
     first.pull(logs).await;
     assert!(first.log.core().checkpoints().iter().any(|known| known.n == n));
+}
+
+async fn who_leaves_while_a_checkpoint_is_written_does_not_take_the_news_of_it_along(house: House) {
+    let logs = &house.app.logs;
+    let ana = house.person("ana@example.org").await;
+    let mut writer = Writer::create(&house, &ana).await;
+    let before = writer.publish(logs, writer.write(&[(record(1), "one")])).await;
+    let known = logs.poll(&writer.caller, SOMEWHERE, None).await.unwrap().state;
+    let row = house.app.store.vault(writer.caller.tenant(), writer.vault());
+    let at = Place { tenant: writer.caller.tenant(), vault: row.await.unwrap().unwrap().vault };
+    let stands = async || house.app.store.positions(vec![at]).await.unwrap()[0] > before;
+    let mut push = Box::pin(writer.push(logs, writer.checkpoint(&[])));
+    // Long pauses: it is on disk well before its caller would learn of it.
+    while !stands().await && push.as_mut().now_or_never().is_none() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(push);
+    for _ in 0..200 {
+        if let Some(vaults) = logs.poll(&writer.caller, SOMEWHERE, Some(known)).await.unwrap().vaults {
+            assert_eq!(vaults[0].n, before + 1);
+            return;
+        }
+        sleep(Duration::from_millis(20)).await;
+    }
+    panic!("it stands, and nobody is told");
 }

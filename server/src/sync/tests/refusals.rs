@@ -1,6 +1,7 @@
 //! What does not come in, and that it leaves no trace.
 
 use super::rule;
+use crate::store::NewAudit;
 use crate::sync::Refusal;
 use crate::sync::pull::Wanted;
 use crate::testing::writer::{Writer, push, record, wrap};
@@ -12,6 +13,7 @@ on_both! {
     who_missed_a_change_of_members_or_keys_signs_again,
     a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault,
     an_entry_is_whole_and_comes_from_its_author,
+    what_does_not_come_in_takes_no_space,
 }
 
 async fn a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands(house: House) {
@@ -105,4 +107,31 @@ async fn an_entry_is_whole_and_comes_from_its_author(house: House) {
     let strangers_key = selkie_protocol::vault::Push { wraps: vec![wrap(ana.user(), 1)], ..whole.clone() };
     assert!(matches!(writer.push(logs, strangers_key).await, Err(Refusal::Invalid { field: "wraps", .. })));
     assert_eq!(writer.push(logs, whole).await.unwrap().n, 3);
+}
+
+async fn what_does_not_come_in_takes_no_space(house: House) {
+    let logs = &house.app.logs;
+    let mut ana = house.person("ana@example.org").await;
+    let tenant = house.caller(&ana).await.tenant();
+    let audit = NewAudit { at: 1, action: "plan_changed", device: None, detail: None };
+    house.app.store.set_tenant_plan(tenant, "free", audit).await.unwrap();
+    let mut first = Writer::create(&house, &ana).await;
+    let second = first.devices(&house, &mut ana, 1).await.pop().unwrap();
+    let stands = first.write(&[(record(1), "first")]);
+    first.publish(logs, stands.clone()).await;
+    let next = first.write(&[(record(2), "next")]);
+    // As if others had left room for two such pushes.
+    let (spaces, store) = (&logs.room.spaces, &*house.app.store);
+    let (taken, allowed) = store.space(tenant).await.unwrap();
+    let rest = allowed.unwrap() - taken - 2 * next.frame.len() as u64;
+    let _others = spaces.take(store, tenant, rest, house.app.edges.now_ms()).await.unwrap();
+    for _ in 0..5 {
+        assert_eq!(first.push(logs, stands.clone()).await.unwrap().n, 3, "repeated");
+        let refused = second.push(logs, second.write(&[(record(1), "second")])).await.unwrap_err();
+        assert!(matches!(rule(refused), log::Refusal::StaleControl | log::Refusal::Conflict(_)));
+    }
+    first.publish(logs, next).await;
+    first.publish(logs, first.write(&[(record(3), "last")])).await;
+    let over = first.push(logs, first.write(&[(record(4), "over")])).await.unwrap_err();
+    assert!(matches!(over, Refusal::QuotaExceeded), "what came in is counted: {over:?}");
 }

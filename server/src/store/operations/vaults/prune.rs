@@ -29,6 +29,8 @@ const BYTES: usize = 8 << 20;
 struct Upkeep {
     walked: i64,
     kept_at: Option<i64>,
+    /// Bytes, so far. Never less than before, and more with every frame that is rewritten.
+    freed: i64,
 }
 
 /// A change that an entry of this step superseded.
@@ -47,7 +49,7 @@ pub(super) async fn step(conn: &mut Conn, at: Place, before: Millis, keep_live_a
     let mut stretch = superseding_entries(conn, at, from, before).await?;
     if stretch.upto == from {
         if no_longer.is_some() {
-            advance(conn, at, upkeep, Upkeep { walked: from, kept_at: None }).await?;
+            advance(conn, at, upkeep, Upkeep { walked: from, kept_at: None, ..upkeep }).await?;
         }
         return Ok((0, false));
     }
@@ -77,7 +79,7 @@ pub(super) async fn step(conn: &mut Conn, at: Place, before: Millis, keep_live_a
         rows.push((ended.record, ended.place));
     }
     // First, because it is what a second pruner of the same vault waits for, and then finds changed.
-    advance(conn, at, upkeep, Upkeep { walked: stretch.upto, kept_at }).await?;
+    advance(conn, at, upkeep, Upkeep { walked: stretch.upto, kept_at, ..upkeep }).await?;
     let mut freed = 0;
     for (n, indices) in &dropped {
         freed += rewrite(conn, at, *n, &frames[n], indices).await?;
@@ -93,18 +95,22 @@ pub(super) async fn step(conn: &mut Conn, at: Place, before: Millis, keep_live_a
 }
 
 async fn upkeep(conn: &mut Conn, at: Place) -> Outcome<Option<Upkeep>> {
-    let row: Option<(i64, Option<i64>)> = vault_upkeep::table
+    let row: Option<(i64, Option<i64>, i64)> = vault_upkeep::table
         .find((at.tenant.0, columns::vault(at.vault)))
-        .select((vault_upkeep::walked, vault_upkeep::kept_at))
+        .select((vault_upkeep::walked, vault_upkeep::kept_at, vault_upkeep::freed))
         .first(conn)
         .await
         .optional()?;
-    Ok(row.map(|(walked, kept_at)| Upkeep { walked, kept_at }))
+    Ok(row.map(|(walked, kept_at, freed)| Upkeep { walked, kept_at, freed }))
 }
 
+/// Fails unless the row is as it was seen. How far the walk has come does not tell that alone: a step may end where it
+/// began, and a walk that was taken up again where the one before it did.
 async fn advance(conn: &mut Conn, at: Place, from: Upkeep, to: Upkeep) -> Outcome<()> {
     let moved = diesel::update(vault_upkeep::table.find((at.tenant.0, columns::vault(at.vault))))
         .filter(vault_upkeep::walked.eq(from.walked))
+        .filter(sql::<BigInt>("coalesce(kept_at, -1)").eq(from.kept_at.unwrap_or(-1)))
+        .filter(vault_upkeep::freed.eq(from.freed))
         .set((vault_upkeep::walked.eq(to.walked), vault_upkeep::kept_at.eq(to.kept_at)))
         .execute(conn)
         .await?;
