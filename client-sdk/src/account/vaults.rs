@@ -255,7 +255,7 @@ impl Account {
             Ok(()) => {}
             Err(error) if all_well && !matches!(error, Error::Quarantined(_)) => return Err(error),
             Err(error) => {
-                tracing::debug!(%error, "what the devices tell each other was not heard to the end");
+                tracing::warn!(%error, "what the devices tell each other was not heard to the end");
                 all_well = false;
             }
         }

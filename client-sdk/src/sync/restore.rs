@@ -20,6 +20,8 @@ use selkie_protocol::{Bytes, ErrorCode};
 /// How far back it is looked at first where two logs part.
 const LOOK_BACK: u64 = 1_000;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: true };
+/// The one a vault is made with.
+const FIRST_EPOCH: u32 = 1;
 
 /// How much is put back in one request: below what a server takes, by its own word or by default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,9 +29,6 @@ struct Portion {
     entries: u64,
     bytes: usize,
 }
-
-/// The one a vault is made with.
-const FIRST_EPOCH: u32 = 1;
 
 const PORTION: Portion = Portion { entries: 1_000, bytes: 3 << 20 };
 

@@ -46,16 +46,23 @@ impl Logs {
             wraps,
             max_vaults: Some(plan.max_vaults.unwrap_or(self.room.policy.max_vaults)),
         };
-        let vault = match office.vaults.create_vault(author.tenant, new).await {
+        // A task of its own: a caller that goes away must not take along what is to be told of it.
+        let making = tokio::spawn({
+            let (office, tenant) = (office.clone(), author.tenant);
+            let (vid, app, members) = (core.vault(), new.app.clone(), Some(vec![author.user]));
+            async move {
+                let vault = office.vaults.create_vault(tenant, new).await?;
+                space.keep();
+                let at = Place { tenant, vault };
+                office.news.created(&Moved { at, vault: vid, app, n: 1, members }, tenant, reader.account);
+                Ok(at)
+            }
+        });
+        let at = match making.await.map_err(|_| Refusal::Overloaded)? {
             Err(StoreError::Refused(Refused::IdTaken(_))) => return self.created_before(caller, &effects, &core).await,
-            created => created?,
+            made => made?,
         };
-        space.keep();
-        let at = Place { tenant: author.tenant, vault };
-        self.room.names.put((author.tenant, core.vault()), vault, NAME_WEIGHT);
-        let (vault, app) = (core.vault(), core.app().as_str().to_owned());
-        let moved = Moved { at, vault, app, n: 1, members: Some(vec![author.user]) };
-        office.news.created(&moved, author.tenant, reader.account);
+        self.room.names.put((author.tenant, core.vault()), at.vault, NAME_WEIGHT);
         let known = Arc::new(Known::new(core));
         office.cores.put(at, known.clone(), known.weight());
         Ok(Pushed { n: 1, head: office.sign(known.core.vault(), known.head()) })

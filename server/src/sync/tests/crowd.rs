@@ -1,12 +1,15 @@
 //! Many at once: no number is lost, none is given twice, and nobody who asks is told less than was true.
 
 use super::rule;
+use crate::auth::Caller;
 use crate::store::Place;
-use crate::testing::writer::{Writer, record};
+use crate::sync::Logs;
+use crate::testing::writer::{Writer, create_frame, record};
 use crate::testing::{House, SOMEWHERE};
 use futures_util::FutureExt as _;
 use futures_util::future::join_all;
-use selkie_protocol::log;
+use selkie_protocol::log::{self, Frame};
+use selkie_protocol::vault::{CreateVault, PollState};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +20,7 @@ on_both! {
     a_poll_that_begins_after_a_push_was_answered_knows_of_it,
     a_checkpoint_finds_its_place_among_those_who_write,
     who_leaves_while_a_checkpoint_is_written_does_not_take_the_news_of_it_along,
+    who_leaves_while_a_vault_is_made_does_not_take_the_news_of_it_along,
 }
 
 const DEVICES: usize = 64;
@@ -117,10 +121,30 @@ async fn who_leaves_while_a_checkpoint_is_written_does_not_take_the_news_of_it_a
         sleep(Duration::from_millis(50)).await;
     }
     drop(push);
-    for _ in 0..200 {
-        if let Some(vaults) = logs.poll(&writer.caller, SOMEWHERE, Some(known)).await.unwrap().vaults {
-            assert_eq!(vaults[0].n, before + 1);
-            return;
+    assert_eq!(told_after(logs, &writer.caller, known).await, before + 1);
+}
+
+async fn who_leaves_while_a_vault_is_made_does_not_take_the_news_of_it_along(house: House) {
+    let logs = &house.app.logs;
+    let ana = house.person("ana@example.org").await;
+    let caller = house.caller(&ana).await;
+    let known = logs.poll(&caller, SOMEWHERE, None).await.unwrap().state;
+    let frame = create_frame(&ana, &ana.device, "org.example.notes", [7; 16]);
+    let vid = Frame::parse(&frame).unwrap().entry.creates().unwrap();
+    let stands = async || house.app.store.vault(caller.tenant(), vid).await.unwrap().is_some();
+    let mut making = Box::pin(logs.create(&caller, CreateVault { frame: frame.into(), wraps: Vec::new() }));
+    while !stands().await && making.as_mut().now_or_never().is_none() {
+        sleep(Duration::from_millis(50)).await;
+    }
+    drop(making);
+    assert_eq!(told_after(logs, &caller, known).await, 1);
+}
+
+/// Where the vault stands by the first poll that has news.
+async fn told_after(logs: &Logs, caller: &Caller, known: PollState) -> u64 {
+    for _ in 0..500 {
+        if let Some(vaults) = logs.poll(caller, SOMEWHERE, Some(known)).await.unwrap().vaults {
+            return vaults[0].n;
         }
         sleep(Duration::from_millis(20)).await;
     }
