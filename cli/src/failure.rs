@@ -27,6 +27,8 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::Quarantined(_)
             | Error::ServerBehind { .. }
             | Error::TailReset { .. }
+            | Error::AccountBehind { .. }
+            | Error::KeysSuperseded
             | Error::UnsupportedProtocol(_)
             | Error::ServerNameDiffers { .. },
         ) => 5,

@@ -314,6 +314,17 @@ impl Api {
         self.get(&format!("/v1/people/{user}/log?from={from}"), Some(bearer)).await
     }
 
+    /// Puts back what a restored server has lost of the account log: of one's own, or of somebody else's.
+    pub(crate) async fn restore_log(
+        &self,
+        bearer: &Private,
+        whose: Option<&UserId>,
+        body: &account::RestoreLog,
+    ) -> Result<account::LogRestored> {
+        let path = whose.map_or("/v1/account/log".to_owned(), |user| format!("/v1/people/{user}/log"));
+        self.post(&path, Some(bearer), body).await
+    }
+
     async fn get<T: DeserializeOwned>(&self, path: &str, bearer: Bearer<'_>) -> Result<T> {
         self.exchange(Method::Get, path, bearer, None).await
     }
@@ -379,6 +390,7 @@ fn refused(body: ErrorBody, retry_after: Option<Duration>) -> Error {
         ErrorCode::DeviceRevoked => Error::sign_in_again(SignInReason::DeviceRevoked),
         ErrorCode::RecentSignInRequired => Error::sign_in_again(SignInReason::PasswordNeeded),
         ErrorCode::InvalidLogin => Error::WrongCredentials,
+        ErrorCode::KeysSuperseded => Error::KeysSuperseded,
         ErrorCode::SecondFactorRequired => Error::SecondFactorNeeded { refused: false },
         ErrorCode::SecondFactorInvalid => Error::SecondFactorNeeded { refused: true },
         ErrorCode::LimitReached => Error::LimitReached(refusal),
@@ -438,6 +450,7 @@ mod tests {
                     matches!(error, Error::SignInAgain { .. })
                 }
                 ErrorCode::InvalidLogin => matches!(error, Error::WrongCredentials),
+                ErrorCode::KeysSuperseded => matches!(error, Error::KeysSuperseded),
                 ErrorCode::SecondFactorRequired | ErrorCode::SecondFactorInvalid => {
                     matches!(error, Error::SecondFactorNeeded { .. })
                 }

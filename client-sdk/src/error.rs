@@ -124,6 +124,18 @@ pub enum Error {
         missing: u64,
     },
 
+    /// The server was restored from a backup, and the account went on there without entries of its log that this device
+    /// knows: devices that were added or revoked, passwords that were set. Nothing is believed until a person agrees.
+    #[error("the account went on without {missing} entries of its log, which the server has lost")]
+    AccountBehind {
+        /// How many of the entries that this device knows are not in it.
+        missing: u64,
+    },
+
+    /// The server was restored from a backup and has an earlier password or recovery key than the account's.
+    #[error("the server was restored from a backup and has an earlier password or recovery key of this account")]
+    KeysSuperseded,
+
     /// After such a loss an owner has decided to go on without the lost entries. Nothing happens until a person agrees.
     #[error("an owner of the vault goes on without its last {lost} entries")]
     TailReset {
@@ -362,6 +374,8 @@ impl Error {
             Error::ServerMisbehaved { .. } => "server_misbehaved",
             Error::Quarantined(_) => "quarantined",
             Error::ServerBehind { .. } => "server_behind",
+            Error::AccountBehind { .. } => "account_behind",
+            Error::KeysSuperseded => "keys_superseded",
             Error::TailReset { .. } => "tail_reset",
             Error::Refused(_) => "refused",
             Error::Damaged { .. } => "damaged",
@@ -415,6 +429,15 @@ impl Error {
             Error::ServerBehind { .. } => {
                 "Open the app on other devices: any that has the entries puts them back. If none has, an owner of \
                  the vault can go on without them."
+                    .into()
+            }
+            Error::AccountBehind { .. } => {
+                "If you know that the server was restored, and of every device that was added since, sign in again and \
+                 accept it. If not, ask the people who run the server."
+                    .into()
+            }
+            Error::KeysSuperseded => {
+                "On a device that is in the account already, change the password: until then the earlier one counts."
                     .into()
             }
             Error::TailReset { .. } => "Look at what is lost, then accept it or ask the owner.".into(),

@@ -61,6 +61,20 @@ wire! {
         pub length: u64,
     }
 
+    /// `POST /v1/account/log` and `POST /v1/people/{uid}/log`: puts back entries that a restored server has lost. Each
+    /// is signed with the account's identity key, so nothing else can come in by that door, whoever brings it.
+    pub struct RestoreLog {
+        /// The index of the first of them: the server must have everything before it.
+        pub from: u64,
+        pub entries: Vec<Bytes>,
+    }
+
+    /// The answer.
+    pub struct LogRestored {
+        /// How many entries the log has now.
+        pub length: u64,
+    }
+
     /// `GET /v1/account/devices`
     pub struct Devices {
         pub devices: Vec<Device>,

@@ -59,6 +59,7 @@ error_codes! {
     RecentSignInRequired = "recent_sign_in_required", "This needs the password again.", "Sign in again and repeat the request within five minutes.";
     Forbidden = "forbidden", "This session may not do that.", "Use a session with the right to do it.";
     InvalidLogin = "invalid_login", "The name, the password or the Secret Key is wrong.", "Check all three. The server cannot tell which it was.";
+    KeysSuperseded = "keys_superseded", "The server was restored from a backup and has an earlier password or recovery key of this account.", "On a device that is in the account already, sign in with the earlier password and change it.";
     SecondFactorRequired = "second_factor_required", "A second factor is needed.", "Send a code from the authenticator app, or a recovery code.";
     SecondFactorInvalid = "second_factor_invalid", "The second factor was not right.", "Try the next code, or a recovery code.";
     AccountSuspended = "account_suspended", "This account is suspended.", "Ask the people who run this server.";

@@ -9,7 +9,7 @@ use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
 use selkie_e2e::program::ServerProcess;
 
-use crate::desk::Desk;
+use crate::desk::{ANA, Desk};
 
 const OPEN: &str = "[registration]\npolicy = \"open\"\n";
 
@@ -126,6 +126,70 @@ on_both_backends! {
             digests.push(desk.selkie(device, &["vault", "status", "Journal"]).await.succeeds()["digest"].clone());
         }
         assert_eq!(digests[0], digests[1]);
+    }
+
+    /// A device that was added after the backup is put back by the others, with what it wrote. A password that was
+    /// changed cannot be: the earlier one lets in devices of the account, which change it again, and nobody else.
+    async fn devices_come_back_and_a_changed_password_is_changed_again(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let mut server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        let desk = Desk::new(server.config());
+        desk.signs_up("laptop", &network).await;
+        desk.signs_in("phone", "laptop", &network).await;
+        desk.selkie("laptop", &["vault", "create", "Journal"]).await.succeeds();
+        for device in ["laptop", "phone"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+        }
+        let backup = Backup::make(&desk, &premises).await;
+
+        desk.signs_in("tablet", "laptop", &network).await;
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let file = desk.write("note", "{\"title\":\"on a device that the backup does not know\"}");
+        let put = desk.selkie("tablet", &["put", "Journal", "notes", "--file", &file]).await.succeeds();
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let newer = desk.write("newer", "nine noisy newts nap");
+        let change = ["password", "change", "--password-file", &desk.password, "--new-password-file", &newer];
+        desk.selkie("phone", &[&change[..], &["--keep-other-sessions"]].concat()).await.succeeds();
+        for device in ["laptop", "phone"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+            desk.selkie(device, &["devices"]).await.succeeds();
+        }
+        assert!(server.stop());
+        backup.restore(&desk, &premises).await;
+        let _server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+
+        let synced = desk.selkie("laptop", &["sync"]).await.succeeds();
+        let restored: u64 = synced["vaults"].as_array().unwrap().iter().filter_map(|it| it["restored"].as_u64()).sum();
+        assert!(restored >= 1, "what the tablet wrote stands behind its certificate: {synced}");
+        let status = desk.selkie("laptop", &["status"]).await.succeeds();
+        assert_eq!(status["blocked"][0]["kind"], "keys_superseded", "{status}");
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--password-file", &desk.password];
+        for device in ["tablet", "phone"] {
+            desk.selkie(device, &["sync"]).await.fails_with(3);
+            let back = desk.selkie(device, &sign_in).await.succeeds();
+            assert_eq!(back["new_device"], false, "{back}");
+            assert_eq!(back["keys_superseded"], true, "{back}");
+        }
+        let secret_key = desk.path("secret-key");
+        let stranger = [&sign_in[..], &["--secret-key-file", &secret_key]].concat();
+        desk.selkie("stranger", &stranger).await.fails_with(5);
+
+        desk.selkie("phone", &[&change[..], &["--keep-other-sessions"]].concat()).await.succeeds();
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--password-file", &newer];
+        let watch = desk.selkie("watch", &[&sign_in[..], &["--secret-key-file", &secret_key]].concat()).await.succeeds();
+        assert_eq!(watch["keys_superseded"], false, "{watch}");
+        let mut digests = Vec::new();
+        for device in ["laptop", "phone", "tablet", "watch"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+        }
+        for device in ["laptop", "phone", "tablet", "watch"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+            desk.selkie(device, &["get", "Journal", put["id"].as_str().unwrap()]).await.succeeds();
+            desk.selkie(device, &["vault", "verify", "Journal"]).await.succeeds();
+            digests.push(desk.selkie(device, &["vault", "status", "Journal"]).await.succeeds()["digest"].clone());
+        }
+        assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
     }
 }
 

@@ -113,7 +113,8 @@ impl Device {
     }
 
     pub async fn signs_in_with_code(&self, person: &Person, code: Option<&str>) -> selkie_client::Result<SignedIn> {
-        let options = SignIn { second_factor: code.map(Into::into), device_name: self.name.to_owned() };
+        let options =
+            SignIn { second_factor: code.map(Into::into), device_name: self.name.to_owned(), ..SignIn::default() };
         self.client.sign_in(&person.login_name, &person.password, person.sheet.secret_key(), options).await
     }
 

@@ -102,6 +102,10 @@ pub(crate) struct SignInArgs {
     #[arg(long, value_name = "TEXT")]
     pub(crate) device_name: Option<String>,
 
+    /// After a restore of the server: go on with what it has of the account, without what it lost and this device knows
+    #[arg(long, conflicts_with_all = ["link", "link_file"])]
+    pub(crate) accept_loss: bool,
+
     #[command(flatten)]
     pub(crate) password: PasswordFrom,
 }

@@ -59,7 +59,11 @@ pub(super) async fn sign_in(place: &Place<'_>, terminal: Terminal, args: &SignIn
     terminal.progress("Signing in");
     let enter = async |secret_key: Option<&Private>| {
         with_code(terminal, &args.password, async |code| {
-            let options = SignIn { second_factor: code.map(Private::from), device_name: device_name.clone() };
+            let options = SignIn {
+                second_factor: code.map(Private::from),
+                device_name: device_name.clone(),
+                accept_loss: args.accept_loss,
+            };
             client.sign_in(name, password.as_str(), secret_key.map(Private::as_str), options).await
         })
         .await
@@ -181,6 +185,9 @@ fn report(terminal: Terminal, signed_in: &SignedIn) {
     if unconfirmed {
         text.push_str("An emergency sheet waits to be confirmed: selkie recovery-key confirm\n");
     }
+    if signed_in.keys_superseded {
+        text.push_str("The server was restored and has an earlier password of this account: selkie password change\n");
+    }
     let devices: Vec<serde_json::Value> = signed_in.devices.iter().map(super::devices::object).collect();
     terminal.answer(
         &text,
@@ -193,6 +200,7 @@ fn report(terminal: Terminal, signed_in: &SignedIn) {
             "state_code": signed_in.state_code,
             "devices": devices,
             "unconfirmed_sheet": unconfirmed,
+            "keys_superseded": signed_in.keys_superseded,
         }),
     );
 }

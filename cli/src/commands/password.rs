@@ -23,6 +23,9 @@ pub(super) async fn change(place: &Place<'_>, terminal: Terminal, args: &Passwor
         account.change_password(proof(&old, code), new.as_str(), args.keep_other_sessions).await
     })
     .await?;
+    if account.unconfirmed_sheet().is_some() {
+        terminal.remark("A sheet waits to be confirmed: selkie recovery-key confirm");
+    }
     terminal.answer("The password was changed.", &json!({ "changed": true }));
     Ok(())
 }

@@ -57,7 +57,17 @@ impl Account {
                 .ours(Some(&kept.log), &kept.entries);
             return Err(context.caught(Misbehaviour::UnknownDevice, evidence).await);
         }
-        Ok(annotated(&kept, &mut listed))
+        let mut devices = annotated(&kept, &mut listed);
+        // What a restored server has lost of their names, they have told each other.
+        if devices.devices.iter().any(|device| device.name.is_none()) && !devices.keys_renewed {
+            for known in self.known_devices().await?.into_iter().filter(|known| !known.name.is_empty()) {
+                let device = devices.devices.iter_mut().find(|device| device.id == known.id);
+                if let Some(device) = device.filter(|device| device.name.is_none()) {
+                    device.name = Some(known.name);
+                }
+            }
+        }
+        Ok(devices)
     }
 
     /// Sends a device away for good and renews the keys it knew. Needs the password, so that a stolen device can do

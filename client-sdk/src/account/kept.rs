@@ -6,10 +6,11 @@
 use crate::error::{Error, Result, SignInReason};
 use crate::keys::at_rest::{Keychain, KeychainError, local_key};
 use crate::store::{AccountStore, Folder};
+use crate::trust::{Generations, Superseded};
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::bytes::{from_base64url, to_base64url};
 use selkie_protocol::cipher::{AccountMasterKey, DeviceKey};
-use selkie_protocol::id::{SessionId, UserId};
+use selkie_protocol::id::{Incarnation, SessionId, UserId};
 use selkie_protocol::session::RefreshTokenBytes;
 use selkie_protocol::{Bytes, Face, Private};
 use serde::{Deserialize, Serialize};
@@ -44,10 +45,36 @@ pub(crate) struct Kept {
     pub(crate) phase: Phase,
     /// Why the last session ended, if it did not end by being signed out here.
     pub(crate) ended: Option<SignInReason>,
+    /// In which life of the server it was last in step. Missing until that was asked.
+    pub(crate) life: Option<Life>,
     /// The log as this device has verified it; it only grows.
     pub(crate) log: AccountLog,
     pub(crate) entries: Vec<Bytes>,
     pub(crate) secrets: Secrets,
+}
+
+/// A life of the server: it begins another when it is restored from a backup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Life {
+    pub(crate) incarnation: Incarnation,
+    /// What was known when it began. While nothing newer is known, a server that has earlier keys may have lost these;
+    /// afterwards only a rollback explains them.
+    pub(crate) began_with: Generations,
+    /// It has earlier keys than these: they are to be made anew.
+    pub(crate) keys_superseded: bool,
+}
+
+impl Life {
+    /// In which nothing was lost, as far as is known.
+    pub(crate) fn unbroken(incarnation: Incarnation) -> Self {
+        Life { incarnation, began_with: Generations::default(), keys_superseded: false }
+    }
+
+    /// That began when this was known.
+    pub(crate) fn after(incarnation: Incarnation, log: &AccountLog) -> Self {
+        Life { incarnation, began_with: Generations::of(log), keys_superseded: false }
+    }
 }
 
 /// What is sealed at rest.
@@ -122,6 +149,15 @@ impl Kept {
     /// Whether this device was certified and not revoked, as far as it knows.
     pub(crate) fn device_is_in_the_log(&self) -> bool {
         self.log.active_device(&self.secrets.device.id()).is_some()
+    }
+
+    /// A first check was passed: in a new life of the server, or in the one that is known. Once the server has shown the
+    /// newest keys, only a rollback explains earlier ones.
+    pub(crate) fn live_on(&mut self, new: Option<Life>, superseded: Superseded) {
+        self.life = new.or(self.life).map(|life| match superseded.any() {
+            true => Life { keys_superseded: true, ..life },
+            false => Life::unbroken(life.incarnation),
+        });
     }
 
     /// Takes a longer log. A shorter one changes nothing: another program on this device has seen more.
@@ -219,6 +255,7 @@ impl Keeper {
             login_name: kept.login_name.clone(),
             phase: kept.phase,
             ended: kept.ended,
+            life: kept.life,
             entries: kept.entries.clone(),
             sealed: key.seal(folder.as_str().as_bytes(), &plain).into(),
         };
@@ -258,6 +295,8 @@ struct Document {
     login_name: Private,
     phase: Phase,
     ended: Option<SignInReason>,
+    #[serde(default)]
+    life: Option<Life>,
     entries: Vec<Bytes>,
     sealed: Bytes,
 }
@@ -294,6 +333,7 @@ impl Document {
             login_name: self.login_name,
             phase: self.phase,
             ended: self.ended,
+            life: self.life,
             log,
             entries: self.entries,
             secrets,

@@ -63,6 +63,9 @@ impl Context {
                 Ok(kept)
             }
             Err(kind) => {
+                if let Some(life) = self.another_life_explains(kind, kept).await? {
+                    return self.give_back_own(kept, bearer, life).await;
+                }
                 let evidence = Evidence::new(kind, self.now_ms(), &kept.server_name)
                     .ours(Some(&kept.log), &kept.entries)
                     .served(from, &served);
@@ -83,9 +86,13 @@ impl Account {
                 async move { context.grow(kept, &bearer).await }
             })
             .await?;
-        if newer.log.next_index() == kept.log.next_index() {
+        if newer.log.next_index() == kept.log.next_index() && newer.life == kept.life {
             return Ok(kept);
         }
-        self.change(move |kept| kept.take_log(&newer.log, &newer.entries)).await
+        self.change(move |kept| {
+            kept.take_log(&newer.log, &newer.entries);
+            kept.life = newer.life;
+        })
+        .await
     }
 }

@@ -17,6 +17,7 @@ mod partial;
 mod password;
 mod recover;
 mod recovery_key;
+mod restored;
 mod root;
 mod second_factor;
 mod session;

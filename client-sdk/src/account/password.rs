@@ -9,13 +9,17 @@ use super::sign_in::MOST_CONFLICTS;
 use crate::error::{Error, Result};
 use crate::keys::strength::{self, KeyMode};
 use crate::password::{Credentials, PasswordProof};
+use crate::trust::Superseded;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::account::PasswordFinish;
 use selkie_protocol::account_log::Payload;
-use selkie_protocol::cipher::PasswordKek;
+use selkie_protocol::cipher::{PasswordKek, RecoveryKek};
 
 impl Account {
     /// Other sessions end unless they are kept; other devices then need the new password.
+    ///
+    /// Where a restored server has an earlier password than the account's, the old one is that, and the new one ends
+    /// it. If it has an earlier recovery key, too, a new sheet is made: see [`Account::unconfirmed_sheet`].
     pub async fn change_password(
         &self,
         old: impl Into<PasswordProof>,
@@ -27,7 +31,8 @@ impl Account {
             None => KeyMode::PasswordOnly,
         };
         strength::check(new, mode, &[self.login_name()])?;
-        let Reentered { mut open, keybag, bearer, mut kept } = self.reenter(&old.into()).await?;
+        let Reentered { mut open, keybag, bearer, mut kept, superseded } = self.reenter_to_renew(&old.into()).await?;
+        let new_key = if superseded.recovery { Some(self.new_sheet(&open).await?) } else { None };
         let context = self.context();
         let server_name = kept.server_name.clone();
         let secret_key = kept.secrets.secret_key.clone();
@@ -42,18 +47,24 @@ impl Account {
             let generation = open.log.password_generation() + 1;
             let user = open.log.user();
             let kek = PasswordKek::derive(&registration.export_key, &user, generation);
-            let entry = open.sign(context.now_ms(), Payload::PasswordGeneration(generation));
+            let mut entries = vec![open.sign(context.now_ms(), Payload::PasswordGeneration(generation))];
+            let mut keybag = keybag.with_password(&open.root, &kek, &user);
+            if let Some((key, generation)) = &new_key {
+                entries.push(open.sign(context.now_ms(), crate::keys::recovery(key, &user, *generation)));
+                keybag = keybag.with_recovery(&open.root, &RecoveryKek::derive(key, &user, *generation), &user);
+            }
             let message = PasswordFinish {
                 reg_token: registration.reg_token,
                 record: registration.record,
-                keybag: Some(keybag.with_password(&open.root, &kek, &user).to_bytes()),
-                entries: vec![entry.clone()],
+                keybag: Some(keybag.to_bytes()),
+                entries: entries.clone(),
                 keep_other_sessions,
                 remove_second_factors: false,
             };
             match context.api.password_finish(&bearer, &message).await {
                 Ok(_) => {
-                    self.accepted(&open, &kept, vec![entry]).await?;
+                    self.accepted(&open, &kept, entries).await?;
+                    self.change(|kept| kept.live_on(None, Superseded::default())).await?;
                     tracing::info!("the password was changed");
                     return Ok(());
                 }

@@ -4,7 +4,7 @@
 //! same first check as a password, and is replaced in the same request that sets the new password.
 
 use super::kept::{Kept, Phase, RenewedSecretKey, Secrets, UnconfirmedSheet};
-use super::root::Checked;
+use super::root::{Asked, Checked};
 use super::{SignIn, SignedIn};
 use crate::Client;
 use crate::error::{Error, Misbehaviour, Result, WrongKey};
@@ -60,8 +60,15 @@ impl Client {
         }
         let tokens = self.recovery_session(&login_name, &recovery_key, &server_name).await?;
         let bearer = &tokens.access_token;
-        let kek = Kek::Recovery(&recovery_key);
-        let checked = context.first_check(bearer, kek, &server_name, &login_name, tokens.uid, known.as_ref()).await?;
+        let asked = Asked {
+            kek: Kek::Recovery(&recovery_key),
+            server_name: &server_name,
+            login_name: &login_name,
+            claimed: tokens.uid,
+            seen: known.as_ref(),
+            accepts_loss: false,
+        };
+        let checked = context.first_check(bearer, asked).await?;
         let secret_key = match options.key_mode {
             KeyMode::SecretKey => Some(Private::from(SecretKey::generate().to_text().as_str())),
             KeyMode::PasswordOnly => None,
@@ -73,7 +80,8 @@ impl Client {
             secret_key: secret_key.as_ref(),
         };
         self.set_new_keys(known, checked, bearer, credentials, options.remove_second_factors).await?;
-        let sign_in = SignIn { second_factor: options.second_factor, device_name: options.device_name };
+        let sign_in =
+            SignIn { second_factor: options.second_factor, device_name: options.device_name, ..SignIn::default() };
         let typed = secret_key.as_ref().map(Private::as_str);
         self.sign_in(login_name.as_str(), new_password, typed, sign_in).await
     }
@@ -86,7 +94,11 @@ impl Client {
         password: &str,
         options: &Recover,
     ) -> Result<Option<SignedIn>> {
-        let sign_in = SignIn { second_factor: options.second_factor.clone(), device_name: options.device_name.clone() };
+        let sign_in = SignIn {
+            second_factor: options.second_factor.clone(),
+            device_name: options.device_name.clone(),
+            ..SignIn::default()
+        };
         match self.sign_in(login_name.as_str(), password, None, sign_in).await {
             Ok(signed_in) if signed_in.sheet.is_some() => Ok(Some(signed_in)),
             // With the present password everything was as it should be, and still somebody asks for new keys.
@@ -137,6 +149,7 @@ impl Client {
             login_name: credentials.login_name.as_str().into(),
             phase: Phase::Joining,
             ended: None,
+            life: None,
             log: open.log.clone(),
             entries: checked.entries.clone(),
             secrets: Secrets {

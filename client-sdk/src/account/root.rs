@@ -4,12 +4,14 @@
 //! secret lives in the value returned here and nowhere else.
 
 use super::Account;
-use super::kept::Kept;
+use super::kept::{Kept, Life};
+use super::restored::begun;
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::keys::OpenRoot;
 use crate::password::{Credentials, Entered, PasswordProof};
-use crate::trust::{Evidence, FirstCheck, Kek};
+use crate::trust::{Evidence, FirstCheck, Generations, Kek, Passed, Stands, Superseded, stands};
+use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::cipher::Keybag;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::session::SignOutScope;
@@ -22,6 +24,7 @@ pub(super) struct Reentered {
     pub(super) keybag: Keybag,
     pub(super) bearer: Private,
     pub(super) kept: Kept,
+    pub(super) superseded: Superseded,
 }
 
 /// What passed the first check.
@@ -29,38 +32,72 @@ pub(super) struct Checked {
     pub(super) open: OpenRoot,
     pub(super) keybag: Keybag,
     pub(super) entries: Vec<Bytes>,
+    /// Which of the server's keys are earlier than those the account has had.
+    pub(super) superseded: Superseded,
+    /// The server is in a new life, in which this much is certain.
+    pub(super) life: Option<Life>,
+    /// The log goes on in another way than the one this device knew, and the person agrees.
+    pub(super) parted: bool,
+}
+
+/// What is asked of a server that shows the keys of an account.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) kek: Kek<'a>,
+    pub(super) server_name: &'a str,
+    pub(super) login_name: &'a LoginName,
+    /// What the sign-in said whose session this is.
+    pub(super) claimed: Option<selkie_protocol::id::UserId>,
+    pub(super) seen: Option<&'a Kept>,
+    /// The person knows that the server was restored, and goes on with what it has.
+    pub(super) accepts_loss: bool,
 }
 
 impl Context {
     /// Fetches keybag and log and makes the first check. Both are always fetched before either is looked at, so that
     /// what is asked says nothing about what was wrong.
-    pub(super) async fn first_check(
-        &self,
-        bearer: &Private,
-        kek: Kek<'_>,
-        server_name: &str,
-        login_name: &LoginName,
-        claimed: Option<selkie_protocol::id::UserId>,
-        seen: Option<&Kept>,
-    ) -> Result<Checked> {
+    pub(super) async fn first_check(&self, bearer: &Private, asked: Asked<'_>) -> Result<Checked> {
+        let Asked { kek, server_name, login_name, claimed, seen, accepts_loss } = asked;
         let keybag = self.api.keybag(bearer).await?.keybag;
-        let entries = self.fetch_log(bearer, 0).await?;
-        let check = FirstCheck {
-            keybag: &keybag,
-            entries: &entries,
-            kek,
-            server_name,
-            login_name,
-            claimed,
-            seen: seen.map(|kept| &kept.log),
+        let mut entries = self.fetch_log(bearer, 0).await?;
+        let may_have_lost = seen.and_then(|kept| kept.life).map(|life| life.began_with).unwrap_or_default();
+        let seen_log = seen.map(|kept| &kept.log);
+        let check = |entries: &[Bytes], seen, may_have_lost| {
+            FirstCheck { keybag: &keybag, entries, kek, server_name, login_name, claimed, seen, may_have_lost }.pass()
         };
-        match check.pass() {
-            Ok((open, keybag)) => Ok(Checked { open, keybag, entries }),
+        let mut passed = check(&entries, seen_log, may_have_lost);
+        let (mut life, mut parted) = (None, false);
+        if let (Err(kind), Some(seen)) = (&passed, seen)
+            && let Some(new) = self.another_life_explains(*kind, seen).await?
+        {
+            let mut lost = Vec::new();
+            match stands(&seen.entries, &entries) {
+                Stands::Part { .. } => {
+                    lost = self.give_back(bearer, None, &seen.entries, &entries).await?;
+                    entries = seen.entries.clone();
+                }
+                Stands::Parted { common: 1.. } if accepts_loss => parted = true,
+                Stands::Parted { common: common @ 1.. } => {
+                    return Err(Error::AccountBehind { missing: (seen.entries.len() - common) as u64 });
+                }
+                Stands::Whole | Stands::Parted { common: 0 } => {}
+            }
+            // What the log speaks of now, whoever put it back, may be what was lost.
+            let may_have_lost = match AccountLog::replay(entries.iter().map(|entry| &**entry)) {
+                Ok(log) if !parted => Generations::of(&log),
+                _ => Generations::default(),
+            };
+            passed = check(&entries, seen_log.filter(|_| !parted), may_have_lost);
+            life = passed.as_ref().ok().map(|passed| match parted {
+                true => Life::unbroken(new),
+                false => begun(new, &passed.open.log, &lost),
+            });
+        }
+        match passed {
+            Ok(Passed { open, keybag, superseded }) => Ok(Checked { open, keybag, entries, superseded, life, parted }),
             Err(kind) => {
                 let ours = seen.map_or(&[][..], |kept| &kept.entries);
-                let evidence = Evidence::new(kind, self.now_ms(), server_name)
-                    .ours(seen.map(|kept| &kept.log), ours)
-                    .served(0, &entries);
+                let evidence = Evidence::new(kind, self.now_ms(), server_name).ours(seen_log, ours).served(0, &entries);
                 Err(self.caught(kind, evidence).await)
             }
         }
@@ -75,8 +112,15 @@ impl Context {
 }
 
 impl Account {
-    /// Signs in again with the password, makes the first check, and takes over the new session.
+    /// Signs in again with the password, makes the first check, and takes over the new session. Not with one that a
+    /// restored server has taken out of its grave.
     pub(super) async fn reenter(&self, proof: &PasswordProof) -> Result<Reentered> {
+        let reentered = self.reenter_to_renew(proof).await?;
+        if reentered.superseded.any() { Err(Error::KeysSuperseded) } else { Ok(reentered) }
+    }
+
+    /// The same, for whoever makes new keys in place of those.
+    pub(super) async fn reenter_to_renew(&self, proof: &PasswordProof) -> Result<Reentered> {
         let kept = self.reload().await?;
         let context = self.context();
         let credentials = Credentials {
@@ -91,24 +135,31 @@ impl Account {
             return Err(Error::misbehaved(Misbehaviour::Contradiction));
         }
         let bearer = tokens.access_token.clone();
-        let kek = Kek::Password(&export_key);
-        let seen = Some(&kept);
-        let checked =
-            context.first_check(&bearer, kek, &kept.server_name, &self.0.login_name, tokens.uid, seen).await?;
+        let asked = Asked {
+            kek: Kek::Password(&export_key),
+            server_name: &kept.server_name,
+            login_name: &self.0.login_name,
+            claimed: tokens.uid,
+            seen: Some(&kept),
+            accepts_loss: false,
+        };
+        let checked = context.first_check(&bearer, asked).await?;
         let replaced = kept.secrets.session.as_ref().map(|session| session.access_token.clone());
         self.take_session(&tokens).await?;
         let (log, entries, master_key) =
             (checked.open.log.clone(), checked.entries.clone(), Arc::new(checked.open.master_key()));
+        let (life, superseded) = (checked.life, checked.superseded);
         let kept = self
             .change(move |kept| {
                 kept.take_log(&log, &entries);
+                kept.live_on(life, superseded);
                 kept.secrets.master_key = Some(master_key);
             })
             .await?;
         if let Some(replaced) = replaced {
             context.end_replaced(&replaced).await;
         }
-        Ok(Reentered { open: checked.open, keybag: checked.keybag, bearer, kept })
+        Ok(Reentered { open: checked.open, keybag: checked.keybag, bearer, kept, superseded })
     }
 
     /// Takes in entries that the server has just accepted after those of `grown`, the log as it was when they were

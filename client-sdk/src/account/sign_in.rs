@@ -3,7 +3,8 @@
 //! Owns the way from a password to a device of the account: which keys to try, the first check before anything is
 //! believed, and the certificate for a device that is new. Also completes an account that was registered without keys.
 
-use super::kept::{Kept, KeptSession, Phase, Secrets};
+use super::kept::{Kept, KeptSession, Life, Phase, Secrets};
+use super::root::Asked;
 use super::sheet::{has_landed, pending_sheet};
 use super::sign_up::newborn;
 use super::{Account, Device};
@@ -18,6 +19,7 @@ use crate::trust::{Evidence, Kek};
 use selkie_protocol::account::{AccountState, AddDevice, CompleteAccount};
 use selkie_protocol::cipher::{DeviceKey, SecretKey};
 use selkie_protocol::hash::Label;
+use selkie_protocol::id::Incarnation;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::session::Tokens;
 use selkie_protocol::{ErrorCode, Private};
@@ -30,6 +32,9 @@ pub struct SignIn {
     pub second_factor: Option<Private>,
     /// What this device is called, if it is new to the account.
     pub device_name: String,
+    /// Goes on without what a restored server has lost of the account: the answer of a person to
+    /// [`Error::AccountBehind`].
+    pub accept_loss: bool,
 }
 
 /// A sign-in that passed every check.
@@ -48,6 +53,8 @@ pub struct SignedIn {
     pub completed: bool,
     /// A sheet that was made and never confirmed.
     pub sheet: Option<EmergencySheet>,
+    /// The server was restored, and has an earlier password or recovery key than the newest: have the password changed.
+    pub keys_superseded: bool,
 }
 
 /// How often another device may get in between before we give up.
@@ -65,12 +72,14 @@ impl Client {
         let login_name = LoginName::new(login_name)?;
         let typed = secret_key.map(SecretKey::parse).transpose()?.map(|key| Private::from(key.to_text().as_str()));
         let context = self.context();
-        let announced = context.capabilities().await?.server_name;
+        let server = context.capabilities().await?;
+        let (announced, life) = (server.server_name, server.incarnation);
         let found = context.find_all(&login_name, Some(&announced)).await?;
         let server_name = context.accept_name_for(&announced, found.first())?;
-        let way = Way { context, server_name: &server_name, login_name: &login_name, password, options: &options };
+        let way =
+            Way { context, server_name: &server_name, life, login_name: &login_name, password, options: &options };
         let Arrived { kept, new_device, completed } = way.walk_from_any(found, typed).await?;
-        let sheet = pending_sheet(&kept);
+        let (sheet, keys_superseded) = (pending_sheet(&kept), kept.life.is_some_and(|life| life.keys_superseded));
         let account = self.remember(kept)?;
         if new_device || completed {
             account.settle_in(&options.device_name, completed).await;
@@ -84,7 +93,15 @@ impl Client {
                 Vec::new()
             }
         };
-        Ok(SignedIn { state_code: account.state_code(), account, devices, new_device, completed, sheet })
+        Ok(SignedIn {
+            state_code: account.state_code(),
+            account,
+            devices,
+            new_device,
+            completed,
+            sheet,
+            keys_superseded,
+        })
     }
 }
 
@@ -99,6 +116,7 @@ struct Arrived {
 struct Way<'a> {
     context: &'a Context,
     server_name: &'a str,
+    life: Incarnation,
     login_name: &'a LoginName,
     password: &'a str,
     options: &'a SignIn,
@@ -144,14 +162,24 @@ impl Way<'_> {
             return Ok(Arrived { kept, new_device: true, completed: true });
         }
         let bearer = &tokens.access_token;
-        let kek = Kek::Password(&export_key);
-        let seen = known.as_ref();
-        let checked =
-            self.context.first_check(bearer, kek, self.server_name, self.login_name, tokens.uid, seen).await?;
+        let asked = Asked {
+            kek: Kek::Password(&export_key),
+            server_name: self.server_name,
+            login_name: self.login_name,
+            claimed: tokens.uid,
+            seen: known.as_ref(),
+            accepts_loss: self.options.accept_loss,
+        };
+        let checked = self.context.first_check(bearer, asked).await?;
         let mut kept = known.unwrap_or_else(|| self.stranger(&checked));
         let replaced = kept.secrets.session.take().map(|session| session.access_token);
         kept.server_url = self.context.url_text();
+        if checked.parted {
+            (kept.log, kept.entries) = (checked.open.log.clone(), checked.entries.clone());
+        }
         kept.take_log(&checked.open.log, &checked.entries);
+        kept.life.get_or_insert(Life::unbroken(self.life));
+        kept.live_on(checked.life, checked.superseded);
         kept.secrets.master_key = Some(Arc::new(checked.open.master_key()));
         settle_secret_key(&mut kept, secret_key);
         if device.is_some() && !kept.device_is_in_the_log() {
@@ -254,6 +282,7 @@ impl Way<'_> {
             login_name: Private::from(self.login_name.as_str()),
             phase: Phase::Joining,
             ended: None,
+            life: None,
             log: checked.open.log.clone(),
             entries: checked.entries.clone(),
             secrets: Secrets {
@@ -317,6 +346,7 @@ impl Way<'_> {
             signature: device.sign(Label::DEVICE_SESSION, &[tokens.session.as_bytes()]).0.into(),
         };
         let mut kept = newborn(self.context, self.server_name, self.login_name, device, identity, secret_key);
+        kept.life = Some(Life::unbroken(self.life));
         self.context.save(&kept).await?;
         let bound = match self.context.api.complete(&tokens.access_token, &message).await {
             Ok(bound) => bound,

@@ -3,7 +3,7 @@
 //! Owns the order in which it comes to be: keys first, then this device's own record, then the server. A process killed
 //! anywhere in between leaves either no account or one that this device can finish.
 
-use super::kept::{Kept, KeptSession, Phase, Secrets, UnconfirmedSheet};
+use super::kept::{Kept, KeptSession, Life, Phase, Secrets, UnconfirmedSheet};
 use super::{Account, SignIn};
 use crate::Client;
 use crate::context::Context;
@@ -46,7 +46,8 @@ impl Client {
         let login_name = LoginName::new(login_name)?;
         strength::check(password, options.key_mode, &[login_name.as_str()])?;
         let context = self.context();
-        let server_name = context.accept_name(&context.capabilities().await?.server_name, None)?;
+        let server = context.capabilities().await?;
+        let server_name = context.accept_name(&server.server_name, None)?;
         let interrupted = context.find_all(&login_name, Some(&server_name)).await?;
         if interrupted.iter().any(|kept| kept.phase > Phase::SigningUp) {
             return Err(Error::NotPossible(
@@ -68,7 +69,9 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        let signed_up = begin(&self.shared(), &server_name, &login_name, password, &options).await?;
+        let mut signed_up = begin(&self.shared(), &server_name, &login_name, password, &options).await?;
+        signed_up.life = Some(Life::unbroken(server.incarnation));
+        context.save(&signed_up).await?;
         for left_over in interrupted {
             context.forget(&left_over.folder()).await?;
         }
@@ -147,6 +150,7 @@ pub(super) fn newborn(
         login_name: Private::from(login_name.as_str()),
         phase: Phase::SigningUp,
         ended: None,
+        life: None,
         log: identity.log,
         entries: identity.entries,
         secrets: Secrets {

@@ -168,6 +168,9 @@ impl Account {
             }
         }
         let Sum { pending, set_aside, mut blocked } = sum;
+        if self.kept().life.is_some_and(|life| life.keys_superseded) {
+            blocked.push(self::blocked(BlockedPlace::Account, Failure::from(&Error::KeysSuperseded)));
+        }
         let more_blocked = blocked.len().saturating_sub(MOST_BLOCKED) as u64;
         blocked.truncate(MOST_BLOCKED);
         let state = match (blocked.first(), beat.running, &beat.failure, beat.last_success_ms) {

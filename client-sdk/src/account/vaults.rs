@@ -219,6 +219,7 @@ impl Account {
         let known = room.shared().poll;
         let context = self.context();
         let polled = self.call(|bearer| async move { context.api.poll(&bearer, known.as_ref()).await }).await?;
+        self.meet_life(room, polled.incarnation).await?;
         let news: Option<BTreeMap<VaultId, PolledVault>> =
             polled.vaults.map(|vaults| vaults.into_iter().map(|vault| (vault.vid, vault)).collect());
         let mut outcome = AccountSync::default();

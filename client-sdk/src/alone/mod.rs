@@ -291,6 +291,7 @@ fn newborn(now_ms: u64) -> Kept {
         login_name: Private::from("alone"),
         phase: Phase::Alone,
         ended: None,
+        life: None,
         log,
         entries,
         secrets: Secrets {

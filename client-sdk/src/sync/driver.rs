@@ -138,7 +138,7 @@ impl<'a> Round<'a> {
         let kept = account.kept();
         let device = kept.secrets.device.clone();
         let me = Me { user: kept.user(), device: device.id() };
-        room.meet(&kept.log, &kept.entries);
+        room.meet_own(&kept.log, &kept.entries);
         Round {
             account,
             room,

@@ -10,7 +10,7 @@ use super::engine::Event;
 use super::replica::Replica;
 use crate::api::PageSize;
 use crate::error::Error;
-use selkie_protocol::id::Incarnation;
+use selkie_protocol::id::{Incarnation, UserId};
 use selkie_protocol::log::{
     Body, Control, Entry, Extends, Frame, Head, People, Promises, Refusal, SignedHead, Trail, chain,
 };
@@ -44,6 +44,8 @@ impl Round<'_> {
     pub(super) async fn compare(&mut self) -> Step<Event> {
         let bytes = self.head_of_server().await?;
         let head = self.signed(&bytes).await?;
+        // Who wrote what is put back must be known there first.
+        self.account.meet_life(self.room, head.incarnation).await?;
         let common = self.common_with(&head).await?;
         self.look_for_a_reset(common).await?;
         let missing = self.replica()?.head().n - common;
@@ -242,6 +244,10 @@ impl Round<'_> {
             let Some(last) = page.entries.last().map(|placed| placed.n) else { return Ok(()) };
             let more = page.more && last > after;
             after = last;
+            // An owner may have signed it on a device that nobody here has heard of yet.
+            for user in page.entries.iter().filter_map(|placed| author_of_reset(&placed.entry)) {
+                self.learn_person(user).await?;
+            }
             let crowd = self.room.crowd();
             let lost = self
                 .with_replica(move |replica, room| {
@@ -269,6 +275,11 @@ impl Round<'_> {
 
 fn behind(missing: u64) -> Trouble {
     Trouble::Error(Error::ServerBehind { missing })
+}
+
+fn author_of_reset(bytes: &[u8]) -> Option<UserId> {
+    let entry = Entry::parse(bytes).ok()?;
+    matches!(entry.body, Body::Control(Control::ResetTail { .. })).then_some(entry.header.user)
 }
 
 /// How many of our entries are lost by this one, if it is a RESET_TAIL that an owner signed and that we do not have.

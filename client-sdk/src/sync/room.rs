@@ -184,6 +184,8 @@ pub(crate) struct Shared {
     /// The key the server signs heads with, as it was when this account first saw it.
     pub(crate) head_key: Option<Fixed<32>>,
     pub(crate) incarnation: Option<Incarnation>,
+    /// In which life of the server the logs of all these people were last held against it.
+    pub(crate) life_of_people: Option<Incarnation>,
     pub(crate) poll: Option<PollState>,
     /// When heads were last written down in the account's own vault.
     pub(crate) gossiped_ms: u64,
@@ -320,6 +322,21 @@ impl Room {
             crowd.logs.insert(log.user(), log.clone());
             crowd.entries.insert(log.user(), entries.to_vec());
         }
+    }
+
+    /// Takes the account's own log as it is kept: a person may have given up the end of one that was known here.
+    pub(crate) fn meet_own(&self, log: &AccountLog, entries: &[Bytes]) {
+        if self.crowd().logs.get(&log.user()).is_none_or(|known| known.head() != log.head()) {
+            self.meet_anew(log, entries);
+        }
+    }
+
+    /// Takes a log in place of another one that it does not continue.
+    pub(crate) fn meet_anew(&self, log: &AccountLog, entries: &[Bytes]) {
+        let mut crowd = self.crowd.lock().unwrap_or_else(PoisonError::into_inner);
+        let crowd = Arc::make_mut(&mut crowd);
+        crowd.logs.insert(log.user(), log.clone());
+        crowd.entries.insert(log.user(), entries.to_vec());
     }
 
     pub(crate) fn shared(&self) -> MutexGuard<'_, Shared> {

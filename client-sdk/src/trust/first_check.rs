@@ -14,8 +14,27 @@ use selkie_protocol::opaque::ExportKey;
 use selkie_protocol::session::KeybagBytes;
 
 use crate::keys::OpenRoot;
+use serde::{Deserialize, Serialize};
+
+/// How often a password and a recovery key were made; 0 before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Generations {
+    pub(crate) password: u32,
+    pub(crate) recovery: u32,
+}
+
+impl Generations {
+    pub(crate) fn of(log: &AccountLog) -> Self {
+        Generations {
+            password: log.password_generation(),
+            recovery: log.recovery().map_or(0, |(generation, _)| generation),
+        }
+    }
+}
 
 /// What opens the keybag.
+#[derive(Clone, Copy)]
 pub(crate) enum Kek<'a> {
     Password(&'a ExportKey),
     Recovery(&'a RecoveryKey),
@@ -32,11 +51,33 @@ pub(crate) struct FirstCheck<'a> {
     pub(crate) claimed: Option<UserId>,
     /// The log as this device saw it before.
     pub(crate) seen: Option<&'a AccountLog>,
+    /// The newest keys that a restore of the server may have lost.
+    pub(crate) may_have_lost: Generations,
+}
+
+/// Everything is as it must be.
+pub(crate) struct Passed {
+    pub(crate) open: OpenRoot,
+    pub(crate) keybag: Keybag,
+    pub(crate) superseded: Superseded,
+}
+
+/// Which keys the server has that are earlier than those of the log, because a restore has lost the newer ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Superseded {
+    pub(crate) password: bool,
+    pub(crate) recovery: bool,
+}
+
+impl Superseded {
+    pub(crate) fn any(self) -> bool {
+        self.password || self.recovery
+    }
 }
 
 impl FirstCheck<'_> {
     /// The root secret, the keybag it was in and the verified log; or the one thing that is wrong.
-    pub(crate) fn pass(&self) -> Result<(OpenRoot, Keybag), Misbehaviour> {
+    pub(crate) fn pass(&self) -> Result<Passed, Misbehaviour> {
         let genesis = self.entries.first().and_then(|bytes| Entry::parse(bytes).ok());
         let claims = genesis.and_then(|genesis| AccountLog::begin(&genesis).ok()).ok_or(Misbehaviour::ForgedLog)?;
         let user = claims.user();
@@ -61,28 +102,29 @@ impl FirstCheck<'_> {
         if log.login_name() != Some(login_name_hash(self.server_name, self.login_name.as_str())) {
             return Err(Misbehaviour::ForgedLog);
         }
-        self.check_generations(&keybag, &log)?;
+        let superseded = self.check_generations(&keybag, &log)?;
         if let Some(seen) = self.seen {
             not_behind(&log, seen)?;
         }
-        Ok((OpenRoot { root, log }, keybag))
+        Ok(Passed { open: OpenRoot { root, log }, keybag, superseded })
     }
 
     /// An old record, an old keybag and a log that ends before the change look consistent among themselves: what this
     /// device has seen counts too.
-    fn check_generations(&self, keybag: &Keybag, log: &AccountLog) -> Result<(), Misbehaviour> {
-        let known = log.password_generation().max(self.seen.map_or(0, AccountLog::password_generation));
-        if keybag.pw_gen() < known {
+    fn check_generations(&self, keybag: &Keybag, log: &AccountLog) -> Result<Superseded, Misbehaviour> {
+        let newest = Generations::of(log);
+        let known = newest.password.max(self.seen.map_or(0, AccountLog::password_generation));
+        let superseded = Superseded { password: keybag.pw_gen() < known, recovery: keybag.rec_gen() < newest.recovery };
+        if superseded.password && known != self.may_have_lost.password {
             return Err(Misbehaviour::PasswordRollback);
         }
-        let recovery = log.recovery().map_or(0, |(generation, _)| generation);
-        if keybag.pw_gen() > log.password_generation() || keybag.rec_gen() > recovery {
+        if keybag.pw_gen() > newest.password || keybag.rec_gen() > newest.recovery {
             // The keybag is newer than the log: the end of the log is missing.
             return Err(Misbehaviour::Rollback);
         }
-        if keybag.rec_gen() < recovery {
+        if superseded.recovery && newest.recovery != self.may_have_lost.recovery {
             return Err(Misbehaviour::WrongKeybag);
         }
-        Ok(())
+        Ok(superseded)
     }
 }

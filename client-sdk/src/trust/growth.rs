@@ -37,6 +37,29 @@ pub(crate) fn grown(
     Ok((log, new.to_vec()))
 }
 
+/// How a whole log that is shown by a server in another life stands to ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stands {
+    /// All of ours is in it.
+    Whole,
+    /// It is the beginning of ours: an honest restore has lost the rest.
+    Part { common: usize },
+    /// Both go on after these entries, each in its own way.
+    Parted { common: usize },
+}
+
+/// Compares whole logs, entry by entry.
+pub(crate) fn stands(ours: &[Bytes], served: &[Bytes]) -> Stands {
+    let common = ours.iter().zip(served).take_while(|(ours, theirs)| ours == theirs).count();
+    if common == ours.len() {
+        Stands::Whole
+    } else if common == served.len() && common > 0 {
+        Stands::Part { common }
+    } else {
+        Stands::Parted { common }
+    }
+}
+
 /// Somebody else's log, verified from the beginning or as a continuation of what is known of it.
 pub(crate) fn person(
     user: &UserId,

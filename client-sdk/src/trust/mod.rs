@@ -13,6 +13,6 @@ mod verdict;
 
 pub(crate) use alarm::Alarm;
 pub(crate) use exhibit::{Acknowledged, Evidence, Exhibit, LogExport, VERSION, VaultEvidence};
-pub(crate) use first_check::{FirstCheck, Kek};
-pub(crate) use growth::{grown, person};
+pub(crate) use first_check::{FirstCheck, Generations, Kek, Passed, Superseded};
+pub(crate) use growth::{Stands, grown, person, stands};
 pub use verdict::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};

@@ -228,7 +228,7 @@ async fn a_second_factor_is_asked_for_wherever_the_password_is() {
 
     let phone = server.device();
     let sign_in = |code: Option<&str>| {
-        let options = SignIn { second_factor: code.map(Into::into), device_name: "phone".into() };
+        let options = SignIn { second_factor: code.map(Into::into), device_name: "phone".into(), ..SignIn::default() };
         let (phone, secret_key) = (phone.clone(), made.sheet.secret_key().map(str::to_owned));
         async move { phone.sign_in("ana@example.org", PASSWORD, secret_key.as_deref(), options).await }
     };
@@ -252,7 +252,8 @@ async fn a_code_that_is_good_once_is_enough_for_a_device_that_is_not_certain_to_
     let mut code = 123_450;
     let mut sign_in = async || {
         code += 1;
-        let options = SignIn { second_factor: Some(code.to_string().into()), device_name: "phone".into() };
+        let second_factor = Some(code.to_string().into());
+        let options = SignIn { second_factor, device_name: "phone".into(), ..SignIn::default() };
         phone.sign_in("ana@example.org", PASSWORD, key, options).await
     };
     // Added, or not, and nobody heard.

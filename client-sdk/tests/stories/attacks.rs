@@ -94,6 +94,7 @@ async fn mal_006_a_host_that_relays_to_the_real_one_is_noticed() {
 #[tokio::test]
 async fn mal_009_an_old_password_does_not_come_back() {
     let server = Fake::start();
+    server.with(|world| world.takes_old_keys = true);
     let data = tempfile::tempdir().unwrap();
     let laptop = server.builder().store(data.path()).build().unwrap();
     let made = ana(&laptop).await;
@@ -123,6 +124,7 @@ async fn mal_009_an_old_password_does_not_come_back() {
 #[tokio::test]
 async fn mal_010_every_bent_keybag_ends_alike() {
     let server = Fake::start();
+    server.with(|world| world.takes_old_keys = true);
     let made = ana(&server.device()).await;
     let honest = server.snapshot(ANA).keybag.unwrap();
     // One of each part: version, generations, nonces, commitments, ciphertexts. The rest is the cipher's own test.

@@ -14,6 +14,7 @@ mod household;
 mod kit;
 mod links;
 mod records;
+mod restored;
 mod schedules;
 mod sessions;
 mod storage;

@@ -4,15 +4,16 @@
 
 use super::checkpoint::{Checkpoint, MAX_NOTE, Root};
 use super::control::Control;
-use super::core::{Beside, Core, Memory, OtherState, Step, verify};
+use super::core::{Beside, Core, Memory, OtherState, Step};
 use super::effects::{Effects, What};
 use super::entry::{Body, Entry, Head};
 use super::live::{LiveSet, Record};
-use super::people::{People, reaches};
+use super::people::People;
 use super::reader::Malformed;
 use super::refusal::{Denied, Refusal};
 use super::role::Role;
 use super::trail::{Extends, Trail};
+use crate::account_log;
 use crate::id::{ChangeId, RecordId};
 
 /// The verified log of one vault.
@@ -136,8 +137,16 @@ impl VaultLog {
             return Err(Malformed("not RESET_TAIL").into());
         }
         let member = self.core.governance.member(&header.user).ok_or(Refusal::NotAMember)?;
-        reaches(people, header.user, &member.anchor)?;
-        verify(entry, &member.anchor, people)?;
+        // What stands between may have shown newer devices, or the loss has reached the account log itself: what counts
+        // is what is known of them now.
+        if matches!(people.compare(&header.user, &member.anchor), None | Some(account_log::Extends::Shorter)) {
+            return Err(Refusal::AccountLogNeeded { user: header.user, index: member.anchor.index });
+        }
+        let certificate = people.certificate(&header.user, &header.device);
+        let certificate = certificate.filter(|known| known.revoked_at.is_none()).ok_or(Refusal::NotCertified)?;
+        if !entry.is_signed_by(&certificate.key) {
+            return Err(Refusal::Forged);
+        }
         if member.role != Role::Owner {
             return Err(Refusal::NotAllowed(Denied::Role));
         }

@@ -5,7 +5,9 @@
 
 use super::sessions::Caller;
 use super::{Auth, Refusal, Result, plain};
-use crate::store::{FactorKind, FailureRow, NewDevice, NewIdentity, Refused, StoreError, TenantRow};
+use crate::store::{
+    AccountNumber, FactorKind, FailureRow, NewDevice, NewIdentity, Refused, StoreError, Tenant, TenantRow,
+};
 use selkie_protocol::account::{Account, AuditEntry, AuditPage, CompleteAccount, Keybag, LogPage};
 use selkie_protocol::account_log::{AccountLog, Entry, Payload, login_name_hash};
 use selkie_protocol::hash::Label;
@@ -20,7 +22,7 @@ use crate::store::AccountChange;
 pub const LOG_PAGE: u32 = 500;
 const AUDIT_PAGE: u32 = 100;
 /// Every change replays the whole log, so it must end somewhere: three a day for nine years.
-const LOG_LIMIT: usize = 10_000;
+pub(super) const LOG_LIMIT: usize = 10_000;
 
 impl Auth {
     /// `GET /v1/account`
@@ -117,10 +119,14 @@ impl Auth {
 
     /// The account's whole log as it is kept, verified.
     pub(super) async fn verified_log(&self, caller: &Caller) -> Result<AccountLog> {
+        self.verified_log_of(caller.tenant, caller.account).await
+    }
+
+    pub(super) async fn verified_log_of(&self, tenant: Tenant, account: AccountNumber) -> Result<AccountLog> {
         let mut entries = Vec::new();
         loop {
             let from = entries.len() as u64;
-            let (page, length) = self.store.account_log(caller.tenant, caller.account, from, LOG_PAGE).await?;
+            let (page, length) = self.store.account_log(tenant, account, from, LOG_PAGE).await?;
             let came = page.len();
             entries.extend(page);
             if came == 0 || entries.len() as u64 >= length {
@@ -196,8 +202,8 @@ pub(super) fn identity_of(account: &NewAccount, server_name: &str, name: &str, n
 
 /// The part of a keybag a server can read: `0x01 | pw_gen u32 | 105 | rec_gen u32 | 105`.
 pub(super) struct KeybagHead {
-    password_generation: u32,
-    recovery_generation: u32,
+    pub(super) password_generation: u32,
+    pub(super) recovery_generation: u32,
 }
 
 impl KeybagHead {
@@ -244,7 +250,7 @@ fn must_be_of_kinds(payloads: &[Payload], kinds: &[u8]) -> Result<()> {
     }
 }
 
-fn parse(bytes: &[u8]) -> Result<Entry> {
+pub(super) fn parse(bytes: &[u8]) -> Result<Entry> {
     Entry::parse(bytes).map_err(|malformed| Refusal::LogEntryRefused(malformed.to_string()))
 }
 

@@ -3,6 +3,7 @@
 //! A name that does not exist takes the same path through the first step: the same calls to the store, the same work,
 //! an answer of the same size. Whether the account is suspended is said only to who proved to know the password.
 
+use super::restored::Shown;
 use super::sessions::{Opening, app_name};
 use super::{Auth, Refusal, Result, login_name};
 use crate::limits::{Action, Key};
@@ -144,7 +145,10 @@ impl Auth {
         }
         let device = match &request.device {
             Some(device) => Some(self.verify_login_device(tenant, number, row.login, device).await?),
-            None => None,
+            None => {
+                self.must_be_the_newest(tenant, &account, Shown::Password).await?;
+                None
+            }
         };
         self.check_second_factor(tenant, &account, row, under_way, session_key, request).await?;
         let shown = Some(under_way.credential_version);

@@ -27,6 +27,7 @@ pub mod recovery;
 pub mod refresh;
 mod refusal;
 pub mod registration;
+mod restored;
 pub mod sessions;
 pub mod setup;
 #[cfg(test)]

@@ -43,7 +43,7 @@ impl Auth {
         let record = record(&*request.record)?;
         let has_keys = self.store.account(caller.tenant, caller.account).await?.uid.is_some();
         let (mut change, password_generation) =
-            if has_keys { self.keys_follow(caller, &request, recovering).await? } else { bare_stays_bare(&request)? };
+            if has_keys { self.keys_follow(caller, &request).await? } else { bare_stays_bare(&request)? };
         change.credential = Some(NewCredential {
             setup_id: ticket.setup_id,
             ksf_id: i16::from(KSF_PROFILE),
@@ -86,18 +86,14 @@ impl Auth {
     }
 
     /// The keybag and the log of an account that has keys must follow its new password.
-    async fn keys_follow(
-        &self,
-        caller: &Caller,
-        request: &PasswordFinish,
-        recovering: bool,
-    ) -> Result<(AccountChange, u32)> {
+    async fn keys_follow(&self, caller: &Caller, request: &PasswordFinish) -> Result<(AccountChange, u32)> {
         let Some(keybag) = &request.keybag else {
             return Err(Refusal::invalid("keybag", "an account with keys needs its new keybag"));
         };
         let mut log = self.verified_log(caller).await?;
         let log_length = log.next_index();
-        let also_recovery_key = recovering && request.entries.len() > 1;
+        // Without a recovery, too: a restored server may have lost both.
+        let also_recovery_key = request.entries.len() > 1;
         let kinds: &[u8] = if also_recovery_key { &[kind::PWGEN, kind::RECOVERY_KEY] } else { &[kind::PWGEN] };
         append(&mut log, &request.entries, kinds)?;
         let recovery = recovery_of(&log)?;

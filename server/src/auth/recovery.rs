@@ -4,6 +4,7 @@
 //! that do not exist, and accounts without a recovery key, get an answer that looks the same and cannot be used.
 
 use super::login::tenant_of;
+use super::restored::Shown;
 use super::sessions::Opening;
 use super::{Auth, Refusal, Result, login_name};
 use crate::limits::{Action, Key};
@@ -63,9 +64,11 @@ impl Auth {
         if suspended == [1] {
             return Err(Refusal::TenantSuspended);
         }
-        if self.store.account(tenant, account).await?.state == AccountState::Suspended {
+        let known = self.store.account(tenant, account).await?;
+        if known.state == AccountState::Suspended {
             return Err(Refusal::AccountSuspended);
         }
+        self.must_be_the_newest(tenant, &known, Shown::RecoveryKey).await?;
         let opening = Opening {
             account,
             device: None,

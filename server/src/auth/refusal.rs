@@ -21,6 +21,9 @@ pub enum Refusal {
     SecondFactorRequired,
     #[error("the second factor was not right")]
     SecondFactorInvalid,
+    /// The log is ahead of the keys: after a restore it was put back, and they cannot be.
+    #[error("the password or the recovery key is an earlier one")]
+    KeysSuperseded,
     #[error("the account is suspended")]
     AccountSuspended,
     #[error("the tenant is suspended")]

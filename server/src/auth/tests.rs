@@ -3,5 +3,6 @@
 mod changes;
 mod entry;
 mod links;
+mod restored;
 mod staying;
 mod tokens;

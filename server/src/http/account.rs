@@ -4,8 +4,9 @@ use super::error::ApiError;
 use super::extract::{Door, Nothing};
 use crate::auth::Caller;
 use selkie_protocol::account::{
-    Account, AddDevice, AuditPage, CompleteAccount, DeletionScheduled, Devices, Done, Keybag, LogPage, PasswordFinish,
-    PasswordStart, PasswordStarted, RevokeDevice, RotateRecoveryKey, Sessions, TotpConfirm, TotpConfirmed, TotpStarted,
+    Account, AddDevice, AuditPage, CompleteAccount, DeletionScheduled, Devices, Done, Keybag, LogPage, LogRestored,
+    PasswordFinish, PasswordStart, PasswordStarted, RestoreLog, RevokeDevice, RotateRecoveryKey, Sessions, TotpConfirm,
+    TotpConfirmed, TotpStarted,
 };
 use selkie_protocol::session::Tokens;
 
@@ -22,6 +23,14 @@ pub(super) async fn keybag(door: Door, caller: Caller, _: Nothing) -> Answer<Key
 pub(super) async fn log(door: Door, caller: Caller, _: Nothing) -> Answer<LogPage> {
     let from = door.query("from")?.unwrap_or(0);
     Ok(door.auth().account_log(&caller, from).await?)
+}
+
+pub(super) async fn restore_log(door: Door, caller: Caller, message: RestoreLog) -> Answer<LogRestored> {
+    Ok(door.auth().restore_log(&caller, None, message).await?)
+}
+
+pub(super) async fn restore_log_of(door: Door, caller: Caller, message: RestoreLog) -> Answer<LogRestored> {
+    Ok(door.auth().restore_log(&caller, Some(door.path("uid")?), message).await?)
 }
 
 pub(super) async fn complete(door: Door, caller: Caller, message: CompleteAccount) -> Answer<Tokens> {

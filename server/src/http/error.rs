@@ -104,6 +104,7 @@ fn status_of(code: ErrorCode) -> StatusCode {
         | ErrorCode::SignInExpired => StatusCode::UNAUTHORIZED,
         ErrorCode::Forbidden
         | ErrorCode::RecentSignInRequired
+        | ErrorCode::KeysSuperseded
         | ErrorCode::AccountSuspended
         | ErrorCode::TenantSuspended
         | ErrorCode::RegistrationClosed
@@ -143,6 +144,7 @@ impl From<Refusal> for ApiError {
             Refusal::SignInExpired => ApiError::new(ErrorCode::SignInExpired),
             Refusal::SecondFactorRequired => ApiError::new(ErrorCode::SecondFactorRequired),
             Refusal::SecondFactorInvalid => ApiError::new(ErrorCode::SecondFactorInvalid),
+            Refusal::KeysSuperseded => ApiError::new(ErrorCode::KeysSuperseded),
             Refusal::AccountSuspended => ApiError::new(ErrorCode::AccountSuspended),
             Refusal::TenantSuspended => ApiError::new(ErrorCode::TenantSuspended),
             Refusal::RegistrationClosed => ApiError::new(ErrorCode::RegistrationClosed),

@@ -67,6 +67,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/account", "The account as the server knows it.", signed_in(account::account)),
         get("/v1/account/keybag", "The sealed root secret; after a recent sign-in.", signed_in(account::keybag)),
         get("/v1/account/log", "The account log, by pages.", signed_in(account::log)).query(&[("from", "The first entry wanted; 0 if missing.")]),
+        post("/v1/account/log", "Puts back entries that a restored server has lost.", signed_in(account::restore_log)),
         post("/v1/account/complete", "Gives a bare account its keys; after a recent sign-in.", signed_in(account::complete)),
         get("/v1/account/devices", "The account's devices.", signed_in(account::devices)),
         post("/v1/account/devices", "Certifies the device that asks; after a recent sign-in.", signed_in(account::add_device)),
@@ -101,6 +102,7 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/poll", "What is new in all vaults of the session.", signed_in(vaults::poll)).query(&[("known", "The state that was answered before.")]),
         get("/v1/events", "Hints, as server-sent events: `vault` with a VaultMoved, `resync` when some may have been missed. Poll for facts.", streams(events::events)).streams(),
         get("/v1/people/{uid}/log", "The account log of somebody in the same tenant, by pages.", signed_in(vaults::person)).query(&[("from", "The first entry wanted; 0 if missing.")]),
+        post("/v1/people/{uid}/log", "The same for somebody in the same tenant, by whoever has their log.", signed_in(account::restore_log_of)),
     ]
 }
 

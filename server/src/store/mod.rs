@@ -257,6 +257,8 @@ pub trait Accounts: Send + Sync {
         from: u64,
         limit: u32,
     ) -> Result<(Vec<Vec<u8>>, u64)>;
+    /// The account that has this log.
+    async fn account_of_user(&self, tenant: Tenant, user: UserId) -> Result<Option<AccountNumber>>;
     async fn devices(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<DeviceRow>>;
     /// The public key of a device of this account that is not revoked.
     async fn device_key(&self, tenant: Tenant, account: AccountNumber, device: DeviceId) -> Result<Option<[u8; 32]>>;

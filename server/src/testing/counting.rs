@@ -161,6 +161,11 @@ impl Accounts for Counting {
         self.note("keybag");
         self.inner.keybag(tenant, account).await
     }
+    async fn account_of_user(&self, tenant: Tenant, user: UserId) -> Result<Option<AccountNumber>> {
+        self.note("account_of_user");
+        self.inner.account_of_user(tenant, user).await
+    }
+
     async fn account_log(
         &self,
         tenant: Tenant,

@@ -108,6 +108,7 @@ impl NewDeviceLink {
             login_name: grant.login_name.clone(),
             phase: Phase::SignedIn,
             ended: None,
+            life: None,
             log,
             entries,
             secrets: Secrets {

@@ -36,6 +36,10 @@ impl World {
         match asked.parts {
             ["auth", "sign-out"] => self.sign_out(session, &sess, read(asked.body)?),
             ["account"] => self.show_account(&sess),
+            ["account", "log"] if asked.method == Method::Post => {
+                let name = sess.name.clone();
+                self.restore_log(&name, &read(asked.body)?)
+            }
             ["account", "log"] => log_page(&self.acct(&sess.name)?.entries, asked.query),
             ["account", "sessions"] => self.list_sessions(session, &sess, asked.now),
             ["account", "devices"] if asked.method == Method::Get => self.list_devices(&sess, asked.now),
@@ -102,6 +106,22 @@ impl World {
 
     fn acct_mut(&mut self, name: &str) -> Result<&mut Acct, ErrorCode> {
         self.accounts.get_mut(name).ok_or(ErrorCode::NotFound)
+    }
+
+    /// Takes back the end of an account log that a restore has lost; whoever is revoked in it is out again.
+    pub(super) fn restore_log(&mut self, name: &str, message: &messages::RestoreLog) -> Answer {
+        let acct = self.acct_mut(name)?;
+        if message.from != acct.entries.len() as u64 {
+            return Err(ErrorCode::LogConflict);
+        }
+        acct.append(&message.entries)?;
+        let (log, length) = (acct.log()?, acct.entries.len() as u64);
+        for (did, _) in log.devices() {
+            acct.labels.entry(*did).or_insert([0; session::DEVICE_LABEL_LENGTH].into());
+        }
+        self.sessions
+            .retain(|_, sess| sess.name != name || sess.device.is_none_or(|did| log.active_device(&did).is_some()));
+        write(&messages::LogRestored { length })
     }
 
     /// From now on the session is that of a device.
@@ -226,6 +246,13 @@ impl Acct {
         let log = log.map_err(|_| ErrorCode::LogEntryRefused)?;
         *read = Some((self.entries.clone(), log.clone()));
         Ok(log)
+    }
+
+    /// Who has no device of the account comes in with the newest keys or not at all.
+    pub(super) fn has_the_newest(&self, number_at: usize, newest: u32) -> Result<(), ErrorCode> {
+        let Some(keybag) = &self.keybag else { return Ok(()) };
+        let has = u32::from_be_bytes(std::array::from_fn(|i| keybag[number_at + i]));
+        if has < newest { Err(ErrorCode::KeysSuperseded) } else { Ok(()) }
     }
 
     pub(super) fn has_second_factor(&self) -> bool {

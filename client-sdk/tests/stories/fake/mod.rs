@@ -51,7 +51,8 @@ struct Levers {
     mishaps: Vec<(String, Mishap)>,
     bend: Option<Bend>,
     refuse_all_tokens: bool,
-    refuse_tails: bool,
+    /// What may not be posted, by the path's end.
+    refuses: Option<String>,
     misplace_beginnings_by: u64,
     protocol: Option<u32>,
     sent: Vec<(String, Vec<u8>)>,
@@ -129,8 +130,8 @@ impl Fake {
     }
 
     /// It does not take back what it lost.
-    pub(crate) fn refuse_tails(&self) {
-        self.levers.lock().unwrap().refuse_tails = true;
+    pub(crate) fn refuse(&self, path: &str) {
+        self.levers.lock().unwrap().refuses = Some(path.into());
     }
 
     /// It lies about where checkpoints stand.
@@ -214,7 +215,8 @@ impl Levers {
         if self.refuse_all_tokens && request.bearer.is_some() {
             return Some(ErrorCode::TokenExpired);
         }
-        (self.refuse_tails && request.path.ends_with("/restore-tail")).then_some(ErrorCode::RestoreRefused)
+        let refused = self.refuses.as_ref().is_some_and(|end| request.path.ends_with(end));
+        (refused && request.method == Method::Post).then_some(ErrorCode::RestoreRefused)
     }
 
     /// What becomes of an honest answer.

@@ -92,7 +92,7 @@ async fn what_nobody_can_put_back_is_given_up_by_an_owner_and_agreed_to() {
     let before = laptop.digest().await.unwrap();
 
     restore(&server, &laptop, before.n - 1);
-    server.refuse_tails();
+    server.refuse("/restore-tail");
     assert!(matches!(laptop.sync().await, Err(Error::ServerBehind { missing: 1 })));
     assert!(matches!(laptop.status().await.unwrap().state, VaultState::ServerBehind { missing: 1 }));
     on_phone.put("notes", id(3), b"not sent yet").await.unwrap();

@@ -59,7 +59,7 @@ async fn keys_are_kept_by_epoch_and_generation(house: House) {
 }
 
 async fn public_logs_are_found_by_their_names(house: House) {
-    house.register(house.home, registration(1)).await.unwrap();
+    let ana = house.register(house.home, registration(1)).await.unwrap();
     let all: Vec<Vec<u8>> = (0..6).map(|position| entry(1, position)).collect();
     assert_eq!(house.log_of_user(house.home, uid(1), 0, 99).await.unwrap(), Some((all.clone(), 6)));
     assert_eq!(house.log_of_user(house.home, uid(1), 2, 3).await.unwrap(), Some((all[2..5].to_vec(), 6)));
@@ -67,6 +67,9 @@ async fn public_logs_are_found_by_their_names(house: House) {
     assert_eq!(house.log_of_user(house.home, uid(2), 0, 3).await.unwrap(), None);
     let other = house.tenant("other", "home").await;
     assert_eq!(house.log_of_user(other, uid(1), 0, 3).await.unwrap(), None);
+    assert_eq!(house.account_of_user(house.home, uid(1)).await.unwrap(), Some(ana));
+    assert_eq!(house.account_of_user(house.home, uid(2)).await.unwrap(), None);
+    assert_eq!(house.account_of_user(other, uid(1)).await.unwrap(), None);
 }
 
 async fn a_vault_goes_with_the_last_who_is_in_it(house: House) {

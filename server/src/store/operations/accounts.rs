@@ -18,7 +18,7 @@ use diesel::{
 };
 use diesel_async::RunQueryDsl as _;
 use futures_util::FutureExt as _;
-use selkie_protocol::id::{DeviceId, SessionId};
+use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use std::collections::HashMap;
 
 #[async_trait]
@@ -62,6 +62,10 @@ impl Accounts for Backend {
         limit: u32,
     ) -> Result<(Vec<Vec<u8>>, u64)> {
         self.read(Reach::Tenant(tenant), (tenant, account, from, limit), |conn, args| log(conn, args).boxed()).await
+    }
+
+    async fn account_of_user(&self, tenant: Tenant, user: UserId) -> Result<Option<AccountNumber>> {
+        self.read(Reach::Tenant(tenant), (tenant, user), |conn, args| of_user(conn, args).boxed()).await
     }
 
     async fn devices(&self, tenant: Tenant, account: AccountNumber) -> Result<Vec<DeviceRow>> {
@@ -328,6 +332,17 @@ async fn log(
         .load(conn)
         .await?;
     Ok((entries, columns::count(length)?))
+}
+
+async fn of_user(conn: &mut Conn, (tenant, user): &(Tenant, UserId)) -> Outcome<Option<AccountNumber>> {
+    let account: Option<i64> = accounts::table
+        .filter(accounts::tenant.eq(tenant.0))
+        .filter(accounts::uid.eq(user.0))
+        .select(accounts::account)
+        .first(conn)
+        .await
+        .optional()?;
+    Ok(account.map(AccountNumber))
 }
 
 async fn devices_of(conn: &mut Conn, (tenant, account): &(Tenant, AccountNumber)) -> Outcome<Vec<DeviceRow>> {
