@@ -151,7 +151,7 @@ impl Kept {
         self.log.active_device(&self.secrets.device.id()).is_some()
     }
 
-    /// A first check was passed: in a new life of the server, or in the one that is known. Once the server has shown the
+    /// A first check was passed, in a new life of the server or in the one that is known. Once the server has shown the
     /// newest keys, only a rollback explains earlier ones.
     pub(crate) fn live_on(&mut self, new: Option<Life>, superseded: Superseded) {
         self.life = new.or(self.life).map(|life| match superseded.any() {
