@@ -280,6 +280,9 @@ pub enum Misbehaviour {
     /// It signed two heads of a vault that contradict each other.
     #[error("it signed two heads of a vault that contradict each other")]
     TwoHeads,
+    /// It goes on in a life that it has said is over.
+    #[error("it goes on in a life that had ended when it was restored, as it said itself")]
+    TwoLives,
     /// Its word about a vault is not signed with the key it is known by.
     #[error("its word about a vault is not signed with the key it is known by")]
     ForgedHead,

@@ -97,6 +97,7 @@ fn object(verdict: &Verdict) -> Value {
 fn word(proof: &Proof) -> &'static str {
     match proof {
         Proof::TwoHeads { .. } => "two_heads",
+        Proof::TwoLives => "two_lives",
         Proof::Rollback { .. } => "rollback",
         Proof::Fork { .. } => "fork",
         Proof::Moved { .. } => "moved",

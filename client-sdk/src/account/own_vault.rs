@@ -7,7 +7,7 @@
 use super::Account;
 use super::settings::own_app;
 use crate::error::{Error, Result};
-use crate::sync::room::{Glance, Room};
+use crate::sync::room::{Glance, Room, Shared};
 use crate::vault::Vault;
 use selkie_protocol::Face;
 use selkie_protocol::Fixed;
@@ -35,6 +35,8 @@ struct DeviceNote {
     name: String,
     /// What the server has signed of these, so that whoever finds it lying has the proof.
     signed: Vec<SignedHeadBytes>,
+    /// The lives of the server that it has met, in their order.
+    lives: Vec<Incarnation>,
 }
 
 /// A device of this person, as it has last told of itself.
@@ -169,8 +171,11 @@ impl Account {
                 signed.extend(glance.reached);
             }
         }
-        let name = room.shared().device_name.clone();
-        let note = DeviceNote { heads, at_ms: now_ms, name, signed };
+        let (name, lives) = {
+            let shared = room.shared();
+            (shared.device_name.clone(), shared.lives.clone())
+        };
+        let note = DeviceNote { heads, at_ms: now_ms, name, signed, lives };
         first.put(DEVICES, device, &Face::Cbor.encode(&note)).await?;
         let kept = room.clone();
         self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await?
@@ -184,6 +189,9 @@ impl Account {
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
         let signed: Vec<SignedHead> =
             note.signed.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).collect();
+        let present = room.shared().lives.last().copied();
+        let is_over = present.is_some_and(|present| Shared::is_over(&note.lives, present));
+        let mut told = false;
         for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
             let vault = Vault::new(self.clone(), room.clone(), id);
             let glance = match vault.glance().await {
@@ -191,12 +199,18 @@ impl Account {
                 glance => glance?,
             };
             let known = glance.head.n >= n && (glance.head.n > n || glance.head.h == *h);
+            let proof = signed.iter().find(|head| head.vault == id && head.head.n == n).cloned();
+            told |= glance.quarantine.is_some();
+            if is_over && glance.quarantine.is_none() && Some(incarnation) != present {
+                let heard = vault.alone(async |round| round.heard_of_another_life(proof).await).await;
+                told |= matches!(heard, Err(Error::Quarantined(_)));
+                continue;
+            }
             if known || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;
             }
-            let proof = signed.iter().find(|head| head.vault == id && head.head.n == n).cloned();
             vault.alone(async |round| round.heard(Head { n, h: *h }, incarnation, proof).await).await?;
         }
-        Ok(())
+        if is_over && !told { Err(self.two_lives().await) } else { Ok(()) }
     }
 }

@@ -10,8 +10,8 @@ use super::Account;
 use super::kept::{Kept, Life};
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
-use crate::sync::room::Room;
-use crate::trust::{Generations, Stands, grown, stands};
+use crate::sync::room::{Room, Shared};
+use crate::trust::{Evidence, Generations, Stands, grown, stands};
 use selkie_protocol::account::RestoreLog;
 use selkie_protocol::account_log::{AccountLog, Entry, Payload};
 use selkie_protocol::id::{Incarnation, UserId};
@@ -89,13 +89,16 @@ impl Account {
     /// The server is in this life. If it is a new one, it gets back what it lost of the logs that are known here before
     /// anything in it is judged by them.
     pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation) -> Result<()> {
-        let known = room.shared().life_of_people;
-        if known != Some(life) {
-            if known.is_some() {
+        let lives = room.shared().lives.clone();
+        if Shared::is_over(&lives, life) {
+            return Err(self.two_lives().await);
+        }
+        if lives.last() != Some(&life) {
+            if !lives.is_empty() {
                 self.give_back_others(room).await?;
             }
             let kept = room.clone();
-            let keep = move || kept.change_shared(|shared| shared.life_of_people = Some(life));
+            let keep = move || kept.change_shared(|shared| shared.begin_life(life));
             self.context().edges.apart(keep).await??;
         }
         match self.kept().life {
@@ -112,6 +115,14 @@ impl Account {
             }
             None => self.change(move |kept| kept.life = Some(Life::unbroken(life))).await.map(drop),
         }
+    }
+
+    /// The server was caught living on in a life that it had ended.
+    pub(super) async fn two_lives(&self) -> Error {
+        let (context, kept) = (self.context(), self.kept());
+        let evidence = Evidence::new(Misbehaviour::TwoLives, context.now_ms(), &kept.server_name)
+            .ours(Some(&kept.log), &kept.entries);
+        context.caught(Misbehaviour::TwoLives, evidence).await
     }
 
     async fn give_back_others(&self, room: &Arc<Room>) -> Result<()> {

@@ -67,6 +67,17 @@ impl Round<'_> {
         .await
     }
 
+    /// Another device of this person, which has been in the life that the server is in here, has met one after it: the
+    /// server had said that this one is over.
+    pub(crate) async fn heard_of_another_life(&mut self, proof: Option<SignedHead>) -> Step<()> {
+        self.load().await?;
+        let key = self.room.head_key();
+        let proof = proof.filter(|proof| key.is_some_and(|key| proof.is_signed_by(&key)));
+        let expected = "the life that the server has told another device of";
+        let alarm = Alarm::new(Misbehaviour::TwoLives, expected, "the one that was before it");
+        Err(alarm.with_heads(proof).into())
+    }
+
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.
     pub(super) async fn set_apart(&mut self, alarm: Alarm) -> Error {
         let reload = match self.load().await {
@@ -108,7 +119,8 @@ impl Round<'_> {
     pub(super) async fn save_evidence(&self, alarm: &Alarm) -> Saved {
         let (context, kept) = (self.account.context(), self.account.kept());
         let at_ms = context.now_ms();
-        let known = self.replica.iter().flat_map(|replica| [replica.state.reached, replica.state.claimed]).flatten();
+        let states = self.replica.iter().map(|replica| &replica.state);
+        let known = states.flat_map(|state| [state.first_in_life, state.reached, state.claimed]).flatten();
         let shown = alarm.heads.iter().filter_map(|head| Fixed::try_from_slice(&head.to_bytes()));
         let mut heads: Vec<SignedHeadBytes> = Vec::new();
         for head in known.chain(shown) {
@@ -219,6 +231,11 @@ pub(crate) fn note_head(replica: &mut Replica, head: &SignedHead) -> Step<bool> 
     replica.state.incarnation = Some(head.incarnation);
     replica.state.behind = None;
     let known = replica.state.reached_head();
+    let first = replica.state.first_in_life.as_ref().and_then(|bytes| SignedHead::parse(bytes.as_ref()).ok());
+    let is_first = first.is_none_or(|first| first.incarnation != head.incarnation);
+    if is_first {
+        replica.state.first_in_life = Some(bytes);
+    }
     if head.head.n > ours.n {
         replica.state.claimed = Some(bytes);
         return Ok(true);
@@ -227,7 +244,7 @@ pub(crate) fn note_head(replica: &mut Replica, head: &SignedHead) -> Step<bool> 
     if news {
         replica.state.reached = Some(bytes);
     }
-    Ok(news)
+    Ok(news || is_first)
 }
 
 /// At the end of what the server has: every promise was kept, and nothing was held back.

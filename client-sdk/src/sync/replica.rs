@@ -52,6 +52,9 @@ pub(crate) struct State {
     /// The newest head the server signed that our log has reached, and the newest beyond it.
     pub(crate) reached: Option<SignedHeadBytes>,
     pub(crate) claimed: Option<SignedHeadBytes>,
+    /// The first it signed in this life.
+    #[serde(default)]
+    pub(crate) first_in_life: Option<SignedHeadBytes>,
     pub(crate) links: BackLinks,
     /// Live changes whose payloads have not come.
     pub(crate) missing: BTreeSet<(RecordId, ChangeId)>,
@@ -158,6 +161,7 @@ impl State {
             incarnation: None,
             reached: None,
             claimed: None,
+            first_in_life: None,
             links: BackLinks::new(),
             missing: BTreeSet::new(),
             checkpoint_ok: 0,

@@ -184,8 +184,8 @@ pub(crate) struct Shared {
     /// The key the server signs heads with, as it was when this account first saw it.
     pub(crate) head_key: Option<Fixed<32>>,
     pub(crate) incarnation: Option<Incarnation>,
-    /// In which life of the server the logs of all these people were last held against it.
-    pub(crate) life_of_people: Option<Incarnation>,
+    /// The lives of the server that this device has met, the present one last. None of them comes back.
+    pub(crate) lives: Vec<Incarnation>,
     pub(crate) poll: Option<PollState>,
     /// When heads were last written down in the account's own vault.
     pub(crate) gossiped_ms: u64,
@@ -212,7 +212,23 @@ pub(crate) struct LeftOutNote {
     pub(crate) wanted: bool,
 }
 
+/// No server is restored so often that more are worth remembering.
+const MOST_LIVES: usize = 32;
+
 impl Shared {
+    /// A life of the server that is not the present one begins.
+    pub(crate) fn begin_life(&mut self, life: Incarnation) {
+        self.lives.push(life);
+        self.lives.drain(..self.lives.len().saturating_sub(MOST_LIVES));
+        // The other devices are to hear of it at once.
+        self.gossiped_ms = 0;
+    }
+
+    /// Whether a life had ended, as far as somebody has met them in this order.
+    pub(crate) fn is_over(lives: &[Incarnation], life: Incarnation) -> bool {
+        lives.last().is_some_and(|present| *present != life) && lives.contains(&life)
+    }
+
     /// Leaves a vault out. What was seen of it before, and not shown again since, stays owed.
     pub(crate) fn leave_out(&mut self, mut note: LeftOutNote) {
         if let Some(known) = self.note_of(&note.id)

@@ -15,6 +15,9 @@ use selkie_protocol::vault::SignedHeadBytes;
 use selkie_protocol::{Bytes, Face, Fixed};
 use std::collections::BTreeMap;
 
+/// Of several servers that share a database, and of one whose clock was set.
+const CLOCKS_DIFFER_MS: u64 = 10 * 60 * 1000;
+
 type People = BTreeMap<UserId, AccountLog>;
 
 /// So many served entries are looked at: more than a server shows at once, and what somebody may make us read.
@@ -72,6 +75,9 @@ pub enum Proof {
         /// Which rule it breaks.
         why: String,
     },
+    /// It went on in a life that it had ended.
+    #[error("the server signed in one life, then in another, and then in the first again")]
+    TwoLives,
     /// That is not the server's doing alone: who has the identity key signed both.
     #[error("the key of this person signed two different entries of their account log at index {index}")]
     TwoAccountLogs {
@@ -225,6 +231,9 @@ fn judge_vault(evidence: &VaultEvidence, given: Option<[u8; 32]>) -> Verdict {
             }
         }
     }
+    if lived_on(&heads) {
+        verdict.prove(Proof::TwoLives);
+    }
     let served = &evidence.served[..evidence.served.len().min(MOST_SERVED)];
     if served.len() < evidence.served.len() {
         verdict.remark(format!("of the entries that were served, the first {MOST_SERVED} were looked at"));
@@ -297,6 +306,19 @@ fn find_fault(verdict: &mut Verdict, n: u64, why: &str, by_account_logs: bool, v
     } else {
         verdict.prove(Proof::BrokenRule { n, why: why.to_owned() });
     }
+}
+
+/// Whether a head of another life was signed between two of one life, by more than clocks differ.
+fn lived_on(heads: &[SignedHead]) -> bool {
+    let apart = |before: &SignedHead, after: &SignedHead| {
+        before.incarnation != after.incarnation && before.unix_ms.saturating_add(CLOCKS_DIFFER_MS) < after.unix_ms
+    };
+    heads.iter().any(|between| {
+        let before = heads.iter().filter(|before| apart(before, between));
+        before
+            .into_iter()
+            .any(|before| heads.iter().any(|after| after.incarnation == before.incarnation && apart(between, after)))
+    })
 }
 
 /// One was signed after the other and is behind it, by whatever time.

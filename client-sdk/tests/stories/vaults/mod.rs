@@ -4,6 +4,7 @@ mod converge;
 mod follows;
 mod forks;
 mod lies;
+mod lives;
 mod own;
 mod proofs;
 mod restored;
