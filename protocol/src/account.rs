@@ -45,6 +45,10 @@ wire! {
         pub second_factors: Vec<String>,
         /// The entries the account's log has.
         pub log_length: u64,
+        /// A restore has lost the newest password or recovery key that the log speaks of: see
+        /// [`ErrorCode::KeysSuperseded`](crate::ErrorCode::KeysSuperseded).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pub keys_superseded: bool,
     }
 
     /// `GET /v1/account/keybag`, after a recent sign-in.

@@ -111,7 +111,7 @@ impl App {
         });
         let logs = Arc::new(logs);
         let auth = Auth::open(store.clone(), edges.clone(), policy(&config), master.clone(), limits.clone());
-        let mut auth = auth.await.map_err(OpenError::Keys)?;
+        let mut auth = auth.await.map_err(OpenError::Keys)?.restored_at(identity.restored_at);
         auth = if alone { auth.alone(notices.clone()) } else { auth.among_others() };
         let listeners = Arc::downgrade(&logs);
         let auth = auth.on_change(move |tenant, account| {
@@ -332,6 +332,7 @@ async fn identify(store: &dyn Store, edges: &Edges, master: &MasterKey) -> Resul
         incarnation: Incarnation(edges.bytes()),
         master_key_fingerprint: master.fingerprint().0.to_vec(),
         created_at: now,
+        restored_at: None,
     };
     let home = NewTenant {
         slug: auth::DEFAULT_TENANT.into(),

@@ -171,6 +171,7 @@ async fn begin_another_life(config: &Config, edges: &Edges, database: &Path, man
         incarnation: manifest.incarnation,
         master_key_fingerprint: fingerprint.to_vec(),
         created_at: manifest.made_at_ms,
+        restored_at: None,
     };
     let tenant = NewTenant { slug: "home".into(), name: "Home".into(), plan: "home".into(), created_at: 0 };
     let identity = store.initialise(ours, tenant).await?;
@@ -178,7 +179,7 @@ async fn begin_another_life(config: &Config, edges: &Edges, database: &Path, man
         store.close().await;
         return Err(BackupError::OtherKey);
     }
-    store.set_incarnation(Incarnation(edges.bytes())).await?;
+    store.begin_another_life(Incarnation(edges.bytes()), edges.now_ms()).await?;
     store.close().await;
     must_be_one_file(database)
 }

@@ -171,7 +171,12 @@ impl TestServer {
         let surroundings = self.surroundings.clone();
         let restored = self.replaced(earlier).await;
         let incarnation = Incarnation(restored.app.edges.bytes());
-        restored.app.store.set_incarnation(incarnation).await.expect("nothing is in its way");
+        restored
+            .app
+            .store
+            .begin_another_life(incarnation, restored.app.edges.now_ms())
+            .await
+            .expect("nothing is in its way");
         Self::at(restored.stop().await, surroundings).await
     }
 

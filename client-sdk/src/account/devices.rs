@@ -59,8 +59,13 @@ impl Account {
         }
         let mut devices = annotated(&kept, &mut listed);
         // What a restored server has lost of their names, they have told each other.
-        if devices.devices.iter().any(|device| device.name.is_none()) && !devices.keys_renewed {
-            for known in self.known_devices().await?.into_iter().filter(|known| !known.name.is_empty()) {
+        let has_no_name = |device: &Device| device.name.is_none() && !device.revoked;
+        if devices.devices.iter().any(has_no_name) && !devices.keys_renewed {
+            let known = self.known_devices().await.unwrap_or_else(|error| {
+                tracing::info!(%error, "what devices have told of themselves cannot be read");
+                Vec::new()
+            });
+            for known in known.into_iter().filter(|known| !known.name.is_empty()) {
                 let device = devices.devices.iter_mut().find(|device| device.id == known.id);
                 if let Some(device) = device.filter(|device| device.name.is_none()) {
                     device.name = Some(known.name);

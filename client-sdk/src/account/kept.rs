@@ -58,22 +58,34 @@ pub(crate) struct Kept {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Life {
     pub(crate) incarnation: Incarnation,
-    /// What was known when it began. While nothing newer is known, a server that has earlier keys may have lost these;
-    /// afterwards only a rollback explains them.
-    pub(crate) began_with: Generations,
-    /// It has earlier keys than these: they are to be made anew.
-    pub(crate) keys_superseded: bool,
+    /// This device has known another before it: in this one keys may be lost that were made in that.
+    restored: bool,
+    /// The newest keys that were seen in this life.
+    shown: Generations,
+    /// Of the log, when the server had earlier keys than it speaks of: they are to be made anew.
+    lost: Generations,
 }
 
 impl Life {
-    /// In which nothing was lost, as far as is known.
-    pub(crate) fn unbroken(incarnation: Incarnation) -> Self {
-        Life { incarnation, began_with: Generations::default(), keys_superseded: false }
+    /// The first that this device meets.
+    pub(crate) fn first(incarnation: Incarnation) -> Self {
+        let nothing = Generations::default();
+        Life { incarnation, restored: false, shown: nothing, lost: nothing }
     }
 
-    /// That began when this was known.
-    pub(crate) fn after(incarnation: Incarnation, log: &AccountLog) -> Self {
-        Life { incarnation, began_with: Generations::of(log), keys_superseded: false }
+    /// One that began with a restore.
+    pub(crate) fn after_a_restore(incarnation: Incarnation) -> Self {
+        Life { restored: true, ..Life::first(incarnation) }
+    }
+
+    /// Up to where earlier keys than these are a rollback and not a loss. `None`: always.
+    pub(crate) fn may_have_lost_after(&self) -> Option<Generations> {
+        self.restored.then_some(self.shown)
+    }
+
+    /// The server has earlier keys than this log speaks of.
+    pub(crate) fn lacks_keys_of(&mut self, log: &AccountLog) {
+        self.lost = Generations::of(log);
     }
 }
 
@@ -151,13 +163,20 @@ impl Kept {
         self.log.active_device(&self.secrets.device.id()).is_some()
     }
 
-    /// A first check was passed, in a new life of the server or in the one that is known. Once the server has shown the
-    /// newest keys, only a rollback explains earlier ones.
+    /// A first check was passed, in a new life of the server or in the one that is known.
     pub(crate) fn live_on(&mut self, new: Option<Life>, superseded: Superseded) {
+        let newest = Generations::of(&self.log);
         self.life = new.or(self.life).map(|life| match superseded.any() {
-            true => Life { keys_superseded: true, ..life },
-            false => Life::unbroken(life.incarnation),
+            true => Life { lost: newest, ..life },
+            false => Life { shown: newest, lost: Generations::default(), ..life },
         });
+    }
+
+    /// The server has earlier keys than the log speaks of, and nobody has made newer ones since.
+    pub(crate) fn keys_superseded(&self) -> bool {
+        let (newest, lost) = (Generations::of(&self.log), self.life.map(|life| life.lost).unwrap_or_default());
+        let is_lost = |newest: u32, lost: u32| lost > 0 && newest <= lost;
+        is_lost(newest.password, lost.password) && is_lost(newest.recovery, lost.recovery)
     }
 
     /// Takes a longer log. A shorter one changes nothing: another program on this device has seen more.

@@ -63,8 +63,8 @@ impl Context {
                 Ok(kept)
             }
             Err(kind) => {
-                if let Some(life) = self.another_life_explains(kind, kept).await? {
-                    return self.give_back_own(kept, bearer, life).await;
+                if self.another_life_explains(kind, kept).await?.is_some() {
+                    return self.give_back_own(kept, bearer).await;
                 }
                 let evidence = Evidence::new(kind, self.now_ms(), &kept.server_name)
                     .ours(Some(&kept.log), &kept.entries)
@@ -86,13 +86,9 @@ impl Account {
                 async move { context.grow(kept, &bearer).await }
             })
             .await?;
-        if newer.log.next_index() == kept.log.next_index() && newer.life == kept.life {
+        if newer.log.next_index() == kept.log.next_index() {
             return Ok(kept);
         }
-        self.change(move |kept| {
-            kept.take_log(&newer.log, &newer.entries);
-            kept.life = newer.life;
-        })
-        .await
+        self.change(move |kept| kept.take_log(&newer.log, &newer.entries)).await
     }
 }

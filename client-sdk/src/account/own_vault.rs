@@ -138,16 +138,17 @@ impl Account {
         let own = self.own_vaults(room).await?;
         let Some((first, given_up)) = own.split_first() else { return Ok(()) };
         let device = RecordId(self.device_id().0);
+        let present = first.glance().await?.incarnation;
         let mut here = BTreeSet::new();
         for record in first.records(DEVICES).await? {
             here.insert(record.id);
             if record.id != device {
-                self.listen(room, &record.data).await?;
+                self.listen(room, &record.data, present).await?;
             }
         }
         for vault in given_up {
             for record in vault.records(DEVICES).await?.into_iter().filter(|record| record.id != device) {
-                self.listen(room, &record.data).await?;
+                self.listen(room, &record.data, present).await?;
                 if here.insert(record.id) {
                     first.put(DEVICES, record.id, &record.data).await?;
                 }
@@ -181,15 +182,15 @@ impl Account {
         self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await?
     }
 
-    /// Holds what another device has seen against what is known here.
-    async fn listen(&self, room: &Arc<Room>, note: &[u8]) -> Result<()> {
+    /// Holds what another device has seen against what is known here, in the life of the server in which its note was
+    /// read.
+    async fn listen(&self, room: &Arc<Room>, note: &[u8], present: Option<Incarnation>) -> Result<()> {
         // A note that cannot be read was written by a later version.
         let Ok(note) = Face::Cbor.decode::<DeviceNote>(note) else { return Ok(()) };
         let kept = room.clone();
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
         let signed: Vec<SignedHead> =
             note.signed.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).collect();
-        let present = room.shared().lives.last().copied();
         let is_over = present.is_some_and(|present| Shared::is_over(&note.lives, present));
         let mut told = false;
         for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {

@@ -8,25 +8,39 @@
 
 use super::Account;
 use super::kept::{Kept, Life};
+use super::sign_in::MOST_CONFLICTS;
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::sync::room::{Room, Shared};
-use crate::trust::{Evidence, Generations, Stands, grown, stands};
+use crate::trust::{Evidence, Stands, grown, stands};
 use selkie_protocol::account::RestoreLog;
-use selkie_protocol::account_log::{AccountLog, Entry, Payload};
+use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::id::{Incarnation, UserId};
 use selkie_protocol::{Bytes, ErrorCode, Private};
 use std::sync::Arc;
 
 /// Entries in one request: with the longest ones they fit by far.
 const PORTION: usize = 100;
+/// No server is restored so often; who says so wants to be forgotten for what it was before.
+const MOST_LIVES: usize = 1_000;
+
+/// What became of giving a log back.
+pub(super) enum Given {
+    /// All of ours is there, and this is the whole log.
+    Whole(Vec<Bytes>),
+    /// The server's goes on in another way, without so many of our entries.
+    Parted { missing: u64 },
+    /// The server does not take so many of our entries.
+    Refused { missing: u64 },
+    /// It does not even begin like ours.
+    OtherPerson,
+}
 
 impl Context {
     /// The life that the server is in, if it is another than the one in which this account was last in step.
     pub(super) async fn another_life(&self, kept: &Kept) -> Result<Option<Incarnation>> {
-        let Some(known) = kept.life else { return Ok(None) };
         let life = self.capabilities().await?.incarnation;
-        Ok((life != known.incarnation).then_some(life))
+        Ok(kept.life.is_none_or(|known| known.incarnation != life).then_some(life))
     }
 
     /// The same, for something that a restore could explain.
@@ -39,49 +53,61 @@ impl Context {
     }
 
     /// Gives our own log back, as far as it is missing, and returns it with what the server has beyond it.
-    pub(super) async fn give_back_own(&self, kept: &Kept, bearer: &Private, life: Incarnation) -> Result<Kept> {
+    pub(super) async fn give_back_own(&self, kept: &Kept, bearer: &Private) -> Result<Kept> {
         let served = self.fetch_log(bearer, 0).await?;
-        let given = self.give_back(bearer, None, &kept.entries, &served).await?;
+        let whole = match self.give_back(bearer, None, &kept.entries, served).await? {
+            Given::Whole(whole) => whole,
+            Given::Parted { missing } | Given::Refused { missing } => return Err(Error::AccountBehind { missing }),
+            Given::OtherPerson => return Err(Error::misbehaved(Misbehaviour::Fork)),
+        };
         let mut kept = kept.clone();
-        if let (Some(last), true) = (kept.entries.last(), served.len() > kept.entries.len()) {
-            let (log, new) = grown(&kept.log, last, &served[kept.entries.len() - 1..]).map_err(Error::misbehaved)?;
-            kept.log = log;
-            kept.entries.extend(new);
-        }
-        kept.life = Some(begun(life, &kept.log, &given));
+        let last = kept.entries.last().ok_or_else(|| Error::Corrupt("the account log".into()))?;
+        let (log, new) = grown(&kept.log, last, &whole[kept.entries.len() - 1..]).map_err(Error::misbehaved)?;
+        kept.log = log;
+        kept.entries.extend(new);
         Ok(kept)
     }
 
-    /// Gives back what a server lacks of a log, and returns that.
+    /// Gives back what a server lacks of a log: `served` is all that it has.
     pub(super) async fn give_back(
         &self,
         bearer: &Private,
         whose: Option<&UserId>,
         ours: &[Bytes],
-        served: &[Bytes],
-    ) -> Result<Vec<Bytes>> {
-        let lost = match stands(ours, served) {
-            Stands::Whole => return Ok(Vec::new()),
-            Stands::Part { common } => &ours[common..],
-            Stands::Parted { common } => return Err(behind(ours.len() - common)),
-        };
-        let mut from = ours.len() - lost.len();
-        for entries in lost.chunks(PORTION) {
-            let message = RestoreLog { from: from as u64, entries: entries.to_vec() };
+        mut served: Vec<Bytes>,
+    ) -> Result<Given> {
+        let mut faster = 0;
+        loop {
+            let lost = match stands(ours, &served) {
+                Stands::Whole => return Ok(Given::Whole(served)),
+                Stands::Part { common } => &ours[common..],
+                Stands::Parted { common: 0 } => return Ok(Given::OtherPerson),
+                Stands::Parted { common } => return Ok(Given::Parted { missing: (ours.len() - common) as u64 }),
+            };
+            let from = served.len() as u64;
+            let entries = lost[..lost.len().min(PORTION)].to_vec();
+            let message = RestoreLog { from, entries: entries.clone() };
             match self.api.restore_log(bearer, whose, &message).await {
-                Ok(_) => from += entries.len(),
-                Err(Error::Refused(refusal)) if refusal.code == ErrorCode::LogConflict => {
-                    return Err(Error::RetryLater { after: None, why: "other devices put back the same".into() });
+                Ok(_) => {
+                    tracing::info!(count = entries.len(), "the end of an account log was put back");
+                    served.extend(entries);
                 }
-                Err(Error::Refused(refusal)) => {
-                    tracing::info!(%refusal, "the server does not take back the end of an account log");
-                    return Err(behind(ours.len() - from));
+                Err(error) if error.code() == Some(ErrorCode::LogConflict) && faster < MOST_CONFLICTS => {
+                    // Other devices put back the same.
+                    faster += 1;
+                    served = self.fetch_log_of(bearer, whose, 0).await?;
+                }
+                // The session answers these, with a new token.
+                Err(error) if matches!(error.code(), Some(ErrorCode::TokenExpired | ErrorCode::Unauthenticated)) => {
+                    return Err(error);
+                }
+                Err(Error::Refused(refusal) | Error::LimitReached(refusal)) => {
+                    tracing::warn!(%refusal, "the server does not take back the end of an account log");
+                    return Ok(Given::Refused { missing: lost.len() as u64 });
                 }
                 Err(error) => return Err(error),
             }
         }
-        tracing::info!(count = lost.len(), "the end of an account log was put back");
-        Ok(lost.to_vec())
     }
 }
 
@@ -89,8 +115,10 @@ impl Account {
     /// The server is in this life. If it is a new one, it gets back what it lost of the logs that are known here before
     /// anything in it is judged by them.
     pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation) -> Result<()> {
-        let lives = room.shared().lives.clone();
-        if Shared::is_over(&lives, life) {
+        let (lives, known) = (room.shared().lives.clone(), self.kept().life.map(|known| known.incarnation));
+        // Whatever it said it was since, in whatever answer: it was in this one before.
+        let was_elsewhere = known.is_some_and(|known| known != life && !lives.contains(&known));
+        if Shared::is_over(&lives, life) || was_elsewhere && lives.last() == Some(&life) || lives.len() >= MOST_LIVES {
             return Err(self.two_lives().await);
         }
         if lives.last() != Some(&life) {
@@ -101,20 +129,48 @@ impl Account {
             let keep = move || kept.change_shared(|shared| shared.begin_life(life));
             self.context().edges.apart(keep).await??;
         }
-        match self.kept().life {
-            Some(known) if known.incarnation == life => Ok(()),
-            Some(_) => {
-                self.sync_log().await?;
-                // If nothing was lost, that has not told it of the new life.
-                let met = move |kept: &mut Kept| {
-                    if kept.life.is_none_or(|known| known.incarnation != life) {
-                        kept.life = Some(Life::after(life, &kept.log));
-                    }
-                };
-                self.change(met).await.map(drop)
-            }
-            None => self.change(move |kept| kept.life = Some(Life::unbroken(life))).await.map(drop),
+        if known == Some(life) {
+            return Ok(());
         }
+        self.sync_log().await?;
+        let context = self.context();
+        let lost = self.call(|bearer| async move { context.api.account(&bearer).await }).await?.keys_superseded;
+        let met = move |kept: &mut Kept| {
+            let mut met = match known {
+                None => Life::first(life),
+                Some(_) => Life::after_a_restore(life),
+            };
+            if lost {
+                met.lacks_keys_of(&kept.log);
+            }
+            kept.life = Some(met);
+        };
+        self.change(met).await?;
+        room.pulse.changed.ring();
+        Ok(())
+    }
+
+    async fn give_back_others(&self, room: &Arc<Room>) -> Result<()> {
+        let (crowd, me) = (room.crowd(), self.user_id());
+        for (user, ours) in crowd.entries.iter().filter(|(user, _)| **user != me) {
+            let context = self.context();
+            let given = self
+                .call(|bearer| async move {
+                    let served = context.fetch_log_of(&bearer, Some(user), 0).await?;
+                    Ok((context.give_back(&bearer, Some(user), ours, served.clone()).await?, served))
+                })
+                .await;
+            match given {
+                Ok((Given::Parted { missing }, served)) => self.follow_fork(room, user, &served, missing).await?,
+                Ok((Given::OtherPerson, _)) => return Err(Error::misbehaved(Misbehaviour::ForgedLog)),
+                // What is known here stays. If the server hides it, that is noticed where it matters.
+                Ok((Given::Whole(_) | Given::Refused { .. }, _)) => {}
+                // They have no account there any more. Their device knows it, and says so.
+                Err(error) if error.code() == Some(ErrorCode::NotFound) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// The server was caught living on in a life that it had ended.
@@ -123,31 +179,6 @@ impl Account {
         let evidence = Evidence::new(Misbehaviour::TwoLives, context.now_ms(), &kept.server_name)
             .ours(Some(&kept.log), &kept.entries);
         context.caught(Misbehaviour::TwoLives, evidence).await
-    }
-
-    async fn give_back_others(&self, room: &Arc<Room>) -> Result<()> {
-        let (crowd, me) = (room.crowd(), self.user_id());
-        for (user, ours) in crowd.entries.iter().filter(|(user, _)| **user != me) {
-            let context = self.context();
-            let fetched = self.call(|bearer| async move { context.fetch_log_of(&bearer, Some(user), 0).await }).await;
-            let served = match fetched {
-                Ok(served) => served,
-                // They have no account there any more. Their device knows it, and says so.
-                Err(error) if error.code() == Some(ErrorCode::NotFound) => continue,
-                Err(error) => return Err(error),
-            };
-            let given = self
-                .call(|bearer| {
-                    let served = &served;
-                    async move { context.give_back(&bearer, Some(user), ours, served).await }
-                })
-                .await;
-            match given {
-                Err(Error::AccountBehind { missing }) => self.follow_fork(room, user, &served, missing).await?,
-                given => drop(given?),
-            }
-        }
-        Ok(())
     }
 
     /// Somebody went on without the end of their log: they, or whoever has their identity key, and against who has that
@@ -166,17 +197,4 @@ impl Account {
         };
         self.context().edges.apart(keep).await?
     }
-}
-
-fn behind(missing: usize) -> Error {
-    Error::AccountBehind { missing: missing as u64 }
-}
-
-/// A life that began with the loss of these entries.
-pub(super) fn begun(life: Incarnation, log: &AccountLog, lost: &[Bytes]) -> Life {
-    let is_key = |bytes: &Bytes| {
-        let payload = Entry::parse(bytes).map(|entry| entry.body.payload);
-        matches!(payload, Ok(Payload::PasswordGeneration(_) | Payload::RecoveryKey { .. }))
-    };
-    Life { incarnation: life, began_with: Generations::of(log), keys_superseded: lost.iter().any(is_key) }
 }

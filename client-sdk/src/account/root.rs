@@ -5,13 +5,12 @@
 
 use super::Account;
 use super::kept::{Kept, Life};
-use super::restored::begun;
+use super::restored::Given;
 use crate::context::Context;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::keys::OpenRoot;
 use crate::password::{Credentials, Entered, PasswordProof};
-use crate::trust::{Evidence, FirstCheck, Generations, Kek, Passed, Stands, Superseded, stands};
-use selkie_protocol::account_log::AccountLog;
+use crate::trust::{Evidence, FirstCheck, Kek, Passed, Superseded};
 use selkie_protocol::cipher::Keybag;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::session::SignOutScope;
@@ -60,38 +59,28 @@ impl Context {
         let Asked { kek, server_name, login_name, claimed, seen, accepts_loss } = asked;
         let keybag = self.api.keybag(bearer).await?.keybag;
         let mut entries = self.fetch_log(bearer, 0).await?;
-        let may_have_lost = seen.and_then(|kept| kept.life).map(|life| life.began_with).unwrap_or_default();
         let seen_log = seen.map(|kept| &kept.log);
-        let check = |entries: &[Bytes], seen, may_have_lost| {
-            FirstCheck { keybag: &keybag, entries, kek, server_name, login_name, claimed, seen, may_have_lost }.pass()
+        let check = |entries: &[Bytes], seen, may_have_lost_after| {
+            FirstCheck { keybag: &keybag, entries, kek, server_name, login_name, claimed, seen, may_have_lost_after }
+                .pass()
         };
-        let mut passed = check(&entries, seen_log, may_have_lost);
+        let known_loss = seen.and_then(|kept| kept.life).and_then(|life| life.may_have_lost_after());
+        let mut passed = check(&entries, seen_log, known_loss);
         let (mut life, mut parted) = (None, false);
         if let (Err(kind), Some(seen)) = (&passed, seen)
             && let Some(new) = self.another_life_explains(*kind, seen).await?
         {
-            let mut lost = Vec::new();
-            match stands(&seen.entries, &entries) {
-                Stands::Part { .. } => {
-                    lost = self.give_back(bearer, None, &seen.entries, &entries).await?;
-                    entries = seen.entries.clone();
+            match self.give_back(bearer, None, &seen.entries, entries.clone()).await? {
+                Given::Whole(whole) => entries = whole,
+                Given::Parted { missing } | Given::Refused { missing } if !accepts_loss => {
+                    return Err(Error::AccountBehind { missing });
                 }
-                Stands::Parted { common: 1.. } if accepts_loss => parted = true,
-                Stands::Parted { common: common @ 1.. } => {
-                    return Err(Error::AccountBehind { missing: (seen.entries.len() - common) as u64 });
-                }
-                Stands::Whole | Stands::Parted { common: 0 } => {}
+                Given::Parted { .. } | Given::Refused { .. } => parted = true,
+                Given::OtherPerson => {}
             }
-            // What the log speaks of now, whoever put it back, may be what was lost.
-            let may_have_lost = match AccountLog::replay(entries.iter().map(|entry| &**entry)) {
-                Ok(log) if !parted => Generations::of(&log),
-                _ => Generations::default(),
-            };
-            passed = check(&entries, seen_log.filter(|_| !parted), may_have_lost);
-            life = passed.as_ref().ok().map(|passed| match parted {
-                true => Life::unbroken(new),
-                false => begun(new, &passed.open.log, &lost),
-            });
+            let new = Life::after_a_restore(new);
+            passed = check(&entries, seen_log.filter(|_| !parted), new.may_have_lost_after().filter(|_| !parted));
+            life = Some(new);
         }
         match passed {
             Ok(Passed { open, keybag, superseded }) => Ok(Checked { open, keybag, entries, superseded, life, parted }),

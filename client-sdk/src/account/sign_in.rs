@@ -79,7 +79,7 @@ impl Client {
         let way =
             Way { context, server_name: &server_name, life, login_name: &login_name, password, options: &options };
         let Arrived { kept, new_device, completed } = way.walk_from_any(found, typed).await?;
-        let (sheet, keys_superseded) = (pending_sheet(&kept), kept.life.is_some_and(|life| life.keys_superseded));
+        let (sheet, keys_superseded) = (pending_sheet(&kept), kept.keys_superseded());
         let account = self.remember(kept)?;
         if new_device || completed {
             account.settle_in(&options.device_name, completed).await;
@@ -178,8 +178,12 @@ impl Way<'_> {
             (kept.log, kept.entries) = (checked.open.log.clone(), checked.entries.clone());
         }
         kept.take_log(&checked.open.log, &checked.entries);
-        kept.life.get_or_insert(Life::unbroken(self.life));
-        kept.live_on(checked.life, checked.superseded);
+        let met = match kept.life {
+            None => Some(Life::first(self.life)),
+            Some(known) if known.incarnation != self.life => Some(Life::after_a_restore(self.life)),
+            Some(_) => None,
+        };
+        kept.live_on(checked.life.or(met), checked.superseded);
         kept.secrets.master_key = Some(Arc::new(checked.open.master_key()));
         settle_secret_key(&mut kept, secret_key);
         if device.is_some() && !kept.device_is_in_the_log() {
@@ -346,7 +350,7 @@ impl Way<'_> {
             signature: device.sign(Label::DEVICE_SESSION, &[tokens.session.as_bytes()]).0.into(),
         };
         let mut kept = newborn(self.context, self.server_name, self.login_name, device, identity, secret_key);
-        kept.life = Some(Life::unbroken(self.life));
+        kept.life = Some(Life::first(self.life));
         self.context.save(&kept).await?;
         let bound = match self.context.api.complete(&tokens.access_token, &message).await {
             Ok(bound) => bound,

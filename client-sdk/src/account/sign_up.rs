@@ -70,7 +70,7 @@ impl Client {
             }
         }
         let mut signed_up = begin(&self.shared(), &server_name, &login_name, password, &options).await?;
-        signed_up.life = Some(Life::unbroken(server.incarnation));
+        signed_up.life = Some(Life::first(server.incarnation));
         context.save(&signed_up).await?;
         for left_over in interrupted {
             context.forget(&left_over.folder()).await?;

@@ -168,8 +168,8 @@ impl Account {
             }
         }
         let Sum { pending, set_aside, mut blocked } = sum;
-        if self.kept().life.is_some_and(|life| life.keys_superseded) {
-            blocked.push(self::blocked(BlockedPlace::Account, Failure::from(&Error::KeysSuperseded)));
+        if self.kept().keys_superseded() {
+            blocked.insert(0, self::blocked(BlockedPlace::Account, Failure::from(&Error::KeysSuperseded)));
         }
         let more_blocked = blocked.len().saturating_sub(MOST_BLOCKED) as u64;
         blocked.truncate(MOST_BLOCKED);

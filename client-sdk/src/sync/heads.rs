@@ -73,9 +73,12 @@ impl Round<'_> {
         self.load().await?;
         let key = self.room.head_key();
         let proof = proof.filter(|proof| key.is_some_and(|key| proof.is_signed_by(&key)));
+        // In which life it is now, over its signature.
+        let bytes = self.head_of_server().await?;
+        let now = self.signed(&bytes).await?;
         let expected = "the life that the server has told another device of";
         let alarm = Alarm::new(Misbehaviour::TwoLives, expected, "the one that was before it");
-        Err(alarm.with_heads(proof).into())
+        Err(alarm.with_heads(proof.into_iter().chain([now])).into())
     }
 
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.

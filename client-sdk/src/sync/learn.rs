@@ -124,7 +124,7 @@ fn open_what_was_aside(replica: &mut Replica, room: &Room, me: &Me) -> Step<Read
 pub(crate) async fn learn_person(account: &Account, room: &Arc<Room>, me: UserId, user: UserId) -> Result<()> {
     if user == me {
         let kept = account.sync_log().await?;
-        room.meet(&kept.log, &kept.entries);
+        room.meet_own(&kept.log, &kept.entries);
         return Ok(());
     }
     let crowd = room.crowd();

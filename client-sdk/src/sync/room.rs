@@ -12,7 +12,7 @@ use crate::keys::at_rest::local_key;
 use crate::keys::vault::AtRest;
 use crate::store::Folder;
 use crate::store::vaults::{Outline, VaultStore};
-use selkie_protocol::account_log::AccountLog;
+use selkie_protocol::account_log::{self, AccountLog};
 use selkie_protocol::id::{Incarnation, UserId, VaultId};
 use selkie_protocol::log::{Core, Head, Role};
 use selkie_protocol::sign::PublicKey;
@@ -212,14 +212,10 @@ pub(crate) struct LeftOutNote {
     pub(crate) wanted: bool,
 }
 
-/// No server is restored so often that more are worth remembering.
-const MOST_LIVES: usize = 32;
-
 impl Shared {
     /// A life of the server that is not the present one begins.
     pub(crate) fn begin_life(&mut self, life: Incarnation) {
         self.lives.push(life);
-        self.lives.drain(..self.lives.len().saturating_sub(MOST_LIVES));
         // The other devices are to hear of it at once.
         self.gossiped_ms = 0;
     }
@@ -342,7 +338,8 @@ impl Room {
 
     /// Takes the account's own log as it is kept: a person may have given up the end of one that was known here.
     pub(crate) fn meet_own(&self, log: &AccountLog, entries: &[Bytes]) {
-        if self.crowd().logs.get(&log.user()).is_none_or(|known| known.head() != log.head()) {
+        let is_in = |known: &AccountLog| known.extends(&log.head()) == account_log::Extends::Yes;
+        if !self.crowd().logs.get(&log.user()).is_some_and(is_in) {
             self.meet_anew(log, entries);
         }
     }

@@ -51,8 +51,8 @@ pub(crate) struct FirstCheck<'a> {
     pub(crate) claimed: Option<UserId>,
     /// The log as this device saw it before.
     pub(crate) seen: Option<&'a AccountLog>,
-    /// The newest keys that a restore of the server may have lost.
-    pub(crate) may_have_lost: Generations,
+    /// A restore of the server may have lost keys that are newer than these.
+    pub(crate) may_have_lost_after: Option<Generations>,
 }
 
 /// Everything is as it must be.
@@ -115,14 +115,17 @@ impl FirstCheck<'_> {
         let newest = Generations::of(log);
         let known = newest.password.max(self.seen.map_or(0, AccountLog::password_generation));
         let superseded = Superseded { password: keybag.pw_gen() < known, recovery: keybag.rec_gen() < newest.recovery };
-        if superseded.password && known != self.may_have_lost.password {
+        let may_have_lost = |newest: u32, shown: fn(Generations) -> u32| {
+            self.may_have_lost_after.is_some_and(|after| newest > shown(after))
+        };
+        if superseded.password && !may_have_lost(known, |shown| shown.password) {
             return Err(Misbehaviour::PasswordRollback);
         }
         if keybag.pw_gen() > newest.password || keybag.rec_gen() > newest.recovery {
             // The keybag is newer than the log: the end of the log is missing.
             return Err(Misbehaviour::Rollback);
         }
-        if superseded.recovery && newest.recovery != self.may_have_lost.recovery {
+        if superseded.recovery && !may_have_lost(newest.recovery, |shown| shown.recovery) {
             return Err(Misbehaviour::WrongKeybag);
         }
         Ok(superseded)

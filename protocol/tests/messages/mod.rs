@@ -153,6 +153,7 @@ fn account(visit: &mut impl Visit) {
         delete_after_ms: Some(u64::MAX),
         second_factors: vec!["totp".into()],
         log_length: 6,
+        keys_superseded: false,
     };
     visit.message("Account, full", account.clone());
     visit.message("Account", Account { uid: None, delete_after_ms: None, second_factors: vec![], ..account });

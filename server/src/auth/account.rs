@@ -30,7 +30,9 @@ impl Auth {
         caller.must_be_full()?;
         let row = self.store.account(caller.tenant, caller.account).await?;
         let tenant = self.tenant_row(caller).await?;
+        let keys_superseded = self.restored_at.is_some() && self.has_earlier_keys(caller.tenant, &row).await?.any();
         Ok(Account {
+            keys_superseded,
             tenant: tenant.slug,
             login_name: Private(row.login_name),
             uid: row.uid,

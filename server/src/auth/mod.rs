@@ -113,6 +113,8 @@ pub struct Auth {
     tokens: Shelf<[u8; 32], Arc<Claims>>,
     /// The public key of nobody: a signature is checked under it where there is no key, so that it takes its time.
     nobody: [u8; 32],
+    /// When the database was last restored from a backup.
+    restored_at: Option<i64>,
 }
 
 impl Auth {
@@ -128,7 +130,7 @@ impl Auth {
         let signing = SigningKeys::open(&*store, &edges, &master).await?;
         let nobody = key_of_nobody(&master)?;
         let (store, tokens) = (Kept::new(store), Shelf::new(tokens::VERIFIED_ROOM));
-        Ok(Auth { store, edges, policy, master, limits, setups, signing, tokens, nobody })
+        Ok(Auth { store, edges, policy, master, limits, setups, signing, tokens, nobody, restored_at: None })
     }
 
     /// Keeps sessions in memory. Only where no other process changes them but the commands of the operator, which leave
@@ -144,6 +146,13 @@ impl Auth {
     #[must_use]
     pub fn among_others(mut self) -> Self {
         self.store.remember_among_others();
+        self
+    }
+
+    /// When the database was restored from a backup: what it lost is put back for some time after.
+    #[must_use]
+    pub fn restored_at(mut self, restored_at: Option<i64>) -> Self {
+        self.restored_at = restored_at;
         self
     }
 

@@ -8,7 +8,7 @@ use super::account::{KeybagHead, LOG_LIMIT, parse};
 use super::sessions::Caller;
 use super::{Auth, Refusal, Result};
 use crate::limits::{Action, Key};
-use crate::store::{AccountChange, AccountNumber, AccountRow, EndSessions, NewDevice, Tenant};
+use crate::store::{AccountChange, AccountNumber, AccountRow, EndSessions, NewDevice, Scope, Tenant};
 use selkie_protocol::account::{LogRestored, RestoreLog};
 use selkie_protocol::account_log::{AccountLog, Payload};
 use selkie_protocol::id::UserId;
@@ -16,6 +16,9 @@ use selkie_protocol::session::{DEVICE_LABEL_LENGTH, KEYBAG_LENGTH};
 
 /// Each is verified and written by itself, and with the longest ones they still fit into a request.
 const MAX_ENTRIES: usize = 256;
+/// For so long after a restore. An entry is true whenever it comes, but whoever has held the identity key once, and has
+/// no session any more, is not to speak for an account by this door for ever.
+const OPEN_FOR_MS: i64 = 90 * 24 * 60 * 60_000;
 
 /// With what somebody comes who has no device of the account.
 #[derive(Clone, Copy)]
@@ -24,22 +27,44 @@ pub(super) enum Shown {
     RecoveryKey,
 }
 
+/// What is here of an account's keys and is not the newest.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Earlier {
+    password: bool,
+    recovery: bool,
+}
+
+impl Earlier {
+    pub(super) fn any(self) -> bool {
+        self.password || self.recovery
+    }
+}
+
 impl Auth {
     /// A restored server may have earlier keys than the account's log speaks of, which was put back since: perhaps
     /// those that were changed because somebody else knows them. It lets in the account's own devices, which change
     /// them, and nobody who has nothing else.
     pub(super) async fn must_be_the_newest(&self, tenant: Tenant, account: &AccountRow, shown: Shown) -> Result<()> {
-        if account.uid.is_none() {
-            return Ok(());
+        let earlier = self.has_earlier_keys(tenant, account).await?;
+        let is_earlier = match shown {
+            Shown::Password => earlier.password,
+            Shown::RecoveryKey => earlier.recovery,
+        };
+        if is_earlier { Err(Refusal::KeysSuperseded) } else { Ok(()) }
+    }
+
+    /// Which of the keys that are here are earlier than those the log speaks of.
+    pub(super) async fn has_earlier_keys(&self, tenant: Tenant, account: &AccountRow) -> Result<Earlier> {
+        if account.uid.is_none() || self.restored_at.is_none() {
+            return Ok(Earlier::default());
         }
         let keybag = self.store.keybag(tenant, account.account).await?;
         let keybag = <[u8; KEYBAG_LENGTH]>::try_from(keybag).map_err(|_| Refusal::broken("a keybag is damaged"))?;
         let (has, log) = (KeybagHead::of(&keybag.into())?, self.verified_log_of(tenant, account.account).await?);
-        let is_newest = match shown {
-            Shown::Password => has.password_generation >= log.password_generation(),
-            Shown::RecoveryKey => log.recovery().is_none_or(|(newest, _)| has.recovery_generation >= newest),
-        };
-        if is_newest { Ok(()) } else { Err(Refusal::KeysSuperseded) }
+        Ok(Earlier {
+            password: has.password_generation < log.password_generation(),
+            recovery: log.recovery().is_some_and(|(newest, _)| has.recovery_generation < newest),
+        })
     }
 
     /// `POST /v1/account/log` and `POST /v1/people/{uid}/log`
@@ -49,7 +74,13 @@ impl Auth {
         whose: Option<UserId>,
         request: RestoreLog,
     ) -> Result<LogRestored> {
+        if whose.is_some() {
+            caller.must_be_full()?;
+        }
         self.count_in_plan(Action::Restore, &[Key::Account(caller.uuid)], caller.plan)?;
+        if !self.restored_at.is_some_and(|restored| self.edges.now_ms() - restored < OPEN_FOR_MS) {
+            return Err(Refusal::Conflict("this server was not restored from a backup lately"));
+        }
         if request.entries.is_empty() || request.entries.len() > MAX_ENTRIES {
             return Err(Refusal::invalid("entries", "1 to 256 are put back at a time"));
         }
@@ -101,7 +132,7 @@ impl Auth {
             // The one before is void again. Whoever came with that is not let finish.
             Payload::RecoveryKey { generation, public_key } => {
                 change.recovery = Some((*generation, *public_key.as_bytes()));
-                change.end_sessions = Some(EndSessions::OfRecovery);
+                change.end_sessions = (caller.scope != Scope::Recovery).then_some(EndSessions::OfRecovery);
                 None
             }
             _ => None,

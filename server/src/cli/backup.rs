@@ -63,7 +63,7 @@ pub(super) async fn run(context: &Context, command: Command) -> Outcome {
         Command::MarkRestored => {
             let app = context.open().await?;
             let incarnation = Incarnation(app.edges.bytes());
-            app.store.set_incarnation(incarnation).await?;
+            app.store.begin_another_life(incarnation, app.edges.now_ms()).await?;
             app.store.close().await;
             context.show(&serde_json::json!({ "incarnation": incarnation }), || {
                 "The database begins another life. Start the servers now; any that ran must be started again.".into()

@@ -121,7 +121,7 @@ pub trait Server: Send + Sync {
     /// sessions and the counts of failures) in every tenant, in bounded steps. Returns how many rows went.
     async fn sweep(&self, now: Millis, keep_ended_ms: i64) -> Result<u64>;
     /// Begins another life of the database, after it was restored from a backup.
-    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()>;
+    async fn begin_another_life(&self, incarnation: Incarnation, now: Millis) -> Result<()>;
     /// Writes a consistent copy of the whole database to a file that does not exist yet, while the store is in use.
     /// A database that has its own means says so in the source of a [`StoreError::Internal`].
     async fn copy_to(&self, file: &Path) -> Result<()>;
@@ -136,6 +136,8 @@ pub struct Identity {
     /// Recognises the master key that sealed what is in here, without revealing it.
     pub master_key_fingerprint: Vec<u8>,
     pub created_at: Millis,
+    /// When it was last restored from a backup.
+    pub restored_at: Option<Millis>,
 }
 
 /// A key of the server, sealed under its master key.

@@ -10,6 +10,7 @@ diesel::table! {
         incarnation -> Binary,
         master_key_fingerprint -> Binary,
         created_at -> BigInt,
+        restored_at -> Nullable<BigInt>,
     }
 }
 

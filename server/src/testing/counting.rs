@@ -64,9 +64,9 @@ impl Server for Counting {
         self.note("sweep");
         self.inner.sweep(now, keep_ended_ms).await
     }
-    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()> {
-        self.note("set_incarnation");
-        self.inner.set_incarnation(incarnation).await
+    async fn begin_another_life(&self, incarnation: Incarnation, now: Millis) -> Result<()> {
+        self.note("begin_another_life");
+        self.inner.begin_another_life(incarnation, now).await
     }
     async fn copy_to(&self, file: &Path) -> Result<()> {
         self.note("copy_to");

@@ -5,7 +5,7 @@
 //! state.
 
 use super::super::Account;
-use super::super::kept::{Kept, KeptSession, Phase, Secrets};
+use super::super::kept::{Kept, KeptSession, Life, Phase, Secrets};
 use super::{LOOK_EVERY, fingerprint};
 use crate::Client;
 use crate::error::{Error, Misbehaviour, Result, WrongKey};
@@ -101,6 +101,7 @@ impl NewDeviceLink {
             None => None,
         };
         let master_key = Arc::new(grant.account_master_key());
+        let life = Life::first(context.capabilities().await?.incarnation);
         let kept = Kept {
             server_url: context.url_text(),
             server_name: grant.server_name.to_lowercase(),
@@ -108,7 +109,7 @@ impl NewDeviceLink {
             login_name: grant.login_name.clone(),
             phase: Phase::SignedIn,
             ended: None,
-            life: None,
+            life: Some(life),
             log,
             entries,
             secrets: Secrets {

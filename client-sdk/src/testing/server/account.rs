@@ -151,6 +151,12 @@ impl World {
             delete_after_ms: acct.deleting.then_some(2),
             second_factors: if acct.totp { vec!["totp".into()] } else { vec![] },
             log_length: acct.entries.len() as u64,
+            keys_superseded: acct.keybag.is_some() && {
+                let log = acct.log()?;
+                let recovery = log.recovery().map_or(0, |(newest, _)| newest);
+                acct.has_the_newest(1, log.password_generation()).is_err()
+                    || acct.has_the_newest(110, recovery).is_err()
+            },
         })
     }
 

@@ -17,7 +17,7 @@ fn lost(person: &mut Person, payloads: Vec<Payload>) -> RestoreLog {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn entries_come_back_in_their_places_and_with_what_they_name() {
-    let house = House::open().await;
+    let house = House::open().await.restored().await;
     let mut ana = house.person("ana").await;
     let caller = house.caller(&ana).await;
     let phone = DeviceKey::generate();
@@ -40,7 +40,7 @@ async fn entries_come_back_in_their_places_and_with_what_they_name() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_was_revoked_loses_its_session_again() {
-    let house = House::open().await;
+    let house = House::open().await.restored().await;
     let mut ana = house.person("ana").await;
     let stolen = ana.tokens().access_token.as_str().to_owned();
     let caller = house.caller(&ana).await;
@@ -52,7 +52,7 @@ async fn a_device_that_was_revoked_loses_its_session_again() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn anybody_of_the_tenant_may_bring_them_and_nobody_can_make_them() {
-    let house = House::open().await;
+    let house = House::open().await.restored().await;
     let (mut ana, mut bob) = (house.person("ana").await, house.person("bob").await);
     let bobs = house.caller(&bob).await;
     let phone = DeviceKey::generate();
@@ -80,7 +80,7 @@ async fn anybody_of_the_tenant_may_bring_them_and_nobody_can_make_them() {
 /// What was changed after the backup may have been changed because somebody knows it.
 #[tokio::test(flavor = "multi_thread")]
 async fn keys_that_were_changed_after_the_backup_let_in_devices_of_the_account_and_nobody_else() {
-    let house = House::open().await;
+    let house = House::open().await.restored().await;
     let mut ana = house.person("ana").await;
     let caller = house.caller(&ana).await;
     let old_sheet = RecoveryKey::parse(&ana.recovery_key.to_text()).unwrap();
@@ -107,4 +107,18 @@ async fn keys_that_were_changed_after_the_backup_let_in_devices_of_the_account_a
     assert!(matches!(recover(&old_sheet).await, Err(Refusal::InvalidLogin)), "it is void again");
     assert!(matches!(recover(&new_sheet).await, Err(Refusal::KeysSuperseded)), "what it opens is not here");
     ana.sign_in(&house).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_door_is_open_for_some_time_after_a_restore_and_no_longer() {
+    let never_restored = House::open().await;
+    let restored = never_restored.restored().await;
+    restored.clock.pass(91 * 24 * 60 * 60_000);
+    for house in [never_restored, restored] {
+        let mut ana = house.person("ana").await;
+        let caller = house.caller(&ana).await;
+        let added = DeviceKey::generate().device_add(&ana.user());
+        let offer = lost(&mut ana, vec![added]);
+        assert!(matches!(house.auth().restore_log(&caller, None, offer).await, Err(Refusal::Conflict(_))));
+    }
 }

@@ -18,10 +18,15 @@ on_both![a_restored_database_begins_another_life];
 const SOON: Duration = Duration::from_secs(20);
 
 async fn a_restored_database_begins_another_life(house: House) {
-    let identity = Identity { incarnation: Incarnation([1; 16]), master_key_fingerprint: vec![2; 8], created_at: NOW };
-    house.set_incarnation(Incarnation([8; 16])).await.unwrap();
+    let identity = Identity {
+        incarnation: Incarnation([1; 16]),
+        master_key_fingerprint: vec![2; 8],
+        created_at: NOW,
+        restored_at: None,
+    };
+    house.begin_another_life(Incarnation([8; 16]), NOW + 7).await.unwrap();
     let now = house.initialise(identity.clone(), super::house::tenant("home", "home")).await.unwrap();
-    assert_eq!(now, Identity { incarnation: Incarnation([8; 16]), ..identity });
+    assert_eq!(now, Identity { incarnation: Incarnation([8; 16]), restored_at: Some(NOW + 7), ..identity });
 }
 
 #[tokio::test]

@@ -42,8 +42,12 @@ impl House {
         let store = open(&url, Options { connections: 4, ..Options::default() }, Handle::current()).await.unwrap();
         // All connections are there before the first race: making one takes longer than most races.
         join_all((0..8).map(|_| store.ping())).await;
-        let identity =
-            Identity { incarnation: Incarnation([1; 16]), master_key_fingerprint: vec![2; 8], created_at: NOW };
+        let identity = Identity {
+            incarnation: Incarnation([1; 16]),
+            master_key_fingerprint: vec![2; 8],
+            created_at: NOW,
+            restored_at: None,
+        };
         store.initialise(identity, tenant("home", "home")).await.unwrap();
         store.add_opaque_setup(SealedKey { id: 1, sealed: vec![3; 80], created_at: NOW }).await.unwrap();
         let home = store.tenant_by_slug("home").await.unwrap().unwrap().tenant;
@@ -78,6 +82,7 @@ pub(super) fn migrated_database() -> Database {
         include_str!("../../../../migrations/postgres/00000000000001_accounts/up.sql"),
         include_str!("../../../../migrations/postgres/00000000000002_vaults/up.sql"),
         include_str!("../../../../migrations/postgres/00000000000003_plans/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000004_restored/up.sql"),
     ];
     let digest: String = sha256(SCHEMA.concat().as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = Cluster::shared();

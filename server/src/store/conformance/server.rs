@@ -16,10 +16,19 @@ on_both![
 
 async fn a_database_keeps_its_first_identity(house: House) {
     house.ping().await.unwrap();
-    let second =
-        Identity { incarnation: Incarnation([9; 16]), master_key_fingerprint: vec![9; 8], created_at: NOW + 1 };
+    let second = Identity {
+        incarnation: Incarnation([9; 16]),
+        master_key_fingerprint: vec![9; 8],
+        created_at: NOW + 1,
+        restored_at: None,
+    };
     let kept = house.initialise(second, house::tenant("home", "home")).await.unwrap();
-    let first = Identity { incarnation: Incarnation([1; 16]), master_key_fingerprint: vec![2; 8], created_at: NOW };
+    let first = Identity {
+        incarnation: Incarnation([1; 16]),
+        master_key_fingerprint: vec![2; 8],
+        created_at: NOW,
+        restored_at: None,
+    };
     assert_eq!(kept, first);
     assert_eq!(house.tenants().await.unwrap().len(), 1);
 }
@@ -110,7 +119,7 @@ async fn a_closed_store_is_unavailable(house: House) {
 async fn a_closed_file_is_whole_without_what_lay_beside_it() {
     for round in 0..40 {
         let house = House::on_sqlite().await;
-        house.set_incarnation(Incarnation([7; 16])).await.unwrap();
+        house.begin_another_life(Incarnation([7; 16]), NOW).await.unwrap();
         let reading = (0..4).map(|_| house.ping());
         futures_util::future::join_all(reading).await;
         house.close().await;

@@ -110,11 +110,11 @@ impl Server for Backend {
         Ok(swept)
     }
 
-    async fn set_incarnation(&self, incarnation: Incarnation) -> Result<()> {
-        self.write(Reach::Server, incarnation, |conn, incarnation| {
+    async fn begin_another_life(&self, incarnation: Incarnation, now: Millis) -> Result<()> {
+        self.write(Reach::Server, (incarnation, now), |conn, (incarnation, now)| {
             async move {
                 let set = diesel::update(server_meta::table.find(1))
-                    .set(server_meta::incarnation.eq(incarnation.0))
+                    .set((server_meta::incarnation.eq(incarnation.0), server_meta::restored_at.eq(Some(*now))))
                     .execute(conn)
                     .await?;
                 if set == 1 { Ok(()) } else { Err(Failure::not_found("identity")) }
@@ -145,13 +145,19 @@ async fn initialise(conn: &mut Conn, first: &Identity, tenant: &NewTenant) -> Ou
         .execute(conn)
         .await?;
     tenants::insert(conn, tenant).await?;
-    let (incarnation, master_key_fingerprint, created_at): (Vec<u8>, Vec<u8>, i64) = server_meta::table
+    type Row = (Vec<u8>, Vec<u8>, i64, Option<i64>);
+    let (incarnation, master_key_fingerprint, created_at, restored_at): Row = server_meta::table
         .find(1)
-        .select((server_meta::incarnation, server_meta::master_key_fingerprint, server_meta::created_at))
+        .select((
+            server_meta::incarnation,
+            server_meta::master_key_fingerprint,
+            server_meta::created_at,
+            server_meta::restored_at,
+        ))
         .first(conn)
         .await?;
     let incarnation = Incarnation(columns::fixed(incarnation, "incarnation")?);
-    Ok(Identity { incarnation, master_key_fingerprint, created_at })
+    Ok(Identity { incarnation, master_key_fingerprint, created_at, restored_at })
 }
 
 async fn all_setups(conn: &mut Conn) -> Outcome<Vec<SealedKey>> {

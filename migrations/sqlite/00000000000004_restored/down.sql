@@ -1,0 +1,1 @@
+ALTER TABLE server_meta DROP COLUMN restored_at;
