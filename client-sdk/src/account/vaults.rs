@@ -300,7 +300,8 @@ impl Account {
         }
         let id = vault.id();
         let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
-        let is_owed = vault.room.shared().note_of(&id).is_some();
+        // Whatever a poll says: it is not signed, and another device may have seen more.
+        let is_owed = glance.more_is_promised || vault.room.shared().note_of(&id).is_some();
         let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed;
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);

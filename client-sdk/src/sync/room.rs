@@ -89,6 +89,8 @@ pub(crate) struct Glance {
     pub(crate) in_flight: bool,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) behind: Option<u64>,
+    /// The server must show more than this device has taken so far.
+    pub(crate) more_is_promised: bool,
     pub(crate) reset_offered: Option<u64>,
     pub(crate) trust: super::replica::KeptTrust,
     pub(crate) last_checkpoint: u64,
@@ -128,6 +130,7 @@ impl Glance {
             in_flight,
             quarantine: state.quarantine.clone(),
             behind: state.behind,
+            more_is_promised: !state.promises.is_empty(),
             reset_offered: state.reset_offered,
             trust: state.trust,
             last_checkpoint: state.last_checkpoint,

@@ -59,6 +59,11 @@ impl Promises {
         Ok(())
     }
 
+    /// Whether the log has reached all of them.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.heads.is_empty()
+    }
+
     /// After a pull to the end of what the server has: nothing may be left.
     pub fn all_kept(&self, log: &VaultLog) -> Result<(), Refusal> {
         let furthest = self.entries.keys().chain(self.heads.keys()).max();

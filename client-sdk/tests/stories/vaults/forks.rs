@@ -6,7 +6,7 @@ use crate::fake::Fake;
 use selkie_client::{Error, KeptTrust, Misbehaviour, Role, VaultState};
 use selkie_protocol::account::LogPage;
 use selkie_protocol::log::Head;
-use selkie_protocol::vault::{Beginning, LogFrames};
+use selkie_protocol::vault::{Beginning, LogFrames, Polled};
 use selkie_protocol::{ErrorCode, Face};
 
 #[tokio::test]
@@ -76,16 +76,22 @@ async fn an_acknowledged_push_replaced_by_another_entry() {
 
 #[tokio::test]
 async fn a_freeze_is_shown_by_what_another_device_has_seen() {
-    a_freeze_is_shown(false).await;
+    a_freeze_is_shown(false, false).await;
+}
+
+/// A poll is not signed, so a server can say anything in it.
+#[tokio::test]
+async fn a_freeze_is_shown_even_if_polls_tell_of_nothing_new() {
+    a_freeze_is_shown(false, true).await;
 }
 
 /// Else a server could keep everything from everybody by refusing one vault.
 #[tokio::test]
 async fn a_freeze_is_shown_even_if_something_is_wrong_with_another_vault() {
-    a_freeze_is_shown(true).await;
+    a_freeze_is_shown(true, false).await;
 }
 
-async fn a_freeze_is_shown(beside_a_vault_that_is_refused: bool) {
+async fn a_freeze_is_shown(beside_a_vault_that_is_refused: bool, in_polls_too: bool) {
     let scene = scene().await;
     let account = &scene.ana.account;
     account.sync().await.unwrap();
@@ -109,6 +115,11 @@ async fn a_freeze_is_shown(beside_a_vault_that_is_refused: bool) {
     let frozen = scene.vaults(|vaults| vaults.sign(&vault, Head { n, h }, now));
     let path_of = format!("/vaults/{vault}/log?after");
     scene.server.bend(move |path, body| {
+        if in_polls_too && path.contains("/poll") {
+            let mut polled: Polled = Face::Cbor.decode(&body).unwrap();
+            polled.vaults.iter_mut().flatten().filter(|one| one.vid == vault).for_each(|one| one.n = n);
+            return Face::Cbor.encode(&polled);
+        }
         if !path.contains(&path_of) {
             return body;
         }
