@@ -5,10 +5,11 @@ use crate::fake::Fake;
 use crate::fake::server::Sess;
 use crate::fake::server::account::Acct;
 use crate::vaults::{APP, PASSWORD, another_device, id, person, same, text};
+use futures_util::StreamExt as _;
 use selkie_client::{
     Account, Client, EmergencySheet, Error, Misbehaviour, Recover, Role, SignIn, SignUp, SignedIn, SignedUp, WrongKey,
 };
-use selkie_protocol::id::{SessionId, VaultId};
+use selkie_protocol::id::{DeviceId, SessionId, VaultId};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -189,7 +190,7 @@ async fn a_password_that_was_changed_after_the_backup_is_asked_for_again_and_no_
     assert!(matches!(recover(&newest).await, Err(Error::KeysSuperseded)));
     // The devices know, and one of them makes new keys.
     for device in [laptop, &phone] {
-        let refused = device.revoke(&selkie_protocol::id::DeviceId([7; 16]), PASSWORD).await;
+        let refused = device.revoke(&DeviceId([7; 16]), PASSWORD).await;
         assert!(matches!(refused, Err(Error::KeysSuperseded)), "{refused:?}");
     }
     assert!(matches!(laptop.rotate_recovery_key(PASSWORD).await, Err(Error::KeysSuperseded)));
@@ -308,4 +309,113 @@ async fn what_a_fellow_member_wrote_on_a_device_that_the_server_forgot_is_put_ba
     assert_eq!(text(&his, 3).await.as_deref(), Some("by bob"));
     same(&[&shared, &his]).await;
     nobody_is_accused(&[&ana.account, &bob.account]).await;
+}
+
+#[tokio::test]
+async fn a_device_that_meets_the_new_life_before_it_hears_of_the_lost_password_cries_out_no_more_than_the_others() {
+    let (server, _, ana) = laptop().await;
+    let laptop = &ana.account;
+    let device = server.device();
+    let phone = sign_in(&device, PASSWORD, Some(&ana)).await.unwrap().account;
+    in_step(&phone).await;
+    in_step(laptop).await;
+    let backup = Backup::make(&server);
+    phone.change_password(PASSWORD, NEW_PASSWORD, true).await.unwrap();
+    backup.restore(&server);
+    in_step(laptop).await;
+    sign_in(&device, PASSWORD, None).await.unwrap();
+    laptop.devices().await.unwrap();
+
+    laptop.change_password(PASSWORD, "third words", true).await.unwrap();
+    in_step(laptop).await;
+    nobody_is_accused(&[laptop, &phone]).await;
+}
+
+#[tokio::test]
+async fn once_the_password_is_changed_again_no_device_asks_for_that_any_more() {
+    let (server, device, ana) = laptop().await;
+    let phone = another_device(&server, ANA, &ana).await;
+    in_step(&phone).await;
+    in_step(&ana.account).await;
+    let backup = Backup::make(&server);
+    ana.account.change_password(PASSWORD, NEW_PASSWORD, true).await.unwrap();
+    backup.restore(&server);
+    let laptop = sign_in(&device, PASSWORD, None).await.unwrap().account;
+    in_step(&laptop).await;
+    in_step(&phone).await;
+    let asks = async |account: &Account| {
+        let status = account.status().next().await.unwrap();
+        status.blocked.iter().any(|blocked| blocked.kind == "keys_superseded")
+    };
+    assert!(asks(&laptop).await && asks(&phone).await, "both say so, whoever put the log back");
+    phone.change_password(PASSWORD, "third words", true).await.unwrap();
+    for account in [&laptop, &phone] {
+        account.devices().await.unwrap();
+        assert!(!asks(account).await);
+    }
+}
+
+/// Ana has seen more of Bob's account than the restored server.
+struct Fellows {
+    server: Arc<Fake>,
+    ana: SignedUp,
+    bob: SignedUp,
+    tablet: DeviceId,
+}
+
+impl Fellows {
+    async fn begin() -> Fellows {
+        let server = Fake::start();
+        let (ana, bob) = (person(&server, ANA).await, person(&server, "bob").await);
+        let shared = ana.account.create_vault("Shared", APP).await.unwrap();
+        in_step(&ana.account).await;
+        shared.add_member(bob.account.user_id(), Role::Editor).await.unwrap();
+        in_step(&bob.account).await;
+        let backup = Backup::make(&server);
+        let tablet = another_device(&server, "bob", &bob).await;
+        in_step(&tablet).await;
+        tablet.vault("Shared").await.unwrap().unwrap().put("notes", id(5), b"from the tablet").await.unwrap();
+        in_step(&tablet).await;
+        in_step(&ana.account).await;
+        backup.restore(&server);
+        Fellows { server, ana, bob, tablet: tablet.device_id() }
+    }
+
+    fn server_knows_the_tablet(&self) -> bool {
+        self.server.with(|world| world.accounts["bob"].log().unwrap().active_device(&self.tablet).is_some())
+    }
+}
+
+#[tokio::test]
+async fn what_a_server_does_not_take_back_of_a_fellow_is_not_forgotten_here() {
+    let fellows = Fellows::begin().await;
+    fellows.server.refuse("/log");
+    let _told = fellows.ana.account.sync().await;
+    assert!(!fellows.server_knows_the_tablet());
+    fellows.server.refuse("nothing at all");
+    let shared = fellows.ana.account.vault("Shared").await.unwrap().unwrap();
+    assert_eq!(text(&shared, 5).await.as_deref(), Some("from the tablet"));
+    // Had it been forgotten, there would be nothing to give back in the next life.
+    Backup::make(&fellows.server).restore(&fellows.server);
+    let _told = fellows.ana.account.sync().await;
+    assert!(fellows.server_knows_the_tablet());
+    nobody_is_accused(&[&fellows.ana.account, &fellows.bob.account]).await;
+}
+
+#[tokio::test]
+async fn a_fellow_whose_account_went_on_in_another_way_is_followed() {
+    let fellows = Fellows::begin().await;
+    let watch = another_device(&fellows.server, "bob", &fellows.bob).await;
+    in_step(&watch).await;
+    let shared = watch.vault("Shared").await.unwrap().unwrap();
+    shared.put("notes", id(6), b"from the watch").await.unwrap();
+    in_step(&watch).await;
+    // What the tablet wrote has no place any more, which an owner decides.
+    let synced = fellows.ana.account.sync().await.unwrap();
+    assert!(matches!(synced.first_error(), Some((_, Error::ServerBehind { .. }))), "{synced:?}");
+    let shared = fellows.ana.account.vault("Shared").await.unwrap().unwrap();
+    shared.reset_tail().await.unwrap();
+    in_step(&fellows.ana.account).await;
+    assert_eq!(text(&shared, 6).await.as_deref(), Some("from the watch"));
+    nobody_is_accused(&[&fellows.ana.account, &watch]).await;
 }
