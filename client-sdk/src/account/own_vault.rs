@@ -8,7 +8,7 @@ use super::Account;
 use super::settings::own_app;
 use crate::error::{Error, Result};
 use crate::sync::room::{Glance, Room, Shared};
-use crate::vault::Vault;
+use crate::vault::{Record, Vault};
 use selkie_protocol::Face;
 use selkie_protocol::Fixed;
 use selkie_protocol::id::{DeviceId, Incarnation, RecordId, VaultId};
@@ -143,12 +143,12 @@ impl Account {
         for record in first.records(DEVICES).await? {
             here.insert(record.id);
             if record.id != device {
-                self.listen(room, &record.data, present).await?;
+                self.listen(room, &record, present).await?;
             }
         }
         for vault in given_up {
             for record in vault.records(DEVICES).await?.into_iter().filter(|record| record.id != device) {
-                self.listen(room, &record.data, present).await?;
+                self.listen(room, &record, present).await?;
                 if here.insert(record.id) {
                     first.put(DEVICES, record.id, &record.data).await?;
                 }
@@ -184,34 +184,41 @@ impl Account {
 
     /// Holds what another device has seen against what is known here, in the life of the server in which its note was
     /// read.
-    async fn listen(&self, room: &Arc<Room>, note: &[u8], present: Option<Incarnation>) -> Result<()> {
+    async fn listen(&self, room: &Arc<Room>, told: &Record, present: Option<Incarnation>) -> Result<()> {
         // A note that cannot be read was written by a later version.
-        let Ok(note) = Face::Cbor.decode::<DeviceNote>(note) else { return Ok(()) };
+        let Ok(note) = Face::Cbor.decode::<DeviceNote>(&told.data) else { return Ok(()) };
+        let teller = DeviceId(told.id.0);
         let kept = room.clone();
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
         let signed: Vec<SignedHead> =
             note.signed.iter().filter_map(|head| SignedHead::parse(head.as_ref()).ok()).collect();
         let is_over = present.is_some_and(|present| Shared::is_over(&note.lives, present));
-        let mut told = false;
+        let mut is_told = false;
         for (id, n, h, incarnation) in note.heads.into_iter().filter(|(id, ..)| here.contains(id)) {
             let vault = Vault::new(self.clone(), room.clone(), id);
             let glance = match vault.glance().await {
                 Err(Error::Damaged { .. }) => continue,
                 glance => glance?,
             };
-            let known = glance.head.n >= n && (glance.head.n > n || glance.head.h == *h);
+            let head = Head { n, h: *h };
             let proof = signed.iter().find(|head| head.vault == id && head.head.n == n).cloned();
-            told |= glance.quarantine.is_some();
+            is_told |= glance.quarantine.is_some();
             if is_over && glance.quarantine.is_none() && Some(incarnation) != present {
                 let heard = vault.alone(async |round| round.heard_of_another_life(proof).await).await;
-                told |= matches!(heard, Err(Error::Quarantined(_)));
+                is_told |= matches!(heard, Err(Error::Quarantined(_)));
                 continue;
             }
-            if known || glance.quarantine.is_some() || glance.behind.is_some() {
+            // A head behind ours may be one of another log, which a look at ours tells.
+            let known = glance.head == head || vault.slot.was_compared(&teller, &head);
+            let in_this_life = glance.incarnation == Some(incarnation);
+            if known || !in_this_life || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;
             }
-            vault.alone(async |round| round.heard(Head { n, h: *h }, incarnation, proof).await).await?;
+            vault.alone(async |round| round.heard(head, incarnation, proof).await).await?;
+            if n <= glance.head.n {
+                vault.slot.note_compared(teller, head);
+            }
         }
-        if is_over && !told { Err(self.two_lives().await) } else { Ok(()) }
+        if is_over && !is_told { Err(self.two_lives().await) } else { Ok(()) }
     }
 }

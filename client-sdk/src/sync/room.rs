@@ -13,7 +13,7 @@ use crate::keys::vault::AtRest;
 use crate::store::Folder;
 use crate::store::vaults::{Outline, VaultStore};
 use selkie_protocol::account_log::{self, AccountLog};
-use selkie_protocol::id::{Incarnation, UserId, VaultId};
+use selkie_protocol::id::{DeviceId, Incarnation, UserId, VaultId};
 use selkie_protocol::log::{Core, Head, Role};
 use selkie_protocol::sign::PublicKey;
 use selkie_protocol::vault::{PollState, SignedHeadBytes};
@@ -66,6 +66,8 @@ pub(crate) struct Slot {
     /// Held by the round that works with the vault. Empty: to be read from the store.
     pub(crate) replica: futures_util::lock::Mutex<Option<Replica>>,
     glance: Mutex<Option<Glance>>,
+    /// Where other devices of this person have been, as they told last, that our log was held against.
+    compared: Mutex<HashMap<DeviceId, Head>>,
     /// The vault of an account that this one has become.
     became: Mutex<Option<crate::vault::Vault>>,
     /// What was read lately.
@@ -165,7 +167,17 @@ impl Slot {
     /// What was read is read again.
     pub(crate) fn forget(&self) {
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.view.forget();
+    }
+
+    pub(crate) fn was_compared(&self, device: &DeviceId, head: &Head) -> bool {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).get(device) == Some(head)
+    }
+
+    /// Our log was held against what a device told: it only grows, so that need not be done again.
+    pub(crate) fn note_compared(&self, device: DeviceId, head: Head) {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(device, head);
     }
 
     pub(crate) fn show(&self, replica: &Replica) {

@@ -141,6 +141,33 @@ async fn a_freeze_is_shown(beside_a_vault_that_is_refused: bool, in_polls_too: b
     assert_eq!(text(&scene.laptop, 1).await.as_deref(), Some("first"));
 }
 
+/// Who has come further finds the other's head behind its own, where only its own log can say whether it ever stood.
+#[tokio::test]
+async fn a_fork_is_shown_by_a_device_that_has_come_less_far_in_the_other_log() {
+    let scene = scene().await;
+    for device in [&scene.ana.account, &scene.phone] {
+        assert!(device.sync().await.unwrap().first_error().is_none());
+    }
+    let vault = scene.laptop.id();
+    let before = scene.vaults(|vaults| vaults.all[&vault].clone());
+    for number in [7, 8] {
+        scene.laptop.put("notes", id(number), b"in one log").await.unwrap();
+        scene.laptop.sync().await.unwrap();
+    }
+    let of_the_laptop = scene.vaults(|vaults| vaults.all.insert(vault, before)).unwrap();
+    scene.on_phone.put("notes", id(9), b"in the other log").await.unwrap();
+    scene.server.later(2 * 3600 * 1000);
+    for _ in 0..2 {
+        assert!(scene.phone.sync().await.unwrap().first_error().is_none());
+    }
+    scene.vaults(|vaults| vaults.all.insert(vault, of_the_laptop));
+    assert!(scene.on_phone.digest().await.unwrap().n < scene.laptop.digest().await.unwrap().n);
+    scene.ana.account.sync().await.unwrap();
+    let state = scene.laptop.status().await.unwrap().state;
+    assert!(matches!(&state, VaultState::Quarantined(found) if found.kind == Misbehaviour::VaultFork), "{state:?}");
+    assert_eq!(text(&scene.laptop, 8).await.as_deref(), Some("in one log"), "what is here stays readable");
+}
+
 /// Bob adds a device; the server shows Ana his log with it, and Cara another one, with a device of its own making.
 #[tokio::test]
 async fn a_persons_account_log_forked_to_two_people() {
