@@ -2,13 +2,17 @@
 //!
 //! Owns the devices: what a restart keeps and what it loses, and running a call until it ends or is cut off.
 
+use super::liar::{Liar, Told};
 use super::weather::{Brittle, Dice, Sky, Weather, Wire};
 use crate::fake::{Fake, URL};
 use crate::vaults::PASSWORD;
 use async_trait::async_trait;
 use selkie_client::store::vaults::{MemoryVaults, VaultStore, VaultStores};
 use selkie_client::store::{AccountStore, Folder, Memory, StoreError};
+use selkie_client::transport::Transport;
 use selkie_client::{Account, Client, Clock, Error, Runtime, SignIn, SignUp, UserId, Vault};
+use selkie_protocol::id::VaultId;
+use selkie_protocol::log::Head;
 use std::pin::pin;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -50,6 +54,7 @@ impl Cast {
                 disk: Arc::default(),
                 wire: Wire { server: server.clone(), sky: sky.clone() },
                 clock: Arc::new(Watch { server: server.clone(), off_by: AtomicI64::new(0) }),
+                liar: None,
                 account: None,
             }
         };
@@ -76,18 +81,37 @@ pub(super) struct Device {
     disk: Arc<MemoryVaults>,
     wire: Wire,
     clock: Arc<Watch>,
+    /// Between it and the server, and which device it is to them.
+    liar: Option<(usize, Arc<Liar>)>,
     account: Option<Account>,
 }
 
 impl Device {
+    /// From its next start on everything the server says to it passes through there.
+    pub(super) fn listen_to(&mut self, liar: Arc<Liar>, number: usize) {
+        self.liar = Some((number, liar));
+        self.account = None;
+    }
+
+    /// How far it keeps a vault, whether it runs or not.
+    pub(super) fn head(&self, vault: &VaultId) -> Option<Head> {
+        let (n, h) = *self.disk.load(vault).unwrap()?.trail.last()?;
+        Some(Head { n, h })
+    }
+
     /// Begins the program.
     pub(super) fn open(&mut self) {
         if self.account.is_some() {
             return;
         }
         let sky = self.wire.sky.clone();
+        let wire = self.wire.clone();
+        let transport: Arc<dyn Transport> = match &self.liar {
+            Some((device, liar)) => Arc::new(Told { device: *device, liar: liar.clone(), wire }),
+            None => Arc::new(wire),
+        };
         let client = Client::builder(URL)
-            .transport(Arc::new(self.wire.clone()))
+            .transport(transport)
             .account_store(self.accounts.clone())
             .vault_stores(Arc::new(OneDisk(Arc::new(Brittle { disk: self.disk.clone(), sky }))))
             .clock(self.clock.clone())
@@ -119,12 +143,16 @@ impl Device {
     }
 
     pub(super) fn sync(&mut self) -> Option<Result<(), Error>> {
+        let outcome = self.sync_all()?;
+        Some(outcome.and_then(|errors| errors.into_iter().next().map_or(Ok(()), Err)))
+    }
+
+    /// What was wrong with each vault.
+    pub(super) fn sync_all(&mut self) -> Option<Result<Vec<Error>, Error>> {
         let account = self.account();
         at_once(async move {
-            for (_, outcome) in account.sync().await?.vaults {
-                outcome?;
-            }
-            Ok(())
+            let vaults = account.sync().await?.vaults;
+            Ok(vaults.into_iter().filter_map(|(_, outcome)| outcome.err()).collect())
         })
     }
 
@@ -143,9 +171,18 @@ impl Device {
         &mut self,
         work: impl AsyncFnOnce(&Vault) -> Result<T, Error>,
     ) -> Option<Result<T, Error>> {
+        self.with("Household", work)
+    }
+
+    /// The same, by the name of the vault or its id.
+    pub(super) fn with<T>(
+        &mut self,
+        vault: &str,
+        work: impl AsyncFnOnce(&Vault) -> Result<T, Error>,
+    ) -> Option<Result<T, Error>> {
         let account = self.account();
         at_once(async move {
-            let vault = account.vault("Household").await?;
+            let vault = account.vault(vault).await?;
             let vault = vault.ok_or_else(|| Error::NotPossible("it has not been met yet".into()))?;
             work(&vault).await
         })
@@ -175,6 +212,7 @@ impl Device {
     }
 
     pub(super) fn deliver_late(&mut self, _: &mut Dice) {
+        let _world = self.liar.as_ref().map(|(device, liar)| liar.show(*device));
         at_once(self.wire.deliver_late());
     }
 

@@ -1,13 +1,17 @@
 //! Random schedules: up to four devices of three people, a bad network, crashes, wrong clocks, changing members, and an
 //! honest server. Whatever happens, nothing that was written is lost, everybody ends with the same, and nobody cries
-//! out.
+//! out. With a server that lies, `lying`.
 //!
 //! `SELKIE_SCHEDULES=n` runs so many; `SELKIE_SEED=s` runs the one of that seed, as it is named by a failure.
 
 mod cast;
+mod liar;
+mod lies;
+mod lying;
 pub(crate) mod weather;
 
 use cast::{Cast, Device};
+use lying::Ears;
 use selkie_client::{Error, RecordId, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -19,19 +23,22 @@ const STEPS: u64 = 40;
 #[test]
 fn schedules() {
     let cast = Cast::make();
-    let one = std::env::var("SELKIE_SEED").ok().and_then(|seed| seed.parse::<u64>().ok());
-    let many = std::env::var("SELKIE_SCHEDULES").ok().and_then(|many| many.parse().ok()).unwrap_or(MANY);
-    let begin = std::env::var("SELKIE_FIRST_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let seeds: Vec<u64> = one.map_or_else(|| (begin..begin + many).collect(), |seed| vec![seed]);
+    play(MANY, |seed| Schedule::new(&cast, seed).run());
+}
+
+/// Plays so many schedules, or those that were asked for. Says whether it were so many at least.
+fn play(many: u64, schedule: impl Fn(u64) + Sync) -> bool {
+    let number = |name: &str| std::env::var(name).ok().and_then(|number| number.parse::<u64>().ok());
+    let (asked, begin) = (number("SELKIE_SCHEDULES").unwrap_or(many), number("SELKIE_FIRST_SEED").unwrap_or(1));
+    let seeds: Vec<u64> = number("SELKIE_SEED").map_or_else(|| (begin..begin + asked).collect(), |seed| vec![seed]);
     let threads = 2;
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads)
             .map(|worker| {
-                let (cast, seeds) = (&cast, &seeds);
+                let (schedule, seeds) = (&schedule, &seeds);
                 scope.spawn(move || {
                     for seed in seeds.iter().skip(worker).step_by(threads) {
-                        let run = catch_unwind(AssertUnwindSafe(|| Schedule::new(cast, *seed).run()));
-                        if let Err(panic) = run {
+                        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| schedule(*seed))) {
                             panic_with_seed(*seed);
                             resume_unwind(panic);
                         }
@@ -45,6 +52,7 @@ fn schedules() {
             }
         }
     });
+    seeds.len() as u64 >= many
 }
 
 /// The same little story, killed at every request and at every call of the store in turn.
@@ -125,13 +133,18 @@ struct Schedule {
     devices: Vec<Device>,
     server: std::sync::Arc<crate::fake::Fake>,
     written: Vec<(usize, RecordId, String)>,
+    /// What somebody at least began to write.
+    tried: BTreeSet<(RecordId, String)>,
     counter: u64,
+    /// Who may hear of a lie, if one is told.
+    ears: Option<Ears>,
 }
 
 impl Schedule {
     fn new(cast: &Cast, seed: u64) -> Self {
         let (server, devices) = cast.on_a_new_server(seed);
-        Schedule { seed, dice: Dice::new(seed), devices, server, written: Vec::new(), counter: 0 }
+        let (dice, written, tried) = (Dice::new(seed), Vec::new(), BTreeSet::new());
+        Schedule { seed, dice, devices, server, written, tried, counter: 0, ears: None }
     }
 
     fn run(mut self) {
@@ -173,6 +186,7 @@ impl Schedule {
                 match &error {
                     Error::Offline(_) | Error::RetryLater { .. } | Error::Refused(_) | Error::NotPossible(_) => {}
                     Error::Storage(_) => self.devices[device].restart(),
+                    other if self.ears.as_mut().is_some_and(|ears| ears.hear(device, other)) => {}
                     other => panic!("seed {}: device {device}: {other:?}", self.seed),
                 }
                 None
@@ -210,6 +224,7 @@ impl Schedule {
         let record = self.record();
         self.counter += 1;
         let content = format!("{device}-{}", self.counter);
+        self.tried.insert((record, content.clone()));
         let data = content.clone();
         let outcome = self.devices[device].with_vault(async |vault| vault.put("notes", record, data.as_bytes()).await);
         if self.bear(device, outcome).is_some() {
