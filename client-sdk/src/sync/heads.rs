@@ -78,7 +78,9 @@ impl Round<'_> {
         let now = self.signed(&bytes).await?;
         let expected = "the life that the server has told another device of";
         let alarm = Alarm::new(Misbehaviour::TwoLives, expected, "the one that was before it");
-        Err(alarm.with_heads(proof.into_iter().chain([now])).into())
+        let first = self.replica()?.state.first_in_life.as_ref();
+        let first = first.and_then(|bytes| SignedHead::parse(bytes.as_ref()).ok());
+        Err(alarm.with_heads(proof.into_iter().chain(first).chain([now])).into())
     }
 
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.
@@ -123,7 +125,7 @@ impl Round<'_> {
         let (context, kept) = (self.account.context(), self.account.kept());
         let at_ms = context.now_ms();
         let states = self.replica.iter().map(|replica| &replica.state);
-        let known = states.flat_map(|state| [state.first_in_life, state.reached, state.claimed]).flatten();
+        let known = states.flat_map(|state| [state.reached, state.claimed]).flatten();
         let shown = alarm.heads.iter().filter_map(|head| Fixed::try_from_slice(&head.to_bytes()));
         let mut heads: Vec<SignedHeadBytes> = Vec::new();
         for head in known.chain(shown) {

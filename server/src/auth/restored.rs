@@ -78,7 +78,7 @@ impl Auth {
             caller.must_be_full()?;
         }
         self.count_in_plan(Action::Restore, &[Key::Account(caller.uuid)], caller.plan)?;
-        if !self.restored_at.is_some_and(|restored| self.edges.now_ms() - restored < OPEN_FOR_MS) {
+        if self.restored_at.is_none_or(|restored| self.edges.now_ms() - restored >= OPEN_FOR_MS) {
             return Err(Refusal::Conflict("this server was not restored from a backup lately"));
         }
         if request.entries.is_empty() || request.entries.len() > MAX_ENTRIES {
