@@ -126,7 +126,14 @@ impl Account {
                 self.give_back_others(room).await?;
             }
             let kept = room.clone();
-            let keep = move || kept.change_shared(|shared| shared.begin_life(life));
+            // Whoever is cut off after this finds both.
+            let before = known.filter(|known| was_elsewhere && *known != life);
+            let keep = move || {
+                kept.change_shared(|shared| {
+                    shared.lives.extend(before);
+                    shared.begin_life(life);
+                })
+            };
             self.context().edges.apart(keep).await??;
         }
         if known == Some(life) {

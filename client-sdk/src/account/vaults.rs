@@ -294,10 +294,6 @@ impl Account {
         let same_life = vault.room.shared().incarnation == Some(incarnation);
         let nothing_new =
             same_life && news.is_none() || polled.is_some_and(|polled| polled.n == glance.head.n && same_life);
-        if polled.is_none() && glance.role(&self.user_id()).is_none() && glance.quarantine.is_none() {
-            // Who was removed has read how it ended. There is no more for them, unless they are let in again.
-            return Ok(None);
-        }
         let id = vault.id();
         let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
         // Whatever a poll says: it is not signed, and another device may have seen more.

@@ -103,7 +103,7 @@ impl Round<'_> {
         match self.read_anew(before.clone(), keys).await {
             Ok(Anew { replica, sent, settlements, .. }) => {
                 let replica = replica.ok_or(Trouble::Moved)?;
-                check_the_end(&replica, &self.me.user)?;
+                check_the_end(&replica)?;
                 let fresh = Fresh { sent, settlements, ..Fresh::default() };
                 self.replace_by(replica, revision, fresh).await?;
             }

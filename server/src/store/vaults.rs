@@ -60,8 +60,6 @@ pub trait Vaults: Send + Sync {
     /// The entries alone of what stands after a position, without what travels beside them: that is not even read. As
     /// far as the limits go, of which `bytes` counts entries; at least one if there is one.
     async fn entries_alone_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<(u64, Vec<u8>)>>;
-    /// Whether an account is a member of a vault, or was one.
-    async fn has_been_in(&self, at: Place, account: AccountNumber) -> Result<bool>;
     /// CONTROL entries after a position, without what travels beside them.
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>>;
     /// Entry hashes of the positions `from..=to`, ascending.

@@ -1,7 +1,6 @@
 //! Reading a log: its entries as they are kept, its head, its CONTROL entries.
 //!
-//! Owns who may read (members, whatever their role, who was removed, up to there, and nobody else) and how much at
-//! a time. What is sent is what was
+//! Owns who may read (members, whatever their role, and nobody else) and how much at a time. What is sent is what was
 //! pushed: frames are not taken apart on the way, unless somebody wants only what is live.
 
 use super::author::Reader;
@@ -13,7 +12,7 @@ use crate::limits::{Action, Key};
 use crate::store::{PageLimits, Place, Question, StoredFrame};
 use selkie_protocol::Bytes;
 use selkie_protocol::id::{ChangeId, VaultId};
-use selkie_protocol::log::{self, Body, Control, Entry, Frame, Head};
+use selkie_protocol::log::{self, Body, Frame, Head};
 use selkie_protocol::vault::{Controls, LogFrames, PlacedEntry, VaultHead};
 use std::collections::{BTreeSet, HashSet};
 use std::net::IpAddr;
@@ -36,14 +35,11 @@ impl Logs {
         let reader = Reader::of(caller)?;
         let room = &self.room;
         let at = room.place(reader.tenant, vid).await?;
-        let limits = room.page(wanted.max_entries, wanted.max_bytes);
         // Strangers are turned away before anything is read for them.
-        if room.office.cores.get(&at).is_none_or(|known| member(&known, reader).is_err())
-            && let Err(stranger) = member(&*room.office.look_up(at).await?, reader)
-        {
-            let end = room.end_of_membership(at, reader).await?.ok_or(stranger)?;
-            return room.until_removed(at, vid, wanted.after, limits, end).await;
+        if room.office.cores.get(&at).is_none_or(|known| member(&known, reader).is_err()) {
+            member(&*room.office.look_up(at).await?, reader)?;
         }
+        let limits = room.page(wanted.max_entries, wanted.max_bytes);
         let (frames, mut head) = room.office.vaults.entries_after(at, wanted.after, limits).await?;
         let known = room.known_since(at, head).await?;
         member(&known, reader)?;
@@ -87,45 +83,6 @@ impl Room {
             entries: entries.unwrap_or(most).clamp(1, most),
             bytes: bytes.unwrap_or(most_bytes).clamp(1, most_bytes),
         }
-    }
-
-    /// The entry that removed somebody who had been a member, if one did.
-    async fn end_of_membership(&self, at: Place, reader: Reader) -> Result<Option<Head>> {
-        if !self.office.vaults.has_been_in(at, reader.account).await? {
-            return Ok(None);
-        }
-        let (mut after, mut end) = (0, None);
-        loop {
-            let page = self.office.vaults.controls_after(at, after, self.page(None, None)).await?;
-            let Some(last) = page.last() else { break };
-            after = last.n;
-            for stored in &page {
-                let bytes = entry_of(stored)?;
-                let entry = Entry::parse(&bytes).map_err(|malformed| Refusal::Broken(Arc::new(malformed)))?;
-                if matches!(&entry.body, Body::Control(Control::RemoveRotate(it)) if it.removed.contains(&reader.user))
-                {
-                    end = Some(stored.n);
-                }
-            }
-        }
-        let Some(n) = end else { return Ok(None) };
-        Ok(self.office.vaults.chain_value(at, n).await?.map(|h| Head { n, h }))
-    }
-
-    /// What somebody may read who was removed: all that was theirs to read and how it ended, so that they need not take
-    /// the server's word for that. What is written since is none of their business, nor how much of it there is.
-    async fn until_removed(
-        &self,
-        at: Place,
-        vid: VaultId,
-        after: u64,
-        limits: PageLimits,
-        end: Head,
-    ) -> Result<LogFrames> {
-        let (mut frames, _) = self.office.vaults.entries_after(at, after, limits).await?;
-        frames.retain(|stored| stored.n <= end.n);
-        let frames = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
-        Ok(LogFrames { frames, head: self.office.sign(vid, end) })
     }
 
     /// A state that is at least as new as a head that was just read: who was removed there is no member any more.

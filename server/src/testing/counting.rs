@@ -420,11 +420,6 @@ impl Vaults for Counting {
         self.note("entries_alone_after");
         self.inner.entries_alone_after(at, after, limits).await
     }
-    async fn has_been_in(&self, at: Place, account: AccountNumber) -> Result<bool> {
-        self.note("has_been_in");
-        self.inner.has_been_in(at, account).await
-    }
-
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {
         self.note("controls_after");
         self.inner.controls_after(at, after, limits).await

@@ -9,8 +9,7 @@ use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::{Label, sha256};
 use selkie_protocol::id::{ChangeId, Incarnation, UserId, VaultId};
 use selkie_protocol::log::{
-    Body, Control, Entry, Frame, Head, Leaf, PAGE_SIZE, PageItem, Pages, Refusal, SignedHead, VaultLog, WINDOW, What,
-    chain,
+    Body, Entry, Frame, Head, Leaf, PAGE_SIZE, PageItem, Pages, Refusal, SignedHead, VaultLog, WINDOW, What, chain,
 };
 use selkie_protocol::sign::PublicKey;
 use selkie_protocol::vault::{
@@ -167,11 +166,6 @@ impl Vaults {
             (Method::Get, ["poll"]) => self.poll(me, asked.query),
             (method, ["vaults", vault, rest @ ..]) => {
                 let vault: VaultId = id(vault)?;
-                if self.one(&vault, &me).is_err()
-                    && let (Method::Get, ["log"]) = (&method, rest)
-                {
-                    return self.until_removed(&vault, &me, asked);
-                }
                 self.one(&vault, &me)?;
                 match method {
                     Method::Get => self.show(me, vault, rest, asked),
@@ -186,22 +180,6 @@ impl Vaults {
     fn one(&self, vault: &VaultId, me: &UserId) -> Result<&One, ErrorCode> {
         let one = self.all.get(vault).ok_or(ErrorCode::NotFound)?;
         one.log.core().governance().member(me).map(|_| one).ok_or(ErrorCode::NotFound)
-    }
-
-    /// What is shown to somebody who was removed: how it came to that, and nothing after it.
-    fn until_removed(&self, vault: &VaultId, me: &UserId, asked: &Asked<'_>) -> Answer {
-        let one = self.all.get(vault).ok_or(ErrorCode::NotFound)?;
-        let removes = |n: &u64| {
-            let entry = one.entry(*n).and_then(parsed);
-            matches!(entry, Ok(Entry { body: Body::Control(Control::RemoveRotate(it)), .. }) if it.removed.contains(me))
-        };
-        let n = (1..=one.frames.len() as u64).rev().find(removes).ok_or(ErrorCode::NotFound)?;
-        let after = number(asked.query, "after").unwrap_or(0);
-        let most = self.page.min(count(number(asked.query, "max_entries").unwrap_or(1000)));
-        let frames = one.frames[..count(n)].iter().skip(count(after)).take(most);
-        let frames = frames.map(|frame| Bytes(frame.clone())).collect();
-        let head = Head { n, h: one.chain[count(n)] };
-        write(&LogFrames { frames, head: self.sign(vault, head, asked.now) })
     }
 
     fn one_mut(&mut self, vault: &VaultId) -> Result<&mut One, ErrorCode> {

@@ -97,13 +97,6 @@ impl Vaults for Backend {
         .await
     }
 
-    async fn has_been_in(&self, at: Place, account: AccountNumber) -> Result<bool> {
-        self.read(Reach::Tenant(at.tenant), (at, account), |conn, (at, account)| {
-            people::has_been_in(conn, *at, *account).boxed()
-        })
-        .await
-    }
-
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {
         self.read(Reach::Tenant(at.tenant), (at, after, limits), |conn, (at, after, limits)| {
             log::controls_after(conn, *at, *after, *limits).boxed()

@@ -72,17 +72,6 @@ pub(super) async fn set_members(conn: &mut Conn, at: Place, users: &[UserId]) ->
     Ok(())
 }
 
-pub(super) async fn has_been_in(conn: &mut Conn, at: Place, account: AccountNumber) -> Outcome<bool> {
-    let found: i64 = vault_members::table
-        .filter(vault_members::tenant.eq(at.tenant.0))
-        .filter(vault_members::vault.eq(columns::vault(at.vault)))
-        .filter(vault_members::account.eq(account.0))
-        .count()
-        .get_result(conn)
-        .await?;
-    Ok(found > 0)
-}
-
 pub(super) async fn wraps(conn: &mut Conn, at: Place, account: AccountNumber) -> Outcome<Vec<WrapRow>> {
     type Row = (Option<Vec<u8>>, i64, i64, Vec<u8>);
     let rows: Vec<Row> = vault_wraps::table
