@@ -2,8 +2,8 @@
 
 use selkie_protocol::account::{
     Account, AccountState, AddDevice, AuditEntry, AuditPage, CompleteAccount, DeletionScheduled, Device, DeviceLabel,
-    Devices, Done, Keybag, LogPage, PasswordFinish, PasswordStart, PasswordStarted, RevokeDevice, RotateRecoveryKey,
-    Session, Sessions, TenantRole, TotpConfirm, TotpConfirmed, TotpStarted,
+    Devices, Done, Keybag, LogPage, LogRestored, PasswordFinish, PasswordStart, PasswordStarted, RestoreLog,
+    RevokeDevice, RotateRecoveryKey, Session, Sessions, TenantRole, TotpConfirm, TotpConfirmed, TotpStarted,
 };
 use selkie_protocol::error::{ErrorBody, ErrorCode, FieldProblem};
 use selkie_protocol::id::{DeviceId, Incarnation, LinkChannel, LoginId, RecordId, SessionId, UserId, VaultId};
@@ -162,6 +162,8 @@ fn account(visit: &mut impl Visit) {
     }
     visit.message("Keybag", Keybag { keybag: fixed(0xba) });
     visit.message("LogPage", LogPage { from: 4, entries: vec![bytes(3), bytes(0)], length: 6 });
+    visit.message("RestoreLog", RestoreLog { from: 6, entries: vec![bytes(3), bytes(2)] });
+    visit.message("LogRestored", LogRestored { length: 8 });
     let device = Device {
         did: DeviceId([0xd1; 16]),
         label: fixed(0x1a),
