@@ -56,7 +56,8 @@ impl Liar {
     /// From here on the server lies about a vault. `heads` is how far each device has come.
     pub(super) fn begin(&self, lie: Lie, mut dice: Dice, vault: VaultId, ana: UserId, heads: [Option<Head>; DEVICES]) {
         let mut victims: [bool; DEVICES] = std::array::from_fn(|_| dice.one_in(2));
-        victims[dice.below(DEVICES as u64) as usize] = true;
+        // Whatever vault it is, one of Ana's devices has it.
+        victims[dice.below(2) as usize] = true;
         match lie {
             // One of Ana's devices is shown the other log: who never meets cannot compare.
             Lie::Fork => victims[1] = !victims[0],

@@ -113,6 +113,12 @@ impl Lie {
         }
     }
 
+    /// Whether it is also told of a vault that one person has alone: there is nobody to compare with, nor anything that
+    /// is asked of a person.
+    pub(super) fn is_told_of_an_own_vault(self) -> bool {
+        !matches!(self, Lie::CallItARestore | Lie::Fork | Lie::CutAnAccountLog)
+    }
+
     /// Whether the vault is set apart for it.
     pub(super) fn sets_apart(self) -> bool {
         !matches!(self, Lie::CallItARestore | Lie::SealAnotherKey | Lie::CutAnAccountLog)

@@ -8,6 +8,7 @@ use super::cast::{Cast, Device};
 use super::liar::{DEVICES, Liar};
 use super::lies::Lie;
 use super::{Dice, STEPS, Schedule, play};
+use crate::fake::vaults::One;
 use selkie_client::{Error, Misbehaviour, RecordId, VaultId, VaultState, VaultStatus};
 use selkie_protocol::log::Head;
 use std::collections::BTreeMap;
@@ -47,7 +48,9 @@ fn say(effects: &BTreeMap<Lie, (u64, u64)>) {
 pub(super) struct Ears {
     liar: Arc<Liar>,
     lie: Lie,
+    /// Whose log is lied about: the one they share, or Ana's own.
     vault: VaultId,
+    shared: VaultId,
     has_begun: bool,
     alarms: [Vec<Misbehaviour>; DEVICES],
 }
@@ -85,12 +88,15 @@ impl Schedule {
             device.listen_to(liar.clone(), number);
         }
         self.begin();
-        let vault = self.server.with(|world| {
-            let shared = world.vaults.all.iter().find(|(_, one)| one.log.core().app().as_str() != "selkie");
-            *shared.unwrap().0
+        let (shared, of_one) = self.server.with(|world| {
+            let named =
+                |own: bool| world.vaults.all.iter().find(|(_, one)| (one.log.core().app().as_str() == "selkie") == own);
+            (*named(false).unwrap().0, *named(true).unwrap().0)
         });
+        let own = lie.is_told_of_an_own_vault() && dice.one_in(4);
+        let vault = if own { of_one } else { shared };
         let alarms = std::array::from_fn(|_| Vec::new());
-        self.ears = Some(Ears { liar: liar.clone(), lie, vault, has_begun: false, alarms });
+        self.ears = Some(Ears { liar: liar.clone(), lie, vault, shared, has_begun: false, alarms });
         for step in 0..STEPS {
             if step == begins {
                 let ana = self.devices[0].user();
@@ -148,13 +154,10 @@ impl Schedule {
 
     fn judge_the_lie(&mut self) -> u64 {
         let (seed, heads) = (self.seed, self.heads());
-        let Ears { liar, lie, vault, alarms, .. } = self.ears.take().unwrap();
+        let Ears { liar, lie, vault, shared, alarms, .. } = self.ears.take().unwrap();
         let (mut effects, mut ends) = (0, Vec::new());
         for (number, device) in self.devices.iter_mut().enumerate() {
             let who = format!("seed {seed}: {lie:?}: device {number}");
-            let log = liar.log_for(number, &vault);
-            let member = log.log.core().governance().member(&device.user()).map(|member| member.role);
-            let may_write = member.map(|role| role.may_write());
             let status = look(device, &vault, &who);
             let state = status.as_ref().map(|status| &status.state);
             let noticed = match lie {
@@ -167,21 +170,25 @@ impl Schedule {
                 let evidence = device.with(&vault.to_string(), async |vault| vault.export_evidence().await);
                 assert!(!evidence.unwrap().unwrap().is_empty(), "{who} has kept nothing of it");
             }
-            let must = member.is_some() && liar.must_notice(number, heads);
+            let may_write = rights(&liar.log_for(number, &vault), device);
+            let must = may_write.is_some() && liar.must_notice(number, heads);
             // What a restored server lacked may have been put back.
             effects += u64::from(must || lie == Lie::CallItARestore && liar.was_told(number));
             assert!(noticed || !must, "{who} has not noticed: {status:?}");
             assert!(alarms[number].is_empty() || liar.may_notice(number), "{who}: {:?}", alarms[number]);
             let check = device.check();
             assert!(check.is_sound(), "{who} takes itself for damaged: {check:?}");
-            if let (Some(may_write), false) = (may_write, noticed) {
-                let status = status.as_ref().unwrap_or_else(|| panic!("{who} has never met the vault"));
-                let there = log.log.head();
-                assert_eq!((status.digest.n, status.digest.h), (there.n, there.h), "{who} is not in step: {status:?}");
-                assert!(!may_write || status.pending == 0, "{who} still has writes: {status:?}");
-                assert!(status.set_aside.is_empty(), "{who}: {:?}", status.set_aside);
+            if !noticed {
+                is_in_step(&liar.log_for(number, &vault), status.as_ref(), may_write, &who);
             }
-            let histories = if status.is_some() { histories(device, &vault, &who) } else { BTreeMap::new() };
+            // Whoever noticed something about another vault goes on in this one.
+            let noticed = noticed && vault == shared;
+            let (log, status) = (liar.log_for(number, &shared), look(device, &shared, &who));
+            let may_write = rights(&log, device);
+            if !noticed {
+                is_in_step(&log, status.as_ref(), may_write, &who);
+            }
+            let histories = if status.is_some() { histories(device, &shared, &who) } else { BTreeMap::new() };
             for (record, versions) in &histories {
                 for version in versions {
                     let text = String::from_utf8_lossy(version).into_owned();
@@ -216,7 +223,22 @@ impl End {
     }
 }
 
-/// How the vault is on a device, if it has met it.
+/// Whether a device may write in a vault, if its person is a member.
+fn rights(log: &One, device: &mut Device) -> Option<bool> {
+    log.log.core().governance().member(&device.user()).map(|member| member.role.may_write())
+}
+
+fn is_in_step(log: &One, status: Option<&VaultStatus>, may_write: Option<bool>, who: &str) {
+    let Some(may_write) = may_write else { return };
+    let status = status.unwrap_or_else(|| panic!("{who} has never met the vault"));
+    let there = log.log.head();
+    assert_eq!((status.digest.n, status.digest.h), (there.n, there.h), "{who} is not in step: {status:?}");
+    assert_eq!(status.state, VaultState::Ready, "{who}");
+    assert!(!may_write || status.pending == 0, "{who} still has writes: {status:?}");
+    assert!(status.set_aside.is_empty(), "{who}: {:?}", status.set_aside);
+}
+
+/// How a vault is on a device, if it has met it.
 fn look(device: &mut Device, vault: &VaultId, who: &str) -> Option<VaultStatus> {
     match device.with(&vault.to_string(), async |vault| vault.status().await) {
         Some(Ok(status)) => Some(status),
