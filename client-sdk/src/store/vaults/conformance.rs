@@ -175,8 +175,20 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
     assert_eq!(store.current(&VAULT, Some(&[1; 16])).unwrap()[0].change, change(12));
     assert_eq!(store.versions(&VAULT, &record(1)).unwrap().len(), 2);
 
+    // Of a record that is new here, the head cannot be read, and what came before it can: the newest is shown.
+    let before = vec![version(4, 41, 3), Version { index: 1, ..version(4, 42, 3) }];
+    let unreadable = Advance {
+        heads: vec![(record(4), vec![change(43)])],
+        versions: before,
+        aside: vec![unread(4, 43)],
+        ..Advance::default()
+    };
+    assert_eq!(store.advance(&VAULT, 4, &unreadable).unwrap(), Some(5));
+    let current = store.current(&VAULT, Some(&[4; 16])).unwrap();
+    assert_eq!(current.iter().map(|version| version.change).collect::<Vec<_>>(), [change(42)]);
+
     let forgotten = Advance { live: vec![(record(1), None)], ..Advance::default() };
-    assert_eq!(store.advance(&VAULT, 4, &forgotten).unwrap(), Some(5));
+    assert_eq!(store.advance(&VAULT, 5, &forgotten).unwrap(), Some(6));
     assert_eq!(store.versions(&VAULT, &record(1)).unwrap(), []);
 }
 

@@ -59,6 +59,10 @@ impl One {
         let Some(kept) = self.versions.get_mut(record) else { return };
         if kept.iter().any(|version| heads.contains(&version.change)) {
             kept.iter_mut().for_each(|version| version.current = heads.contains(&version.change));
+        } else if !kept.iter().any(|version| version.current)
+            && let Some(newest) = kept.last_mut()
+        {
+            newest.current = true;
         }
     }
 

@@ -234,7 +234,8 @@ pub struct Advance {
     pub frames_before_ms: u64,
     /// What was opened, sealed for this disk.
     pub versions: Vec<Version>,
-    /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so.
+    /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so; and if
+    /// nothing was, the newest that is kept is current.
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     /// What cannot be read here.
     pub aside: Vec<Aside>,
@@ -270,7 +271,7 @@ pub struct Fresh {
     pub trail: Vec<(u64, [u8; 32])>,
     /// What is live of each record, ascending.
     pub live: Vec<(RecordId, Vec<u8>)>,
-    /// Which of the staged versions are current.
+    /// Which of the staged versions are current; of a record of which none of these is kept, the newest is.
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     /// Sealed keys by epoch; each replaces what was there.
     pub keys: Vec<(u32, Vec<u8>)>,

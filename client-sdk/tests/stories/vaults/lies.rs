@@ -205,6 +205,33 @@ async fn an_acknowledged_entry_lost_again() {
     assert!(matches!(lost, Err(Error::Quarantined(quarantine)) if quarantine.kind == Misbehaviour::VaultRollback));
 }
 
+/// Else whoever holds back a key could make a device believe that its own disk is at fault.
+#[tokio::test]
+async fn a_version_that_cannot_be_read_leaves_the_one_before_whole() {
+    let scene = scene().await;
+    scene.on_phone.put("notes", id(5), b"before").await.unwrap();
+    scene.on_phone.sync().await.unwrap();
+    scene.on_phone.rotate().await.unwrap();
+    scene.on_phone.put("notes", id(5), b"after").await.unwrap();
+    scene.on_phone.sync().await.unwrap();
+    scene.server.bend(|path, body| {
+        if !path.ends_with("/wraps") {
+            return body;
+        }
+        let mut wraps: Wraps = Face::Cbor.decode(&body).unwrap();
+        wraps.wraps.iter_mut().for_each(|wrap| wrap.sealed.0[1130] ^= 1);
+        Face::Cbor.encode(&wraps)
+    });
+    assert!(scene.laptop.sync().await.is_err());
+    assert_eq!(scene.laptop.status().await.unwrap().state, VaultState::NoKey);
+    let check = scene.ana.account.check_storage().await.unwrap();
+    assert!(check.is_sound(), "{check:?}");
+    assert_eq!(text(&scene.laptop, 5).await.as_deref(), Some("before"));
+    scene.server.be_honest();
+    scene.laptop.sync().await.unwrap();
+    assert_eq!(text(&scene.laptop, 5).await.as_deref(), Some("after"));
+}
+
 #[tokio::test]
 async fn keys_that_are_not_the_vaults() {
     let scene = scene().await;

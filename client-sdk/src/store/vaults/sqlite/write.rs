@@ -314,15 +314,18 @@ fn versions(db: &Transaction<'_>, of: i64, table: &str, versions: &[Version]) ->
 // The sign before the column keeps the planner from the index of all that is current, as in `read`.
 const CURRENT: &str = "SELECT change FROM versions WHERE of = ?1 AND record = ?2 AND +current = 1 ORDER BY change";
 const CLEAR: &str = "UPDATE versions SET current = 0 WHERE of = ?1 AND record = ?2 AND +current = 1";
+const NEWEST: &str = "UPDATE versions SET current = 1 WHERE of = ?1 AND record = ?2 AND change =
+    (SELECT change FROM versions WHERE of = ?1 AND record = ?2 ORDER BY n DESC, idx DESC LIMIT 1)";
 
 #[cfg(test)]
-pub(super) const OF_ONE_RECORD: [&str; 2] = [CURRENT, CLEAR];
+pub(super) const OF_ONE_RECORD: [&str; 3] = [CURRENT, CLEAR, NEWEST];
 
-/// Where no head of a record is kept, what was current stays so.
+/// Where no head of a record is kept, what was current stays so; and if nothing was, the newest is.
 fn heads(db: &Transaction<'_>, of: i64, heads: &[(RecordId, Vec<ChangeId>)]) -> Done {
     let mut known = db.prepare("SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND change = ?3")?;
     let mut clear = db.prepare(CLEAR)?;
     let mut set = db.prepare("UPDATE versions SET current = 1 WHERE of = ?1 AND record = ?2 AND change = ?3")?;
+    let (mut current, mut newest) = (db.prepare(CURRENT)?, db.prepare(NEWEST)?);
     for (record, changes) in heads {
         let mut cleared = false;
         for change in changes {
@@ -335,6 +338,9 @@ fn heads(db: &Transaction<'_>, of: i64, heads: &[(RecordId, Vec<ChangeId>)]) -> 
                 cleared = true;
             }
             set.execute(one)?;
+        }
+        if !cleared && !current.exists(params![of, record.as_bytes()])? {
+            newest.execute(params![of, record.as_bytes()])?;
         }
     }
     Ok(())
