@@ -234,8 +234,8 @@ pub struct Advance {
     pub frames_before_ms: u64,
     /// What was opened, sealed for this disk.
     pub versions: Vec<Version>,
-    /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so; and if
-    /// nothing was, the newest that is kept is current.
+    /// Which versions of a record are current from now on. Where none of them is kept, what was current stays so; and
+    /// if nothing was, the newest that is kept is current.
     pub heads: Vec<(RecordId, Vec<ChangeId>)>,
     /// What cannot be read here.
     pub aside: Vec<Aside>,

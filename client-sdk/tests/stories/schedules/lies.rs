@@ -90,8 +90,8 @@ impl Lie {
             Lie::HoldBackTheEnd => &[VaultRollback],
             Lie::HoldBackAPayload => &[Withheld],
             Lie::ChangeAPayload | Lie::SwapPayloads | Lie::ReplayAPayload | Lie::Repeat => &[ForgedEntry],
-            // Whoever had to look up an author in between is shown another one the next time.
-            Lie::ForgeAnEntry => &[ForgedEntry, TwoHeads],
+            // Who had to look up an author meanwhile holds the server to the head it signed then, and is shown another.
+            Lie::ForgeAnEntry => &[ForgedEntry, TwoHeads, VaultFork],
             Lie::Reorder => &[ForgedEntry, VaultFork],
             Lie::Drop => &[ForgedEntry, VaultFork, VaultRollback],
             // One that introduces a device may name an entry of an account log that there is not.
