@@ -88,6 +88,8 @@ fn advice(error: &Error) -> String {
         Error::ServerNameDiffers { announced, .. } => {
             format!("{} With this command: --server-name {announced}", error.advice())
         }
+        Error::AccountBehind { .. } => format!("{} With this command: selkie sign-in --accept-loss", error.advice()),
+        Error::KeysSuperseded => format!("{} With this command: selkie password change", error.advice()),
         Error::Damaged { .. } => format!("{} With this command: selkie storage repair", error.advice()),
         Error::Archive(ArchiveError::Sealed) => format!("{} With this command: --passphrase-file", error.advice()),
         _ => error.advice(),
@@ -105,6 +107,8 @@ mod tests {
         assert_eq!(code(Error::SignInAgain { reason: SignInReason::SessionEnded }), 3);
         assert_eq!(code(Error::RetryLater { after: None, why: String::new() }), 4);
         assert_eq!(code(Error::ServerMisbehaved { kind: Misbehaviour::Fork, evidence: None }), 5);
+        assert_eq!(code(Error::AccountBehind { missing: 1 }), 5);
+        assert_eq!(code(Error::KeysSuperseded), 5);
         assert_eq!(code(Error::WrongCredentials), 6);
         assert_eq!(code(Error::Corrupt(String::new())), 1);
         assert_eq!(exit_code(&Usage("x".into()).into()), 2);

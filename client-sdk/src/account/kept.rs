@@ -7,7 +7,7 @@ use crate::error::{Error, Result, SignInReason};
 use crate::keys::at_rest::{Keychain, KeychainError, local_key};
 use crate::store::{AccountStore, Folder};
 use crate::trust::{Generations, Superseded};
-use selkie_protocol::account_log::AccountLog;
+use selkie_protocol::account_log::{AccountLog, Extends};
 use selkie_protocol::bytes::{from_base64url, to_base64url};
 use selkie_protocol::cipher::{AccountMasterKey, DeviceKey};
 use selkie_protocol::id::{Incarnation, SessionId, UserId};
@@ -179,9 +179,10 @@ impl Kept {
         is_lost(newest.password, lost.password) && is_lost(newest.recovery, lost.recovery)
     }
 
-    /// Takes a longer log. A shorter one changes nothing: another program on this device has seen more.
+    /// Takes a log that goes on where this one ends. Any other changes nothing: another program on this device has seen
+    /// more, or a person has given up there what is known here.
     pub(crate) fn take_log(&mut self, log: &AccountLog, entries: &[Bytes]) {
-        if log.next_index() > self.log.next_index() {
+        if log.next_index() > self.log.next_index() && log.extends(&self.log.head()) == Extends::Yes {
             (self.log, self.entries) = (log.clone(), entries.to_vec());
         }
     }

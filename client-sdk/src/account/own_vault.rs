@@ -204,8 +204,12 @@ impl Account {
             let proof = signed.iter().find(|head| head.vault == id && head.head.n == n).cloned();
             is_told |= glance.quarantine.is_some();
             if is_over && glance.quarantine.is_none() && Some(incarnation) != present {
-                let heard = vault.alone(async |round| round.heard_of_another_life(proof).await).await;
-                is_told |= matches!(heard, Err(Error::Quarantined(_)));
+                match vault.alone(async |round| round.heard_of_another_life(proof).await).await {
+                    Err(Error::Quarantined(_)) => is_told = true,
+                    // It is heard again in the next round, and the other vaults are set apart meanwhile.
+                    Err(error) => tracing::warn!(%error, "a vault could not be set apart"),
+                    Ok(()) => {}
+                }
                 continue;
             }
             // A head behind ours may be one of another log, which a look at ours tells.

@@ -116,21 +116,24 @@ impl Account {
     /// anything in it is judged by them.
     pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation) -> Result<()> {
         let (lives, known) = (room.shared().lives.clone(), self.kept().life.map(|known| known.incarnation));
-        // Whatever it said it was since, in whatever answer: it was in this one before.
-        let was_elsewhere = known.is_some_and(|known| known != life && !lives.contains(&known));
-        if Shared::is_over(&lives, life) || was_elsewhere && lives.last() == Some(&life) || lives.len() >= MOST_LIVES {
+        // A life that some other answer spoke of, and no round has met.
+        let elsewhere = known.filter(|known| *known != life && !lives.contains(known));
+        let is_present = lives.last() == Some(&life);
+        if Shared::is_over(&lives, life)
+            || is_present && elsewhere.is_some()
+            || !is_present && lives.len() >= MOST_LIVES
+        {
             return Err(self.two_lives().await);
         }
-        if lives.last() != Some(&life) {
+        if !is_present {
             if !lives.is_empty() {
                 self.give_back_others(room).await?;
             }
             let kept = room.clone();
-            // Whoever is cut off after this finds both.
-            let before = known.filter(|known| was_elsewhere && *known != life);
             let keep = move || {
                 kept.change_shared(|shared| {
-                    shared.lives.extend(before);
+                    // Whoever is cut off after this finds both.
+                    shared.lives.extend(elsewhere);
                     shared.begin_life(life);
                 })
             };

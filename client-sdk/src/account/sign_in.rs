@@ -349,8 +349,8 @@ impl Way<'_> {
             account: identity.to_message(&device, &self.options.device_name),
             signature: device.sign(Label::DEVICE_SESSION, &[tokens.session.as_bytes()]).0.into(),
         };
-        let mut kept = newborn(self.context, self.server_name, self.login_name, device, identity, secret_key);
-        kept.life = Some(Life::first(self.life));
+        let (server, life) = (self.server_name, self.life);
+        let mut kept = newborn(self.context, server, life, self.login_name, device, identity, secret_key);
         self.context.save(&kept).await?;
         let bound = match self.context.api.complete(&tokens.access_token, &message).await {
             Ok(bound) => bound,

@@ -13,6 +13,7 @@ use crate::keys::{EmergencySheet, NewIdentity};
 use crate::password::Credentials;
 use selkie_protocol::Private;
 use selkie_protocol::cipher::{DeviceKey, SecretKey};
+use selkie_protocol::id::Incarnation;
 use selkie_protocol::name::LoginName;
 use selkie_protocol::session::RegisterFinish;
 use std::sync::Arc;
@@ -69,9 +70,8 @@ impl Client {
                 Err(error) => return Err(error),
             }
         }
-        let mut signed_up = begin(&self.shared(), &server_name, &login_name, password, &options).await?;
-        signed_up.life = Some(Life::first(server.incarnation));
-        context.save(&signed_up).await?;
+        let signed_up =
+            begin(&self.shared(), &server_name, server.incarnation, &login_name, password, &options).await?;
         for left_over in interrupted {
             context.forget(&left_over.folder()).await?;
         }
@@ -86,6 +86,7 @@ impl Client {
 async fn begin(
     context: &Arc<Context>,
     server_name: &str,
+    life: Incarnation,
     login_name: &LoginName,
     password: &str,
     options: &SignUp,
@@ -104,7 +105,7 @@ async fn begin(
         record: registration.record,
         account: Some(identity.to_message(&device, &options.device_name)),
     };
-    let mut kept = newborn(context, server_name, login_name, device, identity, secret_key.clone());
+    let mut kept = newborn(context, server_name, life, login_name, device, identity, secret_key.clone());
     context.save(&kept).await?;
     let registered = match context.api.register_finish(&message).await {
         Ok(registered) => registered,
@@ -133,6 +134,7 @@ async fn begin(
 pub(super) fn newborn(
     context: &Context,
     server_name: &str,
+    life: Incarnation,
     login_name: &LoginName,
     device: DeviceKey,
     identity: NewIdentity,
@@ -150,7 +152,7 @@ pub(super) fn newborn(
         login_name: Private::from(login_name.as_str()),
         phase: Phase::SigningUp,
         ended: None,
-        life: None,
+        life: Some(Life::first(life)),
         log: identity.log,
         entries: identity.entries,
         secrets: Secrets {

@@ -118,7 +118,9 @@ impl FirstCheck<'_> {
         let may_have_lost = |newest: u32, shown: fn(Generations) -> u32| {
             self.may_have_lost_after.is_some_and(|after| newest > shown(after))
         };
-        if superseded.password && !may_have_lost(known, |shown| shown.password) {
+        // Whoever recovers opens nothing with the password, and makes a new one.
+        let uses_password = matches!(self.kek, Kek::Password(_));
+        if superseded.password && uses_password && !may_have_lost(known, |shown| shown.password) {
             return Err(Misbehaviour::PasswordRollback);
         }
         if keybag.pw_gen() > newest.password || keybag.rec_gen() > newest.recovery {

@@ -314,10 +314,9 @@ fn lived_on(heads: &[SignedHead]) -> bool {
         before.incarnation != after.incarnation && before.unix_ms.saturating_add(CLOCKS_DIFFER_MS) < after.unix_ms
     };
     heads.iter().any(|between| {
-        let before = heads.iter().filter(|before| apart(before, between));
-        before
-            .into_iter()
-            .any(|before| heads.iter().any(|after| after.incarnation == before.incarnation && apart(between, after)))
+        let befores = heads.iter().filter(|before| apart(before, between));
+        let afters = || heads.iter().filter(|after| apart(between, after));
+        befores.into_iter().any(|before| afters().any(|after| after.incarnation == before.incarnation))
     })
 }
 

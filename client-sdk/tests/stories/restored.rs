@@ -204,6 +204,36 @@ async fn a_password_that_was_changed_after_the_backup_is_asked_for_again_and_no_
 }
 
 #[tokio::test]
+async fn a_new_device_is_told_of_a_lost_recovery_key_and_a_lost_password_does_not_hold_up_a_recovery() {
+    for only_the_sheet in [true, false] {
+        let (server, device, ana) = laptop().await;
+        in_step(&ana.account).await;
+        let backup = Backup::make(&server);
+        let sheet = match only_the_sheet {
+            true => ana.account.rotate_recovery_key(PASSWORD).await.unwrap(),
+            false => {
+                ana.account.change_password(PASSWORD, NEW_PASSWORD, true).await.unwrap();
+                ana.sheet.clone()
+            }
+        };
+        backup.restore(&server);
+        let back = sign_in(&device, PASSWORD, None).await.unwrap();
+        assert!(back.keys_superseded);
+        let strange = sign_in(&server.device(), PASSWORD, Some(&ana)).await;
+        assert!(matches!(strange, Err(Error::KeysSuperseded)), "{strange:?}");
+        let recovered = server.device().recover(ANA, sheet.recovery_key(), "third words", Recover::default()).await;
+        match only_the_sheet {
+            true => {
+                assert!(matches!(recovered, Err(Error::KeysSuperseded)), "{recovered:?}");
+                back.account.rotate_recovery_key(PASSWORD).await.unwrap();
+                sign_in(&server.device(), PASSWORD, Some(&ana)).await.unwrap();
+            }
+            false => drop(recovered.unwrap()),
+        }
+    }
+}
+
+#[tokio::test]
 async fn in_a_life_that_has_shown_the_newest_keys_an_earlier_password_is_an_alarm_again() {
     let server = Fake::start();
     let ana = person(&server, ANA).await;
@@ -287,31 +317,6 @@ async fn an_account_that_went_on_before_a_device_was_there_asks_a_person() {
 }
 
 #[tokio::test]
-async fn what_a_fellow_member_wrote_on_a_device_that_the_server_forgot_is_put_back_with_the_device() {
-    let server = Fake::start();
-    let (ana, bob) = (person(&server, ANA).await, person(&server, "bob").await);
-    let shared = ana.account.create_vault("Shared", APP).await.unwrap();
-    in_step(&ana.account).await;
-    shared.add_member(bob.account.user_id(), Role::Editor).await.unwrap();
-    in_step(&bob.account).await;
-    in_step(&ana.account).await;
-    let backup = Backup::make(&server);
-    let phone = another_device(&server, "bob", &bob).await;
-    in_step(&phone).await;
-    phone.vault("Shared").await.unwrap().unwrap().put("notes", id(3), b"by bob").await.unwrap();
-    in_step(&phone).await;
-    in_step(&ana.account).await;
-    backup.restore(&server);
-
-    in_step(&ana.account).await;
-    in_step(&bob.account).await;
-    let his = bob.account.vault("Shared").await.unwrap().unwrap();
-    assert_eq!(text(&his, 3).await.as_deref(), Some("by bob"));
-    same(&[&shared, &his]).await;
-    nobody_is_accused(&[&ana.account, &bob.account]).await;
-}
-
-#[tokio::test]
 async fn a_device_that_meets_the_new_life_before_it_hears_of_the_lost_password_cries_out_no_more_than_the_others() {
     let (server, _, ana) = laptop().await;
     let laptop = &ana.account;
@@ -387,12 +392,24 @@ impl Fellows {
 }
 
 #[tokio::test]
+async fn what_a_fellow_member_wrote_on_a_device_that_the_server_forgot_is_put_back_with_the_device() {
+    let Fellows { ana, bob, .. } = Fellows::begin().await;
+    in_step(&ana.account).await;
+    in_step(&bob.account).await;
+    let shared = ana.account.vault("Shared").await.unwrap().unwrap();
+    let his = bob.account.vault("Shared").await.unwrap().unwrap();
+    assert_eq!(text(&his, 5).await.as_deref(), Some("from the tablet"));
+    same(&[&shared, &his]).await;
+    nobody_is_accused(&[&ana.account, &bob.account]).await;
+}
+
+#[tokio::test]
 async fn what_a_server_does_not_take_back_of_a_fellow_is_not_forgotten_here() {
     let fellows = Fellows::begin().await;
     fellows.server.refuse("/log");
     let _told = fellows.ana.account.sync().await;
     assert!(!fellows.server_knows_the_tablet());
-    fellows.server.refuse("nothing at all");
+    fellows.server.be_honest();
     let shared = fellows.ana.account.vault("Shared").await.unwrap().unwrap();
     assert_eq!(text(&shared, 5).await.as_deref(), Some("from the tablet"));
     // Had it been forgotten, there would be nothing to give back in the next life.

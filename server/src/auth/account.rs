@@ -30,9 +30,8 @@ impl Auth {
         caller.must_be_full()?;
         let row = self.store.account(caller.tenant, caller.account).await?;
         let tenant = self.tenant_row(caller).await?;
-        let keys_superseded = self.restored_at.is_some() && self.has_earlier_keys(caller.tenant, &row).await?.any();
+        let keys_superseded = self.has_earlier_keys(caller.tenant, &row).await?.any();
         Ok(Account {
-            keys_superseded,
             tenant: tenant.slug,
             login_name: Private(row.login_name),
             uid: row.uid,
@@ -42,6 +41,7 @@ impl Auth {
             delete_after_ms: row.delete_after.map(i64::unsigned_abs),
             second_factors: row.second_factors.iter().map(|kind| factor_word(*kind).to_owned()).collect(),
             log_length: row.log_length,
+            keys_superseded,
         })
     }
 

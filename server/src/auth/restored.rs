@@ -47,7 +47,9 @@ impl Auth {
     pub(super) async fn must_be_the_newest(&self, tenant: Tenant, account: &AccountRow, shown: Shown) -> Result<()> {
         let earlier = self.has_earlier_keys(tenant, account).await?;
         let is_earlier = match shown {
-            Shown::Password => earlier.password,
+            // A new device takes whatever is behind the log for a rollback: it cannot know better.
+            Shown::Password => earlier.any(),
+            // Whoever recovers makes a new password, whatever the one before was.
             Shown::RecoveryKey => earlier.recovery,
         };
         if is_earlier { Err(Refusal::KeysSuperseded) } else { Ok(()) }

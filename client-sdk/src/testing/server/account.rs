@@ -6,6 +6,7 @@ use super::entrance::is_a_code;
 use super::{Answer, Asked, Link, Method, Sess, World, id, log_page, messages, read, write};
 use selkie_protocol::account::{AccountState, TenantRole};
 use selkie_protocol::account_log::{AccountLog, Entry, Payload};
+use selkie_protocol::cipher::Keybag;
 use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use selkie_protocol::session::{self, KeybagBytes, SignOutScope};
 use selkie_protocol::sign::PublicKey;
@@ -151,12 +152,7 @@ impl World {
             delete_after_ms: acct.deleting.then_some(2),
             second_factors: if acct.totp { vec!["totp".into()] } else { vec![] },
             log_length: acct.entries.len() as u64,
-            keys_superseded: acct.keybag.is_some() && {
-                let log = acct.log()?;
-                let recovery = log.recovery().map_or(0, |(newest, _)| newest);
-                acct.has_the_newest(1, log.password_generation()).is_err()
-                    || acct.has_the_newest(110, recovery).is_err()
-            },
+            keys_superseded: acct.has_an_earlier_password()? || acct.has_an_earlier_recovery_key()?,
         })
     }
 
@@ -254,11 +250,19 @@ impl Acct {
         Ok(log)
     }
 
-    /// Who has no device of the account comes in with the newest keys or not at all.
-    pub(super) fn has_the_newest(&self, number_at: usize, newest: u32) -> Result<(), ErrorCode> {
-        let Some(keybag) = &self.keybag else { return Ok(()) };
-        let has = u32::from_be_bytes(std::array::from_fn(|i| keybag[number_at + i]));
-        if has < newest { Err(ErrorCode::KeysSuperseded) } else { Ok(()) }
+    /// After a restore: than the one the log speaks of.
+    pub(super) fn has_an_earlier_password(&self) -> Result<bool, ErrorCode> {
+        let Some(keybag) = self.open_keybag() else { return Ok(false) };
+        Ok(keybag.pw_gen() < self.log()?.password_generation())
+    }
+
+    pub(super) fn has_an_earlier_recovery_key(&self) -> Result<bool, ErrorCode> {
+        let Some(keybag) = self.open_keybag() else { return Ok(false) };
+        Ok(self.log()?.recovery().is_some_and(|(newest, _)| keybag.rec_gen() < newest))
+    }
+
+    fn open_keybag(&self) -> Option<Keybag> {
+        Keybag::parse(self.keybag.as_ref()?.as_ref()).ok()
     }
 
     pub(super) fn has_second_factor(&self) -> bool {

@@ -74,8 +74,8 @@ impl World {
             if !public_key.verify(Label::DEVICE_LOGIN, &[message.login_id.as_bytes()], &signature) {
                 return Err(ErrorCode::InvalidField);
             }
-        } else if acct.uid.is_some() && !self.takes_old_keys {
-            acct.has_the_newest(1, acct.log()?.password_generation())?;
+        } else if !self.takes_old_keys && (acct.has_an_earlier_password()? || acct.has_an_earlier_recovery_key()?) {
+            return Err(ErrorCode::KeysSuperseded);
         }
         match (&message.second_factor, acct.has_second_factor()) {
             (None, true) => return Err(ErrorCode::SecondFactorRequired),
@@ -163,7 +163,9 @@ impl World {
         if !key.verify(Label::RECOVERY_LOGIN, &parts, &Signature(*message.signature)) {
             return Err(ErrorCode::InvalidLogin);
         }
-        self.acct(&login.name)?.has_the_newest(110, log.recovery().map_or(0, |(newest, _)| newest))?;
+        if self.acct(&login.name)?.has_an_earlier_recovery_key()? {
+            return Err(ErrorCode::KeysSuperseded);
+        }
         let tokens = self.open_session(&login.name, None, Scope::Recovery, now)?;
         write(&session::LoginFinished { tokens: Some(tokens), sealed_tokens: None })
     }

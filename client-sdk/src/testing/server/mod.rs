@@ -36,7 +36,7 @@ pub(crate) struct World {
     pub(crate) vaults: vaults::Vaults,
     pub(crate) people: BTreeMap<UserId, AccountLog>,
     pub(crate) counter: u64,
-    /// No honest server does: see [`Acct::has_the_newest`].
+    /// From who has no device of the account, too. No honest server does.
     pub(crate) takes_old_keys: bool,
     registrations: HashMap<Vec<u8>, (String, [u8; 16])>,
     logins: HashMap<LoginId, Login>,

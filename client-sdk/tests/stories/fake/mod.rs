@@ -122,7 +122,8 @@ impl Fake {
     }
 
     pub(crate) fn be_honest(&self) {
-        self.levers.lock().unwrap().bend = None;
+        let mut levers = self.levers.lock().unwrap();
+        (levers.bend, levers.refuses) = (None, None);
     }
 
     pub(crate) fn refuse_all_tokens(&self) {

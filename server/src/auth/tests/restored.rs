@@ -1,6 +1,8 @@
 //! A restored server gets back what it lost of account logs, from whoever has it, and nothing else.
 
 use crate::auth::Refusal;
+use crate::auth::sessions::Caller;
+use crate::store::Scope;
 use crate::testing::{House, Person, SOMEWHERE};
 use selkie_protocol::Bytes;
 use selkie_protocol::account::RestoreLog;
@@ -107,6 +109,40 @@ async fn keys_that_were_changed_after_the_backup_let_in_devices_of_the_account_a
     assert!(matches!(recover(&old_sheet).await, Err(Refusal::InvalidLogin)), "it is void again");
     assert!(matches!(recover(&new_sheet).await, Err(Refusal::KeysSuperseded)), "what it opens is not here");
     ana.sign_in(&house).await;
+}
+
+/// Whoever comes new has seen neither, and takes whatever is behind the log for a rollback.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_key_that_was_changed_after_the_backup_keeps_out_new_devices_too() {
+    let house = House::open().await.restored().await;
+    let mut ana = house.person("ana").await;
+    let caller = house.caller(&ana).await;
+    assert!(!house.auth().account(&caller).await.unwrap().keys_superseded);
+    let generation = ana.log.recovery().unwrap().0 + 1;
+    let public_key = RecoveryKey::generate().sign_in_key(&ana.user(), generation).public_key();
+    let offer = lost(&mut ana, vec![Payload::RecoveryKey { generation, public_key }]);
+    house.auth().restore_log(&caller, None, offer).await.unwrap();
+    assert!(house.auth().account(&caller).await.unwrap().keys_superseded);
+    let (guess, request) = ana.login_start();
+    let answer = house.auth().login_start(SOMEWHERE, request).await.unwrap();
+    let mut finish = ana.login_finish(guess, &answer);
+    finish.device = None;
+    assert!(matches!(house.auth().login_finish(finish).await, Err(Refusal::KeysSuperseded)));
+}
+
+/// A session of a recovery may do nothing but set new keys, for which it gives back what is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_recovery_gives_back_its_own_log_and_nobody_elses() {
+    let house = House::open().await.restored().await;
+    let (mut ana, mut bob) = (house.person("ana").await, house.person("bob").await);
+    let caller = Caller { scope: Scope::Recovery, ..house.caller(&ana).await };
+    let added = DeviceKey::generate().device_add(&bob.user());
+    let of_bob = lost(&mut bob, vec![added]);
+    let refused = house.auth().restore_log(&caller, Some(bob.user()), of_bob).await;
+    assert!(matches!(refused, Err(Refusal::Forbidden(_))));
+    let added = DeviceKey::generate().device_add(&ana.user());
+    let own = lost(&mut ana, vec![added]);
+    house.auth().restore_log(&caller, None, own).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
