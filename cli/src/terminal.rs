@@ -21,11 +21,21 @@ pub(crate) struct Terminal {
 impl Terminal {
     /// The answer: text for people, or one JSON object a line for scripts.
     pub(crate) fn answer(self, text: &str, json: &serde_json::Value) {
-        let text = if self.json { json.to_string() } else { text.trim_end().to_owned() };
+        let mut text = if self.json { json.to_string() } else { text.trim_end().to_owned() };
         if !text.is_empty() {
-            // A reader that went away (`| head`) has what it wanted, and `println!` would panic.
-            let mut out = std::io::stdout().lock();
-            let _gone = writeln!(out, "{text}").and_then(|()| out.flush());
+            if std::io::stdout().is_terminal() {
+                text = for_eyes(&text);
+            }
+            say(format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// An answer that is what somebody once wrote: byte for byte for a file or another program.
+    pub(crate) fn answer_bytes(self, bytes: &[u8], json: &serde_json::Value) {
+        if self.json || std::io::stdout().is_terminal() {
+            self.answer(&String::from_utf8_lossy(bytes), json);
+        } else {
+            say(bytes);
         }
     }
 
@@ -104,6 +114,18 @@ impl Terminal {
     }
 }
 
+fn say(bytes: &[u8]) {
+    // A reader that went away (`| head`) has what it wanted, and `println!` would panic.
+    let mut out = std::io::stdout().lock();
+    let _gone = out.write_all(bytes).and_then(|()| out.flush());
+}
+
+/// What others wrote must not steer the terminal: colours, titles, and answers typed in the reader's name.
+fn for_eyes(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
+    text.chars().map(shown).collect()
+}
+
 /// A password that needs no asking.
 pub(crate) fn given_password(from: &PasswordFrom) -> anyhow::Result<Option<Private>> {
     match &from.password_file {
@@ -166,6 +188,12 @@ mod tests {
         assert_eq!(time(0), "1970-01-01 00:00");
         assert_eq!(time(1_709_164_800_000), "2024-02-29 00:00");
         assert_eq!(time(1_795_257_000_000), "2026-11-21 10:30");
+    }
+
+    #[test]
+    fn what_others_wrote_does_not_steer_the_terminal() {
+        assert_eq!(for_eyes("one\n\ttwo é 漢"), "one\n\ttwo é 漢");
+        assert_eq!(for_eyes("\u{1b}[2J\u{9b}31m\r\u{7}\u{7f}"), "\u{fffd}[2J\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}");
     }
 
     #[test]

@@ -20,6 +20,14 @@ on_both_backends! {
         let id = put["id"].as_str().unwrap();
         let found = desk.selkie("laptop", &["query", "Journal", "notes", "--where", "mood=calm", "--count"]).await;
         assert_eq!(found.succeeds()["count"], 1);
+        let empty = desk.write("empty", "");
+        desk.selkie("laptop", &["put", "Journal", "notes", "--file", &empty]).await.fails_with(2);
+        let again = ["put", "Journal", "notes", id, "--content", r#"{"title":"Hello","mood":"calm","day":2}"#];
+        desk.selkie("laptop", &again).await.succeeds();
+        // A mistaken name, of a collection or of a record, costs nothing.
+        desk.selkie("laptop", &["put", "Journal", "tasks", id, "--file", &note]).await.fails_with(6);
+        desk.selkie("laptop", &["rm", "Journal", "tasks", id]).await.fails_with(6);
+        desk.selkie("laptop", &["rm", "Journal", "notes", "AAAAAAAAAAAAAAAAAAAAAQ"]).await.fails_with(2);
         desk.selkie("laptop", &["export", "Journal", "--to", &desk.path("journal.zip")]).await.succeeds();
 
         desk.signs_up("laptop", &network).await;

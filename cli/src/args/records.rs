@@ -6,7 +6,9 @@ use std::path::PathBuf;
 /// Write a record; its content comes from standard input. A JSON object becomes fields that can be merged and asked
 /// for; anything else is kept as it is
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes")]
+#[command(
+    after_help = "Example:\n  echo '{\"title\":\"Hello\"}' | selkie put Journal notes\n  selkie put Journal notes --content '{\"title\":\"Hello\"}'"
+)]
 pub(crate) struct PutArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
@@ -22,6 +24,10 @@ pub(crate) struct PutArgs {
     /// Take the content from this file instead
     #[arg(long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
+
+    /// The content itself; other people on this computer may see it in the list of processes
+    #[arg(long, value_name = "CONTENT", conflicts_with = "file", allow_hyphen_values = true)]
+    pub(crate) content: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -11,14 +11,19 @@ use anyhow::Context as _;
 use selkie_client::{Content, Fields, Record, RecordId, RecordVersion};
 use serde_json::{Value, json};
 
-/// `selkie put VAULT COLLECTION [ID]`, the content from standard input.
+/// `selkie put VAULT COLLECTION [ID]`, the content from standard input if it is not given.
 pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -> anyhow::Result<()> {
     let vault = place.vault(&args.vault).await?;
     let id = args.id.as_deref().map_or_else(|| Ok(vault.new_record_id()), record_id)?;
-    let content = match &args.file {
-        Some(file) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
-        None => stdin_bytes()?,
+    let content = match (&args.content, &args.file) {
+        (Some(content), _) => content.clone().into_bytes(),
+        (None, Some(file)) => std::fs::read(file).with_context(|| format!("{} could not be read", file.display()))?,
+        (None, None) => stdin_bytes()?,
     };
+    if content.trim_ascii().is_empty() {
+        // What fills a pipe may have failed, and an empty record would hide it.
+        return Err(Usage("there is no content: nothing was written".into()).into());
+    }
     match serde_json::from_slice::<Value>(&content) {
         Ok(Value::Object(object)) => {
             let fields = object.iter().map(|(name, value)| (name.clone(), selkie_client::Value::from_json(value)));
@@ -34,12 +39,11 @@ pub(super) async fn put(place: &Place<'_>, terminal: Terminal, args: &PutArgs) -
 pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs) -> anyhow::Result<()> {
     let vault = place.vault(&args.vault).await?;
     let record = vault.get(record_id(&args.id)?).await?;
-    let record = record.ok_or_else(|| Usage("the vault has no such record".into()))?;
-    let text = match as_json(&record.data) {
-        Some(json) => json.to_string(),
-        None => String::from_utf8_lossy(&record.data).into_owned(),
-    };
-    terminal.answer(&text, &object(&record));
+    let record = record.ok_or_else(no_such_record)?;
+    match as_json(&record.data) {
+        Some(json) => terminal.answer(&json.to_string(), &object(&record)),
+        None => terminal.answer_bytes(&record.data, &object(&record)),
+    }
     Ok(())
 }
 
@@ -65,6 +69,7 @@ pub(super) fn line(record: &Record) -> String {
 pub(super) async fn remove(place: &Place<'_>, terminal: Terminal, args: &RemoveArgs) -> anyhow::Result<()> {
     let vault = place.vault(&args.vault).await?;
     let id = record_id(&args.id)?;
+    vault.get(id).await?.ok_or_else(no_such_record)?;
     vault.delete(&args.collection, id).await?;
     terminal.answer("It is gone here; its history stays.", &json!({ "id": id.to_string() }));
     Ok(())
@@ -90,6 +95,10 @@ pub(super) async fn history(place: &Place<'_>, terminal: Terminal, args: &Record
 
 pub(super) fn record_id(text: &str) -> anyhow::Result<RecordId> {
     text.parse().map_err(|_| Usage("not the id of a record".into()).into())
+}
+
+fn no_such_record() -> Usage {
+    Usage("the vault has no such record".into())
 }
 
 /// The fields of a typed record, as JSON.

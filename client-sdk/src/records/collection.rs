@@ -76,7 +76,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         Ok(id)
     }
 
-    /// Writes a record under a name of the app's choosing, whether there is one or not.
+    /// Writes a record under a name of the app's choosing, whether there is one or not. A record stays in its
+    /// collection: one of another collection is not written over.
     pub async fn put_as(&self, id: RecordId, value: &T) -> Result<()> {
         let mut transaction = self.vault.transaction();
         transaction.put_as(self, id, value)?;
@@ -115,7 +116,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     }
 
     /// Marks a record as deleted. What it said stays in its history for a while and can be brought back with
-    /// [`Collection::restore`].
+    /// [`Collection::restore`]. Where there is no such record, nothing happens.
     pub async fn delete(&self, id: RecordId) -> Result<()> {
         let mut transaction = self.vault.transaction();
         transaction.delete(self, id);

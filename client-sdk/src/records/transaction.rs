@@ -5,7 +5,7 @@
 use super::collection::{Collection, raised, value_of};
 use super::content::{Content, Fields};
 use super::schema::Shape;
-use super::view::{self, Draft};
+use super::view::{self, Draft, stays_in};
 use crate::error::{Error, Result};
 use crate::vault::Vault;
 use selkie_protocol::id::RecordId;
@@ -50,7 +50,8 @@ impl Transaction {
         Ok(id)
     }
 
-    /// A record under a name of the app's choosing, whether there is one or not.
+    /// A record under a name of the app's choosing, whether there is one or not. One of another collection is not
+    /// written over: the whole transaction fails.
     pub fn put_as<T>(&mut self, to: &Collection<T>, id: RecordId, value: &T) -> Result<()>
     where
         T: Serialize + DeserializeOwned,
@@ -64,7 +65,8 @@ impl Transaction {
     {
         let fields = fields_of(value)?;
         let (shape, name) = (to.shape.clone(), to.name.clone());
-        let make = move |before: Option<&RecordBody>, now: Hlc| next(&shape, &name, before, now, fields.clone());
+        let make =
+            move |before: Option<&RecordBody>, now: Hlc| next(&shape, &name, before, now, fields.clone()).map(Some);
         self.drafts.push(Draft { record: id, new, make: Box::new(make) });
         Ok(())
     }
@@ -81,17 +83,18 @@ impl Transaction {
             let living = living.ok_or_else(|| Error::NotPossible("there is no such record".into()))?;
             let mut value: T = value_of(&raised(&shape, &name, &living.data)?.fields)?;
             change(&mut value);
-            next(&shape, &name, before, now, fields_of(&value)?)
+            next(&shape, &name, before, now, fields_of(&value)?).map(Some)
         };
         self.drafts.push(Draft { record: id, new: false, make: Box::new(make) });
     }
 
-    /// The mark that a record was deleted.
+    /// The mark that a record was deleted. Where there is no such record, nothing is written.
     pub fn delete<T: Serialize + DeserializeOwned>(&mut self, from: &Collection<T>, id: RecordId) {
         let (shape, name) = (from.shape.clone(), from.name.clone());
         let make = move |before: Option<&RecordBody>, now: Hlc| {
             may_be_written_over(&shape, &name, before)?;
-            Ok(RecordBody::deletion(&*name, now))
+            let is_there = before.is_some_and(|body| !body.deleted);
+            Ok(is_there.then(|| RecordBody::deletion(&*name, now)))
         };
         self.drafts.push(Draft { record: id, new: false, make: Box::new(make) });
     }
@@ -120,7 +123,8 @@ fn fields_of<T: Serialize>(value: &T) -> Result<Fields> {
 
 /// What a later version of the app wrote stays as it is.
 fn may_be_written_over(shape: &Shape, name: &str, before: Option<&RecordBody>) -> Result<Option<Content>> {
-    let living = before.filter(|body| !body.deleted && body.collection == name);
+    stays_in(name, before)?;
+    let living = before.filter(|body| !body.deleted);
     let Some(content) = living.and_then(|body| Content::from_bytes(&body.data)) else { return Ok(None) };
     let version = content.version;
     let raised = shape.raise(content);

@@ -41,8 +41,8 @@ struct Hot {
     records: HashMap<RecordId, (Option<Seen>, u64)>,
 }
 
-/// Makes a record's next version from the one there is and its stamp. May be asked again.
-pub(crate) type Make = Box<dyn Fn(Option<&RecordBody>, Hlc) -> Result<RecordBody> + Send>;
+/// Makes a record's next version from the one there is and its stamp, if there is to be one. May be asked again.
+pub(crate) type Make = Box<dyn Fn(Option<&RecordBody>, Hlc) -> Result<Option<RecordBody>> + Send>;
 
 /// A write that is to be.
 pub(crate) struct Draft {
@@ -130,9 +130,16 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
                 None => read(room, vault, record)?.map(|seen| Arc::unwrap_or_clone(seen.body)),
             };
             let stamp = Hlc::after(before.as_ref().map(|body| body.hlc).unwrap_or_default(), now_ms);
-            let body = make(before.as_ref(), stamp)?;
-            writes.push(sealed(room, vault, *record, &body)?);
-            bodies.insert(*record, body);
+            let next = make(before.as_ref(), stamp)?;
+            if let Some(body) = &next {
+                writes.push(sealed(room, vault, *record, body)?);
+            }
+            if let Some(body) = next.or(before) {
+                bodies.insert(*record, body);
+            }
+        }
+        if writes.is_empty() {
+            return Ok(());
         }
         if room.store.write_down(vault, seen, &writes, Together::AsOne)?.is_some() {
             room.wrote(vault);
@@ -140,6 +147,17 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
         }
     }
     Err(Error::RetryLater { after: None, why: "another part of the app writes the same record all the time".into() })
+}
+
+/// Whoever has the name of a record of another collection has mistaken it.
+pub(crate) fn stays_in(collection: &str, before: Option<&RecordBody>) -> Result<()> {
+    match before.filter(|body| !body.deleted && body.collection != collection) {
+        None => Ok(()),
+        Some(body) => {
+            let there = crate::untrusted::clean(&body.collection);
+            Err(Error::NotPossible(format!("that record is in the collection {there:?}, and stays there")))
+        }
+    }
 }
 
 /// A record's next version as it is written down, if it may be.

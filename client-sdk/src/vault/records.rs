@@ -91,10 +91,15 @@ impl Vault {
     }
 
     /// Writes a record whole, as plain bytes: [`Vault::collection`] is for an app's own types. It is kept on this
-    /// device when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`].
+    /// device when this returns, see [`Vault::flush`], and is sent with the next [`Vault::sync`]. A record stays in its
+    /// collection: one of another collection is not written over.
     pub async fn put(&self, collection: &str, id: RecordId, data: &[u8]) -> Result<()> {
         let (collection, data) = (collection.to_owned(), data.to_vec());
-        self.write(id, move |hlc| RecordBody::new(collection, hlc, data)).await
+        self.write(id, move |before, hlc| {
+            view::stays_in(&collection, before)?;
+            Ok(Some(RecordBody::new(collection, hlc, data)))
+        })
+        .await
     }
 
     /// Returns when everything that was written would survive a power cut. Without it a write survives the end of the
@@ -103,10 +108,16 @@ impl Vault {
         self.read(|room, _| Ok(room.store.flush()?)).await
     }
 
-    /// Marks a record as deleted. What it said stays in its history for a while.
+    /// Marks a record as deleted. What it said stays in its history for a while. Where there is no such record, nothing
+    /// happens.
     pub async fn delete(&self, collection: &str, id: RecordId) -> Result<()> {
         let collection = collection.to_owned();
-        self.write(id, move |hlc| RecordBody::deletion(collection, hlc)).await
+        self.write(id, move |before, hlc| {
+            view::stays_in(&collection, before)?;
+            let is_there = before.is_some_and(|body| !body.deleted);
+            Ok(is_there.then(|| RecordBody::deletion(collection, hlc)))
+        })
+        .await
     }
 
     pub(crate) async fn check_may_write(&self) -> Result<()> {
@@ -117,12 +128,17 @@ impl Vault {
         Ok(())
     }
 
-    async fn write(&self, id: RecordId, body: impl FnOnce(Hlc) -> RecordBody + Send + 'static) -> Result<()> {
+    async fn write(
+        &self,
+        id: RecordId,
+        make: impl FnOnce(Option<&RecordBody>, Hlc) -> Result<Option<RecordBody>> + Send + 'static,
+    ) -> Result<()> {
         self.check_may_write().await?;
         let now_ms = self.account.context().now_ms();
         self.read(move |room, vault| {
-            let seen = newest_stamp(room, vault, &id)?;
-            let body = body(Hlc::after(seen, now_ms));
+            let before = view::read(room, vault, &id)?.map(|seen| seen.body);
+            let newest = before.as_ref().map(|body| body.hlc).unwrap_or_default();
+            let Some(body) = make(before.as_deref(), Hlc::after(newest, now_ms))? else { return Ok(()) };
             room.store.write_down(vault, None, &[view::sealed(room, vault, id, &body)?], Together::AsOne)?;
             room.wrote(vault);
             Ok(())
@@ -265,18 +281,6 @@ fn open(room: &Room, vault: &VaultId, version: &Version) -> Result<RecordBody> {
 
 fn open_pending(room: &Room, vault: &VaultId, pending: &Pending) -> Result<RecordBody> {
     open_bytes(room, vault, &pending.record, &pending.sealed)
-}
-
-/// The stamp of the newest version that is current or pending here.
-fn newest_stamp(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Hlc> {
-    let mut newest = Hlc::default();
-    for version in room.store.versions(vault, record)?.iter().filter(|version| version.current) {
-        newest = newest.max(open(room, vault, version)?.hlc);
-    }
-    if let Some(pending) = room.store.pending_of(vault, record)?.last() {
-        newest = newest.max(open_pending(room, vault, pending)?.hlc);
-    }
-    Ok(newest)
 }
 
 fn shown(body: RecordBody, id: RecordId, pending: bool) -> Option<Record> {

@@ -62,6 +62,55 @@ async fn an_app_works_with_its_own_type_and_no_server() {
     assert!(server.asked().is_empty(), "nobody was asked");
 }
 
+/// A name that was mistaken must not cost a record of another kind.
+#[tokio::test]
+async fn a_record_stays_in_its_collection() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+    let (notes, others) = (vault.collection::<Note>("notes"), vault.collection::<Note>("others"));
+    let id = notes.put(&note("first")).await.unwrap();
+    let told = |done: selkie_client::Result<()>| {
+        let error = done.unwrap_err();
+        assert!(error.word() == "not_possible" && error.to_string().contains("\"notes\""), "{error}");
+    };
+    told(others.put_as(id, &note("second")).await);
+    told(others.delete(id).await);
+    told(vault.put("others", id, b"third").await);
+    told(vault.delete("others", id).await);
+    let mut both = vault.transaction();
+    both.put(&others, &note("beside it")).unwrap();
+    both.delete(&others, id);
+    told(both.commit().await);
+    assert_eq!(others.query().count().await.unwrap(), 0, "all of a transaction, or nothing");
+    assert_eq!(notes.get(id).await.unwrap(), Some(note("first")));
+    // What is gone is in no collection any more.
+    notes.delete(id).await.unwrap();
+    others.put_as(id, &note("second")).await.unwrap();
+    assert_eq!(others.get(id).await.unwrap(), Some(note("second")));
+}
+
+#[tokio::test]
+async fn to_delete_what_is_not_there_writes_nothing() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+    let notes = vault.collection::<Note>("notes");
+    let id = notes.put(&note("first")).await.unwrap();
+    notes.delete(id).await.unwrap();
+    vault.sync().await.unwrap();
+    for name in [id, vault.new_record_id()] {
+        notes.delete(name).await.unwrap();
+        vault.delete("notes", name).await.unwrap();
+    }
+    assert_eq!(vault.status().await.unwrap().pending, 0);
+    let mut changed = vault.transaction();
+    changed.delete(&notes, vault.new_record_id());
+    changed.put(&notes, &note("second")).unwrap();
+    changed.commit().await.unwrap();
+    assert_eq!(vault.sync().await.unwrap().pushed, 1, "what there was to write was written");
+}
+
 #[tokio::test]
 async fn the_state_of_a_record_goes_from_here_to_everywhere() {
     let server = Fake::start();
