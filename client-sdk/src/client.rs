@@ -323,6 +323,7 @@ impl ClientBuilder {
     }
 
     /// From how many entries on a new device begins with a checkpoint, if there is one, rather than with the whole log.
+    /// The default is 20.
     pub fn begin_with_checkpoint_from(mut self, entries: u64) -> Self {
         self.sync.begin_with_checkpoint_from = entries;
         self

@@ -37,8 +37,8 @@ impl Default for SyncSettings {
             settle: Arc::new(NewestFirst),
             checkpoint_changes: 5_000,
             checkpoint_times_live: 4,
-            // To ask for one is one request, and an entry may be a hundred kilobytes.
-            begin_with_checkpoint_from: 100,
+            // A checkpoint is written after 5,000 changes, which may be 20 entries. To ask for one is one request.
+            begin_with_checkpoint_from: 20,
         }
     }
 }

@@ -153,7 +153,7 @@ async fn a_new_device_begins_with_a_checkpoint() {
     laptop.put("notes", id(9), b"after it").await.unwrap();
     laptop.sync().await.unwrap();
     server.asked();
-    let client = server.builder().in_memory().begin_with_checkpoint_from(20).build().unwrap();
+    let client = server.builder().in_memory().build().unwrap();
     let options = selkie_client::SignIn::default();
     let key = ana.sheet.secret_key();
     let phone = client.sign_in("ana@example.org", super::PASSWORD, key, options).await.unwrap().account;
