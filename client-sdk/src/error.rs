@@ -4,6 +4,7 @@
 
 use crate::archive::ArchiveError;
 use crate::store::StoreError;
+use crate::sync::pulse::Failure;
 use crate::transport::TransportError;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::cipher::BadCode;
@@ -21,8 +22,8 @@ pub enum Error {
     #[error(transparent)]
     Offline(TransportError),
 
-    /// The server is there and asks to be left alone for a while.
-    #[error("the server asks to wait: {why}")]
+    /// The server is there and asks to be left alone for a while, or something on this device is busy.
+    #[error("not just now: {why}")]
     RetryLater {
         /// How long, if the server said so.
         after: Option<Duration>,
@@ -358,7 +359,7 @@ impl Error {
     /// One stable word, for programs that cannot match on the type.
     pub fn word(&self) -> &'static str {
         match self {
-            Error::Offline(_) => "offline",
+            Error::Offline(_) => Failure::OFFLINE,
             Error::RetryLater { .. } => "retry_later",
             Error::NoServer => "no_server",
             Error::NoAccount => "no_account",

@@ -77,6 +77,7 @@ async fn digests(owner: &Owner, terminal: Terminal) -> anyhow::Result<()> {
 fn in_words(state: &SyncState) -> String {
     match state {
         SyncState::Offline => "the server cannot be reached".into(),
+        SyncState::PutOff(reason) => format!("put off: {reason}"),
         SyncState::Syncing { done, of } => format!("coming into step, {done} of {of} vaults"),
         SyncState::Pending(0) => "not in step yet: selkie sync".into(),
         SyncState::Pending(_) => "waiting for a sync: selkie sync".into(),
@@ -89,6 +90,7 @@ fn in_words(state: &SyncState) -> String {
 fn word(state: &SyncState) -> &'static str {
     match state {
         SyncState::Offline => "offline",
+        SyncState::PutOff(_) => "put_off",
         SyncState::Syncing { .. } => "syncing",
         SyncState::Pending(_) => "pending",
         SyncState::Synced { .. } => "synced",

@@ -47,9 +47,14 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs)
             // The error itself says by its code whose move it is.
             background.sync_now().await?;
         }
-        let was_offline = std::mem::replace(&mut offline, now.state == SyncState::Offline);
+        let was_offline =
+            std::mem::replace(&mut offline, matches!(now.state, SyncState::Offline | SyncState::PutOff(_)));
         if offline && !was_offline {
-            terminal.remark("The server cannot be reached. What comes is shown when it is there again.");
+            let why = match &now.state {
+                SyncState::PutOff(reason) => format!("The sync was put off ({reason})."),
+                _ => "The server cannot be reached.".into(),
+            };
+            terminal.remark(&format!("{why} What comes is shown when it goes on."));
         }
     }
 }

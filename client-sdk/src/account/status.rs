@@ -47,8 +47,11 @@ pub struct Status {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyncState {
-    /// The last round did not reach the server, or it asked to be left alone. It is tried again.
+    /// The last round did not reach the server. It is tried again.
     Offline,
+    /// The last round was put off, by the server or by another program on this device, and the reason, for people. It
+    /// is tried again.
+    PutOff(String),
     /// A round runs.
     Syncing {
         /// How many vaults are done.
@@ -176,7 +179,8 @@ impl Account {
         let state = match (blocked.first(), beat.running, &beat.failure, beat.last_success_ms) {
             (Some(first), _, _, _) if first.what == BlockedPlace::Account => SyncState::Blocked(first.reason.clone()),
             (_, Some((done, of)), _, _) => SyncState::Syncing { done, of },
-            (_, None, Some(_), _) => SyncState::Offline,
+            (_, None, Some(failure), _) if failure.kind == Failure::OFFLINE => SyncState::Offline,
+            (_, None, Some(failure), _) => SyncState::PutOff(failure.reason.clone()),
             (Some(first), None, None, _) => SyncState::Blocked(first.reason.clone()),
             (None, None, None, Some(at_ms)) if pending == 0 => SyncState::Synced { at_ms },
             (None, None, None, _) => SyncState::Pending(pending),

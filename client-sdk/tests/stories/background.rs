@@ -139,6 +139,22 @@ async fn a_server_that_goes_away_is_tried_waited_for_and_found_again() {
 }
 
 #[tokio::test]
+async fn a_server_that_has_too_much_to_do_is_not_called_unreachable() {
+    let scene = scene().await;
+    let Scene { server, account, .. } = &scene;
+    server.have_no_hints();
+    let background = scene.begun(account).await;
+    (0..5).for_each(|_| server.next_request_to("/poll", Mishap::Overloaded));
+    assert!(matches!(background.sync_now().await, Err(Error::RetryLater { .. })));
+    let put_off = now(account).await;
+    let SyncState::PutOff(reason) = &put_off.state else { panic!("{put_off:?}") };
+    assert!(reason.starts_with("not just now: "), "{reason}");
+    assert!(put_off.blocked.is_empty() && put_off.next_attempt_ms.is_some(), "it is tried again: {put_off:?}");
+    background.network_is_back();
+    scene.until(&mut account.status(), in_step).await;
+}
+
+#[tokio::test]
 async fn when_the_line_to_the_hints_opens_again_it_looks_at_once() {
     let scene = scene().await;
     let Scene { server, account, .. } = &scene;
@@ -263,7 +279,7 @@ async fn a_status_comes_at_once_and_then_only_when_it_is_another() {
     assert!(in_step(&status.next().await.unwrap()));
     time.pass(DAY).await;
     assert_eq!(time.poll(&mut status).await, None, "nothing has happened");
-    for number in 0..50 {
+    for number in 1..=50 {
         journal.put("notes", id(number), b"quick").await.unwrap();
     }
     // Whoever reads slowly gets the newest.

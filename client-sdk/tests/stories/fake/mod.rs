@@ -35,6 +35,8 @@ pub(crate) enum Mishap {
     AnswerLost,
     /// It is done, and what comes back is a page of some proxy.
     AnswerGarbled,
+    /// It is not done: the server has too much to do.
+    Overloaded,
 }
 
 type Bend = Arc<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
@@ -248,6 +250,7 @@ impl Transport for Fake {
         }
         let answer = match levers.refuses(&request) {
             Some(refusal) => Err(refusal),
+            None if mishap == Some(Mishap::Overloaded) => Err(ErrorCode::Overloaded),
             None => self.world.lock().unwrap().answer(&request, self.clock.now_ms()),
         };
         if mishap == Some(Mishap::AnswerLost) {
