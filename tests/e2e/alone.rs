@@ -29,6 +29,12 @@ on_both_backends! {
         desk.selkie("laptop", &["rm", "Journal", "tasks", id]).await.fails_with(6);
         desk.selkie("laptop", &["rm", "Journal", "notes", "AAAAAAAAAAAAAAAAAAAAAQ"]).await.fails_with(2);
         desk.selkie("laptop", &["export", "Journal", "--to", &desk.path("journal.zip")]).await.succeeds();
+        // The disk is minded without an account, too.
+        let usage = desk.selkie("laptop", &["storage"]).await.succeeds();
+        assert_eq!(usage["vaults"][0]["name"], "Journal", "{usage}");
+        assert_eq!(desk.selkie("laptop", &["storage", "check"]).await.succeeds()["opened"], 3, "a name, and a note twice");
+        assert_eq!(desk.selkie("laptop", &["storage", "repair"]).await.succeeds()["lost_writes"], serde_json::json!([]));
+        assert_eq!(desk.selkie("laptop", &["storage", "prune", "--older-than", "0"]).await.succeeds()["versions"], 0);
 
         desk.signs_up("laptop", &network).await;
         let kept = desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();

@@ -5,7 +5,7 @@
 use super::vault::find;
 use crate::args::{LeaveNewArgs, PruneArgs, VaultDropArgs, VaultNameArgs};
 use crate::failure::{DoesNotHold, Usage as WrongUse};
-use crate::place::Place;
+use crate::place::{Owner, Place};
 use crate::terminal::Terminal;
 use selkie_client::store::vaults::Usage;
 use selkie_client::{LeftOut, StorageCheck, Unsent, VaultCheck, VaultUsage};
@@ -16,8 +16,7 @@ const DAY: u64 = 24 * 3600;
 
 /// `selkie storage usage`
 pub(super) async fn usage(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let storage = account.storage().await?;
+    let storage = place.owner().await?.storage().await?;
     let mut text = format!(
         "{:<24}  {:>9}  {:>9}  {:>9}  {:>9}  {:>9}\n",
         "VAULT", "RECORDS", "HISTORY", "WAITING", "LOG", "INDEXES"
@@ -38,22 +37,22 @@ pub(super) async fn usage(place: &Place<'_>, terminal: Terminal) -> anyhow::Resu
 
 /// `selkie storage prune`
 pub(super) async fn prune(place: &Place<'_>, terminal: Terminal, args: &PruneArgs) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
-    let went = account.prune_history(Duration::from_secs(args.older_than.saturating_mul(DAY))).await?;
-    let text = format!(
-        "{} old versions went, {}. The server keeps them: selkie vault fetch brings them back.",
-        went.versions,
-        size(went.history)
-    );
+    let owner = place.owner().await?;
+    let went = owner.prune_history(Duration::from_secs(args.older_than.saturating_mul(DAY))).await?;
+    let elsewhere = match owner {
+        Owner::Account(_) => " The server keeps them: selkie vault fetch brings them back.",
+        Owner::Device(_) => " Nobody else has what this device keeps by itself, so it keeps its history, too.",
+    };
+    let text = format!("{} old versions went, {}.{elsewhere}", went.versions, size(went.history));
     terminal.answer(&text, &json!({ "versions": went.versions, "bytes": went.history }));
     Ok(())
 }
 
 /// `selkie storage check`
 pub(super) async fn check(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
+    let owner = place.owner().await?;
     terminal.progress("Reading everything");
-    let check = account.check_storage().await?;
+    let check = owner.check_storage().await?;
     let opened: u64 = check.vaults.iter().map(|vault| vault.opened).sum();
     let mut text = in_words(&check);
     match check.is_sound() {
@@ -71,9 +70,9 @@ pub(super) async fn check(place: &Place<'_>, terminal: Terminal) -> anyhow::Resu
 
 /// `selkie storage repair`
 pub(super) async fn repair(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
-    let (_, account) = place.account().await?;
+    let owner = place.owner().await?;
     terminal.progress("Looking at everything");
-    let repair = account.repair().await?;
+    let repair = owner.repair().await?;
     let mut text = String::new();
     if repair.rebuilt {
         text.push_str("The file did not hold together, and was made anew. The old one is beside it.\n");

@@ -56,7 +56,7 @@ pub struct Repair {
     pub rebuilt: bool,
     /// Vaults that were fetched once more.
     pub fetched: Vec<VaultId>,
-    /// Writes that were not sent yet and cannot be read by anybody any more.
+    /// Writes that were not sent yet and cannot be read by anybody any more. What the record said before them stands.
     pub lost_writes: Vec<(VaultId, RecordId)>,
     /// Vaults that could not be mended, and why. What is here of them was left as it is.
     pub failed: Vec<(VaultId, Error)>,
@@ -140,9 +140,15 @@ impl Account {
                 continue;
             }
             let vault = Vault::new(self.clone(), room.clone(), check.id);
-            match vault.alone(async |round| round.fetch_again().await).await {
+            // What the server has not heard of cannot be had from there.
+            let mended = match (check.on_server, self.is_alone()) {
+                (false, _) => vault.alone(async |round| round.give_up_what_cannot_be_read().await).await,
+                (true, false) => vault.alone(async |round| round.fetch_again().await).await,
+                (true, true) => Err(nobody_else_has_it()),
+            };
+            match mended {
                 Ok(lost) => {
-                    repair.fetched.push(check.id);
+                    repair.fetched.extend(check.on_server.then_some(check.id));
                     repair.lost_writes.extend(lost.into_iter().map(|record| (check.id, record)));
                 }
                 Err(error) => repair.failed.push((check.id, error)),
@@ -150,7 +156,7 @@ impl Account {
             vault.slot.forget();
             room.ring(&check.id);
         }
-        if rebuilt {
+        if rebuilt && !self.is_alone() {
             let AccountSync { vaults } = self.sync().await?;
             let failed = vaults.into_iter().filter_map(|(id, done)| Some((id, done.err()?)));
             repair.failed.extend(failed.filter(|(id, _)| !repair.fetched.contains(id)).collect::<Vec<_>>());
@@ -189,6 +195,12 @@ impl Account {
         drop(_alone);
         Ok((room, true))
     }
+}
+
+fn nobody_else_has_it() -> Error {
+    let why = "the vault itself is damaged, not only records of it, and no server has it: an older copy of the folder is \
+        the only help";
+    Error::NotPossible(why.into())
 }
 
 /// Where nothing opens, it is not what is kept that is another, but the key.

@@ -6,6 +6,7 @@
 
 mod attach;
 mod carry;
+mod storage;
 
 pub use attach::Attached;
 pub(crate) use attach::was_taken_over;

@@ -11,13 +11,13 @@ use super::take::{Reading, Refused};
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
-use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement};
+use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement, Together};
 use crate::trust::Alarm;
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, VaultId};
 use selkie_protocol::log::{Frame, Head, People, Refusal, VaultLog};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::{Bytes, ErrorCode};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 
@@ -134,24 +134,41 @@ impl Round<'_> {
         Ok(kept.map_err(Error::from)?.ok_or_else(gone)?.revision)
     }
 
-    /// Takes away writes that nobody can read any more: they would hold up all others.
-    async fn give_up_what_cannot_be_read(&mut self) -> Step<Vec<RecordId>> {
+    /// Takes away writes that nobody can read any more: they would hold up all others. What can be read and lies in the
+    /// wrong place is put where it belongs.
+    pub(crate) async fn give_up_what_cannot_be_read(&mut self) -> Step<Vec<RecordId>> {
         let (room, vault, revision) = (self.room.clone(), self.vault, self.revision().await?);
         self.replica = None;
         let look = move || {
-            let readable = |pending: &Pending| {
-                let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed);
-                plain.is_ok_and(|plain| RecordBody::from_bytes(&plain).is_ok())
+            let shelf_of = |pending: &Pending| {
+                let plain = room.at_rest.open_record(&vault, &pending.record, &pending.sealed).ok()?;
+                let body = RecordBody::from_bytes(&plain).ok()?;
+                Some(room.at_rest.shelf(&vault, &body.collection))
             };
-            let mut unreadable = room.store.outbox(&vault, usize::MAX)?;
-            unreadable.retain(|pending| !readable(pending));
-            if unreadable.is_empty() {
-                return Ok(Vec::new());
+            let outbox = room.store.outbox(&vault, usize::MAX)?;
+            let newest: BTreeMap<RecordId, u64> = outbox.iter().map(|pending| (pending.record, pending.seq)).collect();
+            let (mut go, mut given_up, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            for pending in outbox {
+                match shelf_of(&pending) {
+                    Some(shelf) if shelf == pending.shelf => continue,
+                    // Of those that were written over since, the place does not matter any more.
+                    Some(_) if newest.get(&pending.record) != Some(&pending.seq) => {}
+                    Some(shelf) => {
+                        again.push(NewWrite { record: pending.record, shelf, sealed: pending.sealed });
+                    }
+                    None => given_up.push(pending.record),
+                }
+                go.push(pending.seq);
             }
-            tracing::warn!(writes = unreadable.len(), "writes that cannot be read any more are given up");
-            let seqs: Vec<u64> = unreadable.iter().map(|pending| pending.seq).collect();
-            room.store.take_back(&vault, revision, &seqs)?.ok_or(Trouble::Moved)?;
-            Ok(unreadable.into_iter().map(|pending| pending.record).collect())
+            if !go.is_empty() {
+                tracing::warn!(writes = given_up.len(), "writes that cannot be read any more are given up");
+                // First, so that nothing is lost if this is cut off in between.
+                if !again.is_empty() {
+                    room.store.write_down(&vault, None, &again, Together::EachAlone)?;
+                }
+                room.store.take_back(&vault, revision, &go)?.ok_or(Trouble::Moved)?;
+            }
+            Ok(given_up)
         };
         self.account.context().edges.apart(look).await?
     }

@@ -28,7 +28,7 @@ pub struct VaultCheck {
     pub unreadable_writes: BTreeSet<RecordId>,
     /// Why the vault cannot be gone on with, if it cannot.
     pub log: Option<String>,
-    /// The server has heard of it, as far as is known.
+    /// The server has heard of it, unless this device is sure that it has not.
     pub on_server: bool,
 }
 

@@ -3,7 +3,7 @@
 use super::{Home, find, home, journal, program};
 use crate::fake::Mishap;
 use crate::records::{Note, note};
-use selkie_client::{Account, Error, RecordState};
+use selkie_client::{Account, Client, Error, RecordState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -246,4 +246,56 @@ async fn a_history_that_was_let_go_is_fetched_again() {
     assert_eq!(notes.history(home.notes[1]).await.unwrap().len(), 2);
     home.is_in_step(&account).await;
     assert_eq!(notes.get(home.notes[0]).await.unwrap().unwrap().likes, 1);
+}
+
+/// Nobody else has what this device keeps by itself: all that can be read stays, and what cannot is named.
+#[tokio::test]
+async fn what_a_device_keeps_by_itself_is_mended_as_far_as_it_can_be_read() {
+    let whole = tempfile::tempdir().unwrap();
+    let client = Client::open(whole.path()).await.unwrap();
+    assert_eq!(client.storage().await.unwrap().total, 0);
+    assert!(client.check_storage().await.unwrap().is_sound() && client.repair().await.unwrap().lost_writes.is_empty());
+    let notes = client.vault("Journal").await.unwrap().collection::<Note>("notes");
+    let all: Vec<Note> = (0..200).map(|number| note(&format!("note {number}"))).collect();
+    let ids = notes.put_all(&all).await.unwrap();
+    let usage = client.storage().await.unwrap();
+    assert!(usage.vaults[0].usage.pending > 20_000 && usage.total > usage.vaults[0].usage.pending, "{usage:?}");
+    assert_eq!(client.prune_history(Duration::ZERO).await.unwrap().versions, 0);
+    let check = client.check_storage().await.unwrap();
+    assert!(check.is_sound() && check.vaults[0].opened == 201 && !check.vaults[0].on_server, "{check:?}");
+    client.vault("Journal").await.unwrap().flush().await.unwrap();
+    drop((notes, client));
+
+    let bytes = std::fs::read(find(whole.path(), FILE).unwrap()).unwrap();
+    let (mut named, mut tried, mut stuck) = (0, 0, 0);
+    for at in (0..bytes.len()).step_by(4_096).map(|page| page + 2_003) {
+        let folder = tempfile::tempdir().unwrap();
+        super::copy_folder(whole.path(), folder.path());
+        let mut bent = bytes.clone();
+        bent[at] ^= 0x41;
+        std::fs::write(find(folder.path(), FILE).unwrap(), bent).unwrap();
+        let client = Client::open(folder.path()).await.unwrap();
+        let repair = client.repair().await.unwrap_or_else(|error| panic!("flipped at {at}: {error:?}"));
+        assert!(repair.fetched.is_empty(), "flipped at {at}: {repair:?}");
+        tried += 1;
+        if let [(_, told)] = repair.failed.as_slice() {
+            assert!(told.to_string().contains("an older copy of the folder"), "flipped at {at}: {told}");
+            stuck += 1;
+            continue;
+        }
+        let check = client.check_storage().await.unwrap();
+        assert!(check.is_sound(), "flipped at {at}: {check:?}");
+        let notes = client.vault("Journal").await.unwrap().collection::<Note>("notes");
+        for (number, id) in ids.iter().enumerate() {
+            let lost = repair.lost_writes.iter().any(|(_, record)| record == id);
+            match notes.get(*id).await.unwrap() {
+                Some(kept) => assert_eq!(kept.title, format!("note {number}"), "wrong is worse than damaged"),
+                None => assert!(lost || repair.rebuilt, "flipped at {at}: note {number} is gone and nobody was told"),
+            }
+        }
+        notes.put(&note("afterwards")).await.unwrap();
+        named += repair.lost_writes.len();
+    }
+    assert!(tried > 10 && named >= 3, "{named} writes were named as lost in {tried} repairs");
+    assert!(stuck <= 2, "of {tried} damages, {stuck} were to what the vault itself is made of");
 }
