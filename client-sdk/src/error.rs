@@ -4,7 +4,6 @@
 
 use crate::archive::ArchiveError;
 use crate::store::StoreError;
-use crate::sync::pulse::Failure;
 use crate::transport::TransportError;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::cipher::BadCode;
@@ -334,6 +333,8 @@ impl std::fmt::Display for Refusal {
 }
 
 impl Error {
+    pub(crate) const OFFLINE: &str = "offline";
+
     /// Whether the same call, unchanged, may succeed later.
     pub fn is_retryable(&self) -> bool {
         matches!(self, Error::Offline(_) | Error::RetryLater { .. })
@@ -359,7 +360,7 @@ impl Error {
     /// One stable word, for programs that cannot match on the type.
     pub fn word(&self) -> &'static str {
         match self {
-            Error::Offline(_) => Failure::OFFLINE,
+            Error::Offline(_) => Error::OFFLINE,
             Error::RetryLater { .. } => "retry_later",
             Error::NoServer => "no_server",
             Error::NoAccount => "no_account",

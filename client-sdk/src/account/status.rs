@@ -179,7 +179,7 @@ impl Account {
         let state = match (blocked.first(), beat.running, &beat.failure, beat.last_success_ms) {
             (Some(first), _, _, _) if first.what == BlockedPlace::Account => SyncState::Blocked(first.reason.clone()),
             (_, Some((done, of)), _, _) => SyncState::Syncing { done, of },
-            (_, None, Some(failure), _) if failure.kind == Failure::OFFLINE => SyncState::Offline,
+            (_, None, Some(failure), _) if failure.kind == Error::OFFLINE => SyncState::Offline,
             (_, None, Some(failure), _) => SyncState::PutOff(failure.reason.clone()),
             (Some(first), None, None, _) => SyncState::Blocked(first.reason.clone()),
             (None, None, None, Some(at_ms)) if pending == 0 => SyncState::Synced { at_ms },

@@ -7,7 +7,7 @@ use super::{Account, AccountSync};
 use crate::error::{Error, Result};
 use crate::store::vaults::Usage;
 use crate::sync::room::{Room, Shared};
-use crate::vault::{Vault, VaultCheck};
+use crate::vault::{INFO_RECORD, Vault, VaultCheck};
 use selkie_protocol::Face;
 use selkie_protocol::id::{RecordId, VaultId};
 use std::sync::Arc;
@@ -56,7 +56,8 @@ pub struct Repair {
     pub rebuilt: bool,
     /// Vaults that were fetched once more.
     pub fetched: Vec<VaultId>,
-    /// Writes that were not sent yet and cannot be read by anybody any more. What the record said before them stands.
+    /// Writes that were not sent yet and cannot be read by anybody any more. What else can be
+    /// read of these records stands.
     pub lost_writes: Vec<(VaultId, RecordId)>,
     /// Vaults that could not be mended, and why. What is here of them was left as it is.
     pub failed: Vec<(VaultId, Error)>,
@@ -148,6 +149,9 @@ impl Account {
             };
             match mended {
                 Ok(lost) => {
+                    if lost.contains(&INFO_RECORD) && vault.name().await?.is_none() {
+                        repair.failed.push((check.id, the_name_is_lost()));
+                    }
                     repair.fetched.extend(check.on_server.then_some(check.id));
                     repair.lost_writes.extend(lost.into_iter().map(|record| (check.id, record)));
                 }
@@ -195,6 +199,12 @@ impl Account {
         drop(_alone);
         Ok((room, true))
     }
+}
+
+fn the_name_is_lost() -> Error {
+    let why = "what the vault is called could not be read any more, and by that name it is not found: it can be named \
+        again by its id";
+    Error::NotPossible(why.into())
 }
 
 fn nobody_else_has_it() -> Error {

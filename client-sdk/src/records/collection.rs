@@ -140,7 +140,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         then.filter(|version| !version.deleted).map(|version| self.read(&version.data)).transpose()
     }
 
-    /// Makes a record say again what a version of its history says. That is a write like any other.
+    /// Makes a record say again what a version of its history says. That is a write like any other: where the record
+    /// lives in another collection by now, it stays there, and is to be deleted there first.
     pub async fn restore(&self, id: RecordId, version: ChangeId) -> Result<()> {
         let history = self.vault.history(id).await?.into_iter();
         let then = history.rev().find(|kept| kept.change == Some(version) && !kept.deleted);

@@ -11,13 +11,13 @@ use super::take::{Reading, Refused};
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
-use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement, Together};
+use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement};
 use crate::trust::Alarm;
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, VaultId};
 use selkie_protocol::log::{Frame, Head, People, Refusal, VaultLog};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::{Bytes, ErrorCode};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 
@@ -146,29 +146,23 @@ impl Round<'_> {
                 Some(room.at_rest.shelf(&vault, &body.collection))
             };
             let outbox = room.store.outbox(&vault, usize::MAX)?;
-            let newest: BTreeMap<RecordId, u64> = outbox.iter().map(|pending| (pending.record, pending.seq)).collect();
-            let (mut go, mut given_up, mut again) = (Vec::new(), Vec::new(), Vec::new());
+            let (mut unreadable, mut misplaced) = (Vec::new(), Vec::new());
             for pending in outbox {
                 match shelf_of(&pending) {
-                    Some(shelf) if shelf == pending.shelf => continue,
-                    // Of those that were written over since, the place does not matter any more.
-                    Some(_) if newest.get(&pending.record) != Some(&pending.seq) => {}
-                    Some(shelf) => {
-                        again.push(NewWrite { record: pending.record, shelf, sealed: pending.sealed });
-                    }
-                    None => given_up.push(pending.record),
+                    Some(shelf) if shelf == pending.shelf => {}
+                    Some(shelf) => misplaced.push((pending.seq, shelf)),
+                    None => unreadable.push((pending.seq, pending.record)),
                 }
-                go.push(pending.seq);
             }
-            if !go.is_empty() {
-                tracing::warn!(writes = given_up.len(), "writes that cannot be read any more are given up");
-                // First, so that nothing is lost if this is cut off in between.
-                if !again.is_empty() {
-                    room.store.write_down(&vault, None, &again, Together::EachAlone)?;
-                }
-                room.store.take_back(&vault, revision, &go)?.ok_or(Trouble::Moved)?;
+            if !misplaced.is_empty() {
+                room.store.put_on_shelves(&vault, &misplaced)?;
             }
-            Ok(given_up)
+            if !unreadable.is_empty() {
+                tracing::warn!(writes = unreadable.len(), "writes that cannot be read any more are given up");
+                let seqs: Vec<u64> = unreadable.iter().map(|(seq, _)| *seq).collect();
+                room.store.take_back(&vault, revision, &seqs)?.ok_or(Trouble::Moved)?;
+            }
+            Ok(unreadable.into_iter().map(|(_, record)| record).collect())
         };
         self.account.context().edges.apart(look).await?
     }

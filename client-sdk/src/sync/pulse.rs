@@ -44,10 +44,6 @@ pub(crate) struct Failure {
     pub(crate) is_retryable: bool,
 }
 
-impl Failure {
-    pub(crate) const OFFLINE: &str = "offline";
-}
-
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
         Failure {

@@ -5,8 +5,8 @@
 
 use super::Vault;
 use crate::error::{Error, Result};
-use crate::records::view;
-use crate::store::vaults::{NewWrite, Pending, Together, Version};
+use crate::records::view::{self, Draft};
+use crate::store::vaults::{NewWrite, Pending, Version};
 use crate::sync::room::Room;
 use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::random_id;
@@ -97,7 +97,7 @@ impl Vault {
         let (collection, data) = (collection.to_owned(), data.to_vec());
         self.write(id, move |before, hlc| {
             view::stays_in(&collection, before)?;
-            Ok(Some(RecordBody::new(collection, hlc, data)))
+            Ok(Some(RecordBody::new(collection.as_str(), hlc, data.clone())))
         })
         .await
     }
@@ -115,7 +115,7 @@ impl Vault {
         self.write(id, move |before, hlc| {
             view::stays_in(&collection, before)?;
             let is_there = before.is_some_and(|body| !body.deleted);
-            Ok(is_there.then(|| RecordBody::deletion(collection, hlc)))
+            Ok(is_there.then(|| RecordBody::deletion(collection.as_str(), hlc)))
         })
         .await
     }
@@ -131,19 +131,12 @@ impl Vault {
     async fn write(
         &self,
         id: RecordId,
-        make: impl FnOnce(Option<&RecordBody>, Hlc) -> Result<Option<RecordBody>> + Send + 'static,
+        make: impl Fn(Option<&RecordBody>, Hlc) -> Result<Option<RecordBody>> + Send + 'static,
     ) -> Result<()> {
         self.check_may_write().await?;
         let now_ms = self.account.context().now_ms();
-        self.read(move |room, vault| {
-            let before = view::read(room, vault, &id)?.map(|seen| seen.body);
-            let newest = before.as_ref().map(|body| body.hlc).unwrap_or_default();
-            let Some(body) = make(before.as_deref(), Hlc::after(newest, now_ms))? else { return Ok(()) };
-            room.store.write_down(vault, None, &[view::sealed(room, vault, id, &body)?], Together::AsOne)?;
-            room.wrote(vault);
-            Ok(())
-        })
-        .await
+        let draft = [Draft { record: id, new: false, make: Box::new(make) }];
+        self.read(move |room, vault| view::commit(room, vault, &draft, now_ms)).await
     }
 
     /// A record as it is now; nothing if there is none, or if it was deleted.
@@ -255,7 +248,9 @@ impl Vault {
 
     /// Calls the vault something else, for all its members.
     pub async fn rename(&self, name: &str) -> Result<()> {
-        self.put(INFO_COLLECTION, INFO_RECORD, &info(name)).await
+        // Whatever somebody has written over the name, it is put right again.
+        let said = info(name);
+        self.write(INFO_RECORD, move |_, hlc| Ok(Some(RecordBody::new(INFO_COLLECTION, hlc, said.clone())))).await
     }
 }
 

@@ -346,7 +346,7 @@ fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultSto
 
     // Page by page, from the log and from what is to be sent.
     let next = |number: u8| NewWrite { shelf: [2; 16], ..write(number, number) };
-    put_down(store, &[next(5), next(4), next(0), next(5)]);
+    let seqs = put_down(store, &[next(5), next(4), next(0), next(5)]);
     let page = |after: Option<u8>, limit| store.page(&VAULT, &[2; 16], after.map(record), limit).unwrap();
     assert_eq!(page(None, 9), [record(0), record(2), record(4), record(5)]);
     assert_eq!(page(None, 2), [record(0), record(2)]);
@@ -356,6 +356,12 @@ fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultSto
     let seen = store.stamp(&VAULT).unwrap();
     store.advance(&VAULT, 2, &Advance { state: Some(vec![1]), ..Advance::default() }).unwrap();
     assert_eq!(store.stamp(&VAULT).unwrap(), seen, "no record was touched by that");
+
+    // What lay in the wrong place is found in the right one.
+    store.put_on_shelves(&VAULT, &[(seqs[1], [3; 16]), (99, [3; 16])]).unwrap();
+    assert_eq!(store.page(&VAULT, &[3; 16], None, 9).unwrap(), [record(4)]);
+    assert_eq!(page(None, 9), [record(0), record(2), record(5)]);
+    assert_eq!(store.touched(&VAULT, seen).unwrap().1, Some(vec![record(4)]));
 }
 
 fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {

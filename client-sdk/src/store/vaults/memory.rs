@@ -297,6 +297,18 @@ impl VaultStore for MemoryVaults {
         Ok(Some(seqs))
     }
 
+    fn put_on_shelves(&self, vault: &VaultId, seqs: &[(u64, Shelf)]) -> Result<()> {
+        let mut all = self.all();
+        let Some(one) = all.vaults.get_mut(vault) else { return Ok(()) };
+        for (seq, shelf) in seqs {
+            let Some(pending) = one.outbox.get_mut(seq) else { continue };
+            pending.shelf = *shelf;
+            let record = pending.record;
+            one.touch([record]);
+        }
+        Ok(())
+    }
+
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>> {
         let mut all = self.all();
         let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };

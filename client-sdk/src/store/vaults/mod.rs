@@ -83,6 +83,9 @@ pub trait VaultStore: Send + Sync + Debug {
     /// does: something may be on its way by now that carries them.
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>>;
 
+    /// Corrects in which collections writes lie that are to be sent. Those that are gone meanwhile stay gone.
+    fn put_on_shelves(&self, vault: &VaultId, seqs: &[(u64, Shelf)]) -> Result<()>;
+
     /// Returns when everything that was written down would survive a power cut.
     fn flush(&self) -> Result<()>;
 

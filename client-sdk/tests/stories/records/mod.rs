@@ -84,6 +84,13 @@ async fn a_record_stays_in_its_collection() {
     told(both.commit().await);
     assert_eq!(others.query().count().await.unwrap(), 0, "all of a transaction, or nothing");
     assert_eq!(notes.get(id).await.unwrap(), Some(note("first")));
+    // Nor does anybody take a vault its name for long.
+    let name = selkie_client::RecordId([0; 16]);
+    vault.delete("selkie.vault", name).await.unwrap();
+    vault.put("notes", name, b"no name").await.unwrap();
+    assert_eq!(vault.name().await.unwrap(), None);
+    vault.rename("Diary").await.unwrap();
+    assert_eq!(vault.name().await.unwrap().as_deref(), Some("Diary"));
     // What is gone is in no collection any more.
     notes.delete(id).await.unwrap();
     others.put_as(id, &note("second")).await.unwrap();

@@ -196,6 +196,7 @@ creaking! {
     fn forget(&self, vault: &VaultId) -> ();
     fn forget_if_sent(&self, vault: &VaultId) -> bool;
     fn write_down(&self, vault: &VaultId, seen: Option<u64>, writes: &[NewWrite], together: Together) -> Option<Vec<u64>>;
+    fn put_on_shelves(&self, vault: &VaultId, seqs: &[(u64, Shelf)]) -> ();
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Option<u64>;
     fn flush(&self) -> ();
     fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;

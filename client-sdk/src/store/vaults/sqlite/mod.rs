@@ -224,6 +224,13 @@ impl VaultStore for SqliteVaults {
         written.ok_or_else(|| super::gone("writing a record"))
     }
 
+    fn put_on_shelves(&self, vault: &VaultId, seqs: &[(u64, Shelf)]) -> Result<()> {
+        self.writing(|db| match row_of(db, vault)? {
+            Some(row) => write::put_on_shelves(db, row, seqs),
+            None => Ok(()),
+        })
+    }
+
     fn take_back(&self, vault: &VaultId, revision: u64, seqs: &[u64]) -> Result<Option<u64>> {
         self.writing(|db| match row_at(db, vault, revision)? {
             Some(row) => write::take_back(db, row, seqs).map(|()| Some(revision + 1)),

@@ -207,6 +207,16 @@ pub(super) fn take_back(db: &Transaction<'_>, of: i64, seqs: &[u64]) -> Done {
     touch(db, of, touched)
 }
 
+pub(super) fn put_on_shelves(db: &Transaction<'_>, of: i64, seqs: &[(u64, Shelf)]) -> Done {
+    let mut touched = BTreeSet::new();
+    for (seq, shelf) in seqs {
+        let put = "UPDATE outbox SET shelf = ?3 WHERE of = ?1 AND seq = ?2 RETURNING record";
+        let record = db.query_row(put, params![of, int(*seq), shelf.as_slice()], |row| row.get::<_, Vec<u8>>(0));
+        touched.extend(record.optional()?.as_deref().and_then(record_id));
+    }
+    touch(db, of, touched)
+}
+
 fn record_id(bytes: &[u8]) -> Option<RecordId> {
     bytes.try_into().ok().map(RecordId)
 }
