@@ -3,9 +3,9 @@
 //! Owns how the global options and what is on this device together name one client and one account.
 
 use crate::args::{Cli, ServerArgs};
-use crate::failure::Usage as WrongUse;
+use crate::failure::Usage;
 use anyhow::Context as _;
-use selkie_client::store::vaults::Usage;
+use selkie_client::store::vaults::Usage as Bytes;
 use selkie_client::transport::Http;
 use selkie_client::{
     Account, Client, Error, KnownAccount, LinkInvitation, Repair, StorageCheck, StorageUsage, Vault, VaultSummary,
@@ -24,7 +24,7 @@ impl<'a> Place<'a> {
     pub(crate) fn of(cli: &'a Cli) -> anyhow::Result<Self> {
         let data = match &cli.data {
             Some(data) => data.clone(),
-            None => default_data_folder().ok_or_else(|| WrongUse("no home folder: use --data".into()))?,
+            None => default_data_folder().ok_or_else(|| Usage("no home folder: use --data".into()))?,
         };
         Ok(Place { data, account: cli.account.as_deref(), server: &cli.server })
     }
@@ -41,9 +41,9 @@ impl<'a> Place<'a> {
         let mut of_this_name = known.iter();
         match (of_this_name.next(), of_this_name.next()) {
             (Some(known), None) => self.client_of(known),
-            (None, _) => Err(WrongUse("this device does not know that name yet: give --server".into()).into()),
+            (None, _) => Err(Usage("this device does not know that name yet: give --server".into()).into()),
             (Some(_), Some(_)) => {
-                Err(WrongUse("this device knows that name on several servers: give --server".into()).into())
+                Err(Usage("this device knows that name on several servers: give --server".into()).into())
             }
         }
     }
@@ -51,8 +51,7 @@ impl<'a> Place<'a> {
     /// The client an invitation to link leads to.
     pub(crate) fn client_for_link(&self, invitation: &LinkInvitation) -> anyhow::Result<Client> {
         let server = self.server.server.as_deref().or(invitation.server_url.as_deref());
-        let server =
-            server.ok_or_else(|| WrongUse("a code alone does not say on which server: give --server".into()))?;
+        let server = server.ok_or_else(|| Usage("a code alone does not say on which server: give --server".into()))?;
         let tenant = self.server.tenant.as_deref().or(invitation.tenant.as_deref());
         // What a QR code says of the name was sealed in nobody's presence: only the person may accept another name.
         self.client(server, tenant, self.server.server_name.as_deref())
@@ -65,7 +64,7 @@ impl<'a> Place<'a> {
         match client.account(&known.login_name).await? {
             Some(account) => Ok((client, account)),
             None => {
-                Err(WrongUse(format!("a sign-up or sign-in of {} was interrupted: repeat it", known.login_name)).into())
+                Err(Usage(format!("a sign-up or sign-in of {} was interrupted: repeat it", known.login_name)).into())
             }
         }
     }
@@ -102,10 +101,10 @@ impl<'a> Place<'a> {
         }
         match known.as_slice() {
             [one] => Ok(one.clone()),
-            [] => Err(WrongUse("this device has no such account: sign up or sign in first".into()).into()),
+            [] => Err(Usage("this device has no such account: sign up or sign in first".into()).into()),
             several => {
                 let names: Vec<&str> = several.iter().map(|known| known.login_name.as_str()).collect();
-                Err(WrongUse(format!("which account? --account {}", names.join(" | "))).into())
+                Err(Usage(format!("which account? --account {}", names.join(" | "))).into())
             }
         }
     }
@@ -152,7 +151,7 @@ impl Owner {
             Owner::Device(_) => "selkie vault create, or sign up or sign in first",
         };
         let vault = self.find(name).await?;
-        vault.ok_or_else(|| WrongUse(format!("this device has no vault {name:?}: {where_else}")).into())
+        vault.ok_or_else(|| Usage(format!("this device has no vault {name:?}: {where_else}")).into())
     }
 
     /// By its name or id.
@@ -178,7 +177,7 @@ impl Owner {
         }
     }
 
-    pub(crate) async fn prune_history(&self, older_than: Duration) -> Result<Usage, Error> {
+    pub(crate) async fn prune_history(&self, older_than: Duration) -> Result<Bytes, Error> {
         match self {
             Owner::Account(account) => account.prune_history(older_than).await,
             Owner::Device(client) => client.prune_history(older_than).await,

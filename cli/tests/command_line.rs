@@ -155,3 +155,24 @@ fn a_shell_completes_the_commands_without_an_account() {
     assert_eq!(selkie(&nothing_here, &["completion", "cmd.exe"]).status.code(), Some(2));
     assert!(!nothing_here.exists());
 }
+
+/// On a device by itself: nothing here needs a server.
+#[test]
+fn bytes_leave_as_they_came_and_a_vault_changes_its_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let (data, file) = (folder.path().join("data"), folder.path().join("photo"));
+    let bytes = b"\xff\xd8 \x1b[31m no text \r\n\n";
+    std::fs::write(&file, bytes).unwrap();
+    let done = |arguments: &[&str]| {
+        let output = selkie(&data, arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let made = done(&["--json", "vault", "create", "Journal"]);
+    let vault = serde_json::from_slice::<serde_json::Value>(&made).unwrap()["vault"].as_str().unwrap().to_owned();
+    let id = String::from_utf8(done(&["put", "Journal", "photos", "--file", file.to_str().unwrap()])).unwrap();
+    assert_eq!(done(&["get", "Journal", id.trim()]), bytes);
+    done(&["vault", "rename", &vault, "Diary"]);
+    assert_eq!(done(&["get", "Diary", id.trim()]), bytes);
+    assert_eq!(selkie(&data, &["get", "Journal", id.trim()]).status.code(), Some(2));
+}

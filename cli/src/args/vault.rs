@@ -45,6 +45,7 @@ pub(crate) enum VaultCommand {
     /// Begin a new key
     #[command(after_help = "Example:\n  selkie vault rotate Journal")]
     Rotate(VaultNameArgs),
+    Rename(VaultRenameArgs),
     Drop(VaultDropArgs),
     /// Have a vault on this device again that was dropped or left out; of one that is here, have the old history again
     #[command(after_help = "Example:\n  selkie vault fetch Photos")]
@@ -77,6 +78,18 @@ pub(crate) struct VaultNameArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
+}
+
+/// Call a vault something else, for all its members
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  selkie vault rename Journal Diary")]
+pub(crate) struct VaultRenameArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// What to call it
+    pub(crate) name: String,
 }
 
 #[derive(Debug, Args)]

@@ -76,6 +76,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
             VaultCommand::Add(args) => vault::add(&place, terminal, args).await,
             VaultCommand::Role(args) => vault::set_role(&place, terminal, args).await,
             VaultCommand::Remove(args) => vault::remove(&place, terminal, args).await,
+            VaultCommand::Rename(args) => vault::rename(&place, terminal, args).await,
             VaultCommand::Rotate(args) => vault::rotate(&place, terminal, args).await,
             VaultCommand::Drop(args) => storage::leave_out(&place, terminal, args).await,
             VaultCommand::Fetch(args) => storage::fetch(&place, terminal, args).await,

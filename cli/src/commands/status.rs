@@ -77,7 +77,7 @@ async fn digests(owner: &Owner, terminal: Terminal) -> anyhow::Result<()> {
 fn in_words(state: &SyncState) -> String {
     match state {
         SyncState::Offline => "the server cannot be reached".into(),
-        SyncState::PutOff(reason) => format!("put off: {reason}"),
+        SyncState::PutOff(reason) => reason.clone(),
         SyncState::Syncing { done, of } => format!("coming into step, {done} of {of} vaults"),
         SyncState::Pending(0) => "not in step yet: selkie sync".into(),
         SyncState::Pending(_) => "waiting for a sync: selkie sync".into(),

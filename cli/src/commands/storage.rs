@@ -8,7 +8,7 @@ use crate::failure::{DoesNotHold, Usage as WrongUse};
 use crate::place::{Owner, Place};
 use crate::terminal::Terminal;
 use selkie_client::store::vaults::Usage;
-use selkie_client::{LeftOut, StorageCheck, Unsent, VaultCheck, VaultUsage};
+use selkie_client::{LeftOut, StorageCheck, Unsent, VaultCheck, VaultId, VaultUsage};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -80,6 +80,12 @@ pub(super) async fn repair(place: &Place<'_>, terminal: Terminal) -> anyhow::Res
     for vault in &repair.fetched {
         text.push_str(&format!("{vault}  was fetched once more\n"));
     }
+    for vault in &repair.put_right {
+        text.push_str(&format!("{vault}  was put right from what is here; no server has it\n"));
+    }
+    for vault in &repair.nameless {
+        text.push_str(&format!("{vault}  lost its name: selkie vault rename {vault} NAME\n"));
+    }
     for (vault, record) in &repair.lost_writes {
         text.push_str(&format!("{vault}  what was written last to record {record}, and not sent, is lost\n"));
     }
@@ -89,12 +95,15 @@ pub(super) async fn repair(place: &Place<'_>, terminal: Terminal) -> anyhow::Res
     if text.is_empty() {
         text.push_str("Everything is as it was written. Nothing was done.\n");
     }
+    let ids = |vaults: &[VaultId]| vaults.iter().map(ToString::to_string).collect::<Vec<_>>();
     let lost = |(vault, record): &(_, _)| json!({ "vault": format!("{vault}"), "record": format!("{record}") });
     let failed =
         repair.failed.iter().map(|(vault, error)| json!({ "vault": vault.to_string(), "error": error.to_string() }));
     let object = json!({
         "rebuilt": repair.rebuilt,
-        "fetched": repair.fetched.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "fetched": ids(&repair.fetched),
+        "put_right": ids(&repair.put_right),
+        "nameless": ids(&repair.nameless),
         "lost_writes": repair.lost_writes.iter().map(|(vault, record)| lost(&(*vault, *record))).collect::<Vec<_>>(),
         "failed": failed.collect::<Vec<_>>(),
     });

@@ -4,7 +4,7 @@
 
 use crate::args::{
     MemberAddArgs, MemberArgs, MemberRoleArgs, SyncArgs, VaultCreateArgs, VaultEvidenceArgs, VaultLogArgs,
-    VaultNameArgs, VaultResetArgs,
+    VaultNameArgs, VaultRenameArgs, VaultResetArgs,
 };
 use crate::failure::Usage;
 use crate::place::{Owner, Place};
@@ -28,6 +28,15 @@ pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCr
         &format!("{id}  {}\n{and_then}", args.name),
         &json!({ "vault": id, "name": args.name, "app": args.app }),
     );
+    Ok(())
+}
+
+/// `selkie vault rename VAULT NAME`
+pub(super) async fn rename(place: &Place<'_>, terminal: Terminal, args: &VaultRenameArgs) -> anyhow::Result<()> {
+    let vault = place.vault(&args.vault).await?;
+    vault.rename(&args.name).await?;
+    let id = vault.id().to_string();
+    terminal.answer(&format!("{id}  {}", args.name), &json!({ "vault": id, "name": args.name }));
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs)
     let mut watched = Watched::new(vault, filter, args);
     let mut status = account.status();
     let mut interrupted = pin!(tokio::signal::ctrl_c());
-    let mut offline = false;
+    let mut held_up = false;
     loop {
         // Whatever was written or came into step shows in the status, too.
         let now = tokio::select! {
@@ -47,13 +47,13 @@ pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &WatchArgs)
             // The error itself says by its code whose move it is.
             background.sync_now().await?;
         }
-        let was_offline =
-            std::mem::replace(&mut offline, matches!(now.state, SyncState::Offline | SyncState::PutOff(_)));
-        if offline && !was_offline {
-            let why = match &now.state {
-                SyncState::PutOff(reason) => format!("The sync was put off ({reason})."),
-                _ => "The server cannot be reached.".into(),
-            };
+        let why = match &now.state {
+            SyncState::Offline => Some("The server cannot be reached.".to_owned()),
+            SyncState::PutOff(reason) => Some(format!("The sync waits: {reason}.")),
+            _ => None,
+        };
+        let was_held_up = std::mem::replace(&mut held_up, why.is_some());
+        if let (Some(why), false) = (why, was_held_up) {
             terminal.remark(&format!("{why} What comes is shown when it goes on."));
         }
     }

@@ -56,8 +56,12 @@ pub struct Repair {
     pub rebuilt: bool,
     /// Vaults that were fetched once more.
     pub fetched: Vec<VaultId>,
-    /// Writes that were not sent yet and cannot be read by anybody any more. What else can be
-    /// read of these records stands.
+    /// Vaults that no server has heard of, and that were put right from what is here.
+    pub put_right: Vec<VaultId>,
+    /// Vaults whose name is among what was lost: they are found by their id alone, until [`Vault::rename`].
+    pub nameless: Vec<VaultId>,
+    /// Writes that were not sent yet and cannot be read by anybody any more. What else can be read of these records
+    /// stands.
     pub lost_writes: Vec<(VaultId, RecordId)>,
     /// Vaults that could not be mended, and why. What is here of them was left as it is.
     pub failed: Vec<(VaultId, Error)>,
@@ -136,23 +140,26 @@ impl Account {
             Ok::<_, Error>(checks)
         };
         for check in self.context().edges.apart(check).await?? {
+            let vault = Vault::new(self.clone(), room.clone(), check.id);
             // What is not on the server yet cannot have lost anything that is there.
             if check.is_sound() && (!rebuilt || !check.on_server) {
+                if rebuilt && self.is_alone() && vault.name().await?.is_none() {
+                    repair.nameless.push(check.id);
+                }
                 continue;
             }
-            let vault = Vault::new(self.clone(), room.clone(), check.id);
-            // What the server has not heard of cannot be had from there.
-            let mended = match (check.on_server, self.is_alone()) {
-                (false, _) => vault.alone(async |round| round.give_up_what_cannot_be_read().await).await,
-                (true, false) => vault.alone(async |round| round.fetch_again().await).await,
-                (true, true) => Err(nobody_else_has_it()),
+            let is_elsewhere = check.on_server && !self.is_alone();
+            let lost = match is_elsewhere {
+                true => vault.alone(async |round| round.fetch_again().await).await,
+                false => put_right(&vault, &check).await,
             };
-            match mended {
+            match lost {
                 Ok(lost) => {
-                    if lost.contains(&INFO_RECORD) && vault.name().await?.is_none() {
-                        repair.failed.push((check.id, the_name_is_lost()));
+                    let mended = if is_elsewhere { &mut repair.fetched } else { &mut repair.put_right };
+                    mended.push(check.id);
+                    if lost.contains(&INFO_RECORD) && matches!(vault.name().await, Ok(None)) {
+                        repair.nameless.push(check.id);
                     }
-                    repair.fetched.extend(check.on_server.then_some(check.id));
                     repair.lost_writes.extend(lost.into_iter().map(|record| (check.id, record)));
                 }
                 Err(error) => repair.failed.push((check.id, error)),
@@ -201,16 +208,14 @@ impl Account {
     }
 }
 
-fn the_name_is_lost() -> Error {
-    let why = "what the vault is called could not be read any more, and by that name it is not found: it can be named \
-        again by its id";
-    Error::NotPossible(why.into())
-}
-
-fn nobody_else_has_it() -> Error {
-    let why = "the vault itself is damaged, not only records of it, and no server has it: an older copy of the folder is \
-        the only help";
-    Error::NotPossible(why.into())
+/// Mends a vault from what is here, since it cannot be had from anywhere else. Where that is not enough, nothing goes.
+async fn put_right(vault: &Vault, check: &VaultCheck) -> Result<Vec<RecordId>> {
+    if check.log.is_some() || !check.damaged.is_empty() || !check.missing.is_empty() {
+        let why = "the vault itself is damaged, not only what was written last, and no server has it: an older copy of \
+            the folder is the only help";
+        return Err(Error::NotPossible(why.into()));
+    }
+    vault.alone(async |round| round.give_up_what_cannot_be_read().await).await
 }
 
 /// Where nothing opens, it is not what is kept that is another, but the key.

@@ -98,10 +98,9 @@ impl Client {
     /// One of the vaults that [`Client::vault`] finds, by its name or by its id as text; none is made. As with
     /// [`Account::vault`], a name that several have names none of them.
     pub async fn find_vault(&self, name_or_id: &str) -> Result<Option<Vault>> {
-        match (self.attached().await?, self.stand().await?) {
-            (Some(account), _) => account.vault(name_or_id).await,
-            (None, Some(stand)) => stand.vault(name_or_id).await,
-            (None, None) => Ok(None),
+        match self.who_has_vaults().await? {
+            Some(account) => account.vault(name_or_id).await,
+            None => Ok(None),
         }
     }
 
@@ -216,6 +215,14 @@ impl Client {
             Ok(keeper.store.save(&folder, HOME, &Face::Json.encode(&home))?)
         };
         self.context().edges.apart(keep).await?
+    }
+
+    /// Whose vaults the client's own calls mean, if there are any.
+    async fn who_has_vaults(&self) -> Result<Option<Account>> {
+        match self.attached().await? {
+            Some(account) => Ok(Some(account)),
+            None => self.stand().await,
+        }
     }
 
     /// Where this device keeps what is nobody's, if there is anything.

@@ -2,11 +2,14 @@
 //!
 //! Owns nothing but whose they are: what is done is done in `account`.
 
-use crate::account::{Account, Repair, StorageCheck, StorageUsage};
+use crate::account::{Repair, StorageCheck, StorageUsage};
 use crate::client::Client;
 use crate::error::Result;
 use crate::store::vaults::Usage;
 use std::time::Duration;
+
+#[cfg(doc)]
+use crate::account::Account;
 
 impl Client {
     /// What the vaults take on this device, as [`Account::storage`] tells it, with an account or without. No request is
@@ -41,13 +44,6 @@ impl Client {
         match self.who_has_vaults().await? {
             Some(account) => account.repair().await,
             None => Ok(Repair::default()),
-        }
-    }
-
-    async fn who_has_vaults(&self) -> Result<Option<Account>> {
-        match self.attached().await? {
-            Some(account) => Ok(Some(account)),
-            None => self.stand().await,
         }
     }
 }
