@@ -106,6 +106,7 @@ impl App {
             head_key: head_key.clone(),
             poll_key: PollKey::new(&master),
             incarnation: identity.incarnation,
+            restored_at: identity.restored_at,
             policy: vault_policy(&config),
             alone,
         });

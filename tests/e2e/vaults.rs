@@ -107,13 +107,33 @@ on_both_backends! {
         family.remove_member(bo.user_id()).await.unwrap();
         write(&family, id, "a secret").await;
         step(&ana).await;
-        let _told_or_not = bo.sync().await;
-        assert_eq!(content(&of_bo, id).await.as_deref(), Some("milk and bread"), "what they had stays readable");
-        let written = of_bo.put(NOTES, id, b"still here").await;
-        let pushed = of_bo.sync().await;
-        assert!(written.is_err() || pushed.is_err(), "who has left does not write");
+        write(&of_bo, id, "milk, bread and cheese").await;
+        for _ in 0..2 {
+            step(&bo).await;
+        }
+        assert_eq!(of_bo.status().await.unwrap().state, VaultState::NotAMember);
+        of_bo.verify().await.expect("they are shown how it ended");
+        let seen = of_bo.digest().await.unwrap().n;
+        assert!(seen < family.digest().await.unwrap().n, "and nothing after that");
+        assert_eq!(content(&of_bo, id).await.as_deref(), Some("milk, bread and cheese"), "what they had stays readable");
+        of_bo.put(NOTES, id, b"still here").await.expect_err("who was removed and knows it does not write");
+        assert_eq!(of_bo.status().await.unwrap().pending, 1, "what they wrote before they knew is kept");
+        of_bo.sync().await.expect("asking once more is no fault");
         step(&ana).await;
         assert_eq!(content(&family, id).await.as_deref(), Some("a secret"));
+
+        // Let in again, they read what was written meanwhile, and what they had written comes along.
+        family.add_member(bo.user_id(), Role::Editor).await.unwrap();
+        for _ in 0..2 {
+            step(&ana).await;
+            step(&bo).await;
+        }
+        step(&ana).await;
+        assert_eq!(of_bo.digest().await.unwrap(), family.digest().await.unwrap());
+        let versions = of_bo.history(id).await.unwrap();
+        for text in ["a secret", "milk, bread and cheese", "milk and bread"] {
+            assert!(versions.iter().any(|one| one.data == text.as_bytes()), "{text} is lost");
+        }
     }
 
     async fn a_line_that_loses_answers_loses_nothing_else(backend: Backend) {

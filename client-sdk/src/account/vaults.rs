@@ -298,6 +298,11 @@ impl Account {
         let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
         // Whatever a poll says: it is not signed, and another device may have seen more.
         let is_owed = glance.more_is_promised || vault.room.shared().note_of(&id).is_some();
+        let is_over = glance.role(&self.user_id()).is_none() && polled.is_none();
+        if is_over && !glance.in_flight && !is_owed && glance.quarantine.is_none() {
+            // Who was removed has read how it came to that. There is no more for them, unless they are let in again.
+            return Ok(None);
+        }
         let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed;
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);

@@ -103,7 +103,11 @@ impl Round<'_> {
         match self.read_anew(before.clone(), keys).await {
             Ok(Anew { replica, sent, settlements, .. }) => {
                 let replica = replica.ok_or(Trouble::Moved)?;
-                check_the_end(&replica)?;
+                check_the_end(&replica, &self.me.user)?;
+                if !replica.state.missing.is_empty() {
+                    let why = "you were removed from the vault, and the server no longer has all that is kept here";
+                    return Err(Error::NotPossible(why.into()).into());
+                }
                 let fresh = Fresh { sent, settlements, ..Fresh::default() };
                 self.replace_by(replica, revision, fresh).await?;
             }

@@ -390,7 +390,7 @@ impl<'a> Round<'a> {
                 })?;
                 let end = head.as_ref().map_or(replica.head().n, |head| head.head.n);
                 if replica.head().n >= end && taken.needs.is_none() {
-                    check_the_end(replica)?;
+                    check_the_end(replica, &me.user)?;
                 }
                 if news || !frames.is_empty() {
                     keep(replica, room, &taken.step)?;

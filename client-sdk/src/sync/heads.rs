@@ -8,7 +8,7 @@ use super::replica::Replica;
 use super::room::Crowd;
 use crate::error::{Error, Misbehaviour, Quarantine};
 use crate::trust::{Acknowledged, Alarm, Exhibit, VERSION, VaultEvidence};
-use selkie_protocol::id::Incarnation;
+use selkie_protocol::id::{Incarnation, UserId};
 use selkie_protocol::log::{Body, Control, Entry, Frame, Head, Refusal, SignedHead};
 use selkie_protocol::vault::SignedHeadBytes;
 use selkie_protocol::{Bytes, Fixed};
@@ -253,12 +253,13 @@ pub(crate) fn note_head(replica: &mut Replica, head: &SignedHead) -> Step<bool> 
 }
 
 /// At the end of what the server has: every promise was kept, and nothing was held back.
-pub(super) fn check_the_end(replica: &Replica) -> Step<()> {
+pub(super) fn check_the_end(replica: &Replica, me: &UserId) -> Step<()> {
     let n = replica.head().n;
     let heads = || replica.state.reached_head().into_iter().chain(replica.state.claimed_head());
     let refused = |refusal: Refusal| Alarm::refused(n, &refusal).with_heads(heads());
     replica.state.promises.all_kept(&replica.log).map_err(refused)?;
-    if !replica.state.missing.is_empty() {
+    // Who was removed reads the log when it has gone on without them: what was superseded since may be gone.
+    if !replica.state.missing.is_empty() && replica.role(me).is_some() {
         let missing = replica.state.missing.iter().map(|(_, change)| *change).collect();
         return Err(refused(Refusal::Withheld(missing)).into());
     }

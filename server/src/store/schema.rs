@@ -302,6 +302,7 @@ diesel::table! {
         account -> BigInt,
         vault -> Integer,
         present -> Bool,
+        removed_at -> Nullable<BigInt>,
     }
 }
 

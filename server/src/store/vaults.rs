@@ -77,6 +77,8 @@ pub trait Vaults: Send + Sync {
 
     /// Keys sealed to one member, ascending by epoch and generation.
     async fn wraps(&self, at: Place, account: AccountNumber) -> Result<Vec<WrapRow>>;
+    /// The entry that removed an account from a vault, and when it came. `None` for members and strangers.
+    async fn removal_of(&self, at: Place, account: AccountNumber) -> Result<Option<(Head, Millis)>>;
     /// Adds keys; one that is there for the same member, epoch and generation is replaced. A member who has no account
     /// in this tenant is `NotFound("member")`.
     async fn add_wraps(&self, at: Place, wraps: Vec<WrapRow>) -> Result<()>;
@@ -233,6 +235,8 @@ pub struct Append {
     pub state: Option<Vec<u8>>,
     /// Everybody who is a member afterwards, if that has changed; who has no account here is left out.
     pub members: Option<Vec<UserId>>,
+    /// Whom these entries removed, and the position of the one that did.
+    pub removed: Vec<(UserId, u64)>,
     pub wraps: Vec<WrapRow>,
 }
 

@@ -93,6 +93,7 @@ pub(super) struct Ground {
     wraps: Vec<WrapRow>,
     governed: bool,
     members_changed: bool,
+    removed: Vec<(UserId, u64)>,
 }
 
 impl Ground {
@@ -114,6 +115,7 @@ impl Ground {
             wraps: Vec::new(),
             governed: false,
             members_changed: false,
+            removed: Vec::new(),
         }
     }
 
@@ -221,6 +223,9 @@ impl Ground {
                 entry.is_control = true;
                 self.governed = true;
                 self.members_changed |= changes_members(control);
+                if let Control::RemoveRotate(rotate) = &**control {
+                    self.removed.extend(rotate.removed.iter().map(|user| (*user, effects.head.n)));
+                }
             }
             What::Changed { changes, superseded } => {
                 let touched = step.touched();
@@ -288,6 +293,7 @@ impl Ground {
             entries: self.entries,
             state: due.then(|| core.to_bytes()),
             members: self.members_changed.then(|| members(core.governance())),
+            removed: self.removed,
             wraps: self.wraps,
         };
         (Some(append), Arc::new(self.known))

@@ -37,6 +37,8 @@ pub(super) struct Office {
     pub(super) edges: Edges,
     pub(super) head_key: Arc<HeadKey>,
     pub(super) incarnation: Incarnation,
+    /// When this life of the server began, if it is not its first.
+    pub(super) restored_at: Option<Millis>,
     pub(super) people: Acquaintances,
     pub(super) cores: Cores,
     pub(super) news: News,
@@ -83,6 +85,12 @@ pub(super) async fn settle(office: &Office, group: Vec<Batch>) {
 impl Office {
     pub(super) fn sign(&self, vault: VaultId, head: Head) -> SignedHeadBytes {
         self.head_key.sign_bytes(self.incarnation, vault, head, self.edges.now_ms())
+    }
+
+    /// Says where a log stood then. It is said in this life: not that it stood there before it.
+    pub(super) fn sign_as_of(&self, vault: VaultId, head: Head, then: Millis) -> SignedHeadBytes {
+        let then = self.restored_at.map_or(then, |restored| restored.max(then));
+        self.head_key.sign_bytes(self.incarnation, vault, head, then)
     }
 
     pub(super) async fn look_up(&self, at: Place) -> Result<Arc<Known>> {

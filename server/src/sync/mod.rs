@@ -53,7 +53,7 @@ use crate::blobs::BlobStore;
 use crate::edges::Edges;
 use crate::limits::{Action, Key, Limits};
 use crate::shelf::Shelf;
-use crate::store::{Place, Store, Tenant, TenantRow, Tenants, VaultNumber, Vaults};
+use crate::store::{Millis, Place, Store, Tenant, TenantRow, Tenants, VaultNumber, Vaults};
 use announcer::Announcer;
 use author::Reader;
 use desk::Desk;
@@ -65,7 +65,7 @@ use news::News;
 use people::Acquaintances;
 use poll::Census;
 use selkie_protocol::id::{Incarnation, VaultId};
-use selkie_protocol::log::Member;
+use selkie_protocol::log::{Head, Member};
 use space::Spaces;
 use std::sync::Arc;
 
@@ -88,6 +88,8 @@ pub struct Opening {
     pub head_key: Arc<HeadKey>,
     pub poll_key: PollKey,
     pub incarnation: Incarnation,
+    /// When this life of the server began, if it is not its first.
+    pub restored_at: Option<Millis>,
     pub policy: Policy,
     /// Nobody else writes in this database while we run.
     pub alone: bool,
@@ -123,7 +125,8 @@ const EVIDENCE_ROOM: usize = 1 << 20;
 impl Logs {
     /// Opens the room on the runtime of whoever opens it.
     pub fn open(opening: Opening) -> Self {
-        let Opening { store, blobs, edges, limits, head_key, poll_key, incarnation, policy, alone } = opening;
+        let Opening { store, blobs, edges, limits, head_key, poll_key, incarnation, restored_at, policy, alone } =
+            opening;
         let vaults: Arc<dyn Vaults> = store.clone();
         let hub = Arc::new(Hub::new(policy.listeners));
         let announcer = (!alone).then(|| Announcer::open(vaults.clone(), &hub));
@@ -131,7 +134,7 @@ impl Logs {
         let people = Acquaintances::new(vaults.clone());
         let census = (!alone).then(|| Census::open(store.clone()));
         let cores = known::cores();
-        let office = Arc::new(Office { vaults, edges, head_key, incarnation, people, cores, news });
+        let office = Arc::new(Office { vaults, edges, head_key, incarnation, restored_at, people, cores, news });
         let room = Room {
             office: office.clone(),
             tenants: store,
@@ -186,6 +189,30 @@ impl Room {
         member(&known, reader)?;
         Ok((reader, at, known))
     }
+
+    /// What somebody may read who is a member or was one. Who was removed need not take the server's word for it: they
+    /// are shown how it came to that. What is written since is none of their business, nor how much of it there is.
+    async fn for_reader(&self, caller: &Caller, vid: VaultId) -> Result<(Reader, Place, Reach)> {
+        let reader = Reader::of(caller)?;
+        let at = self.place(reader.tenant, vid).await?;
+        let reach = self.reach(at, reader, self.office.look_up(at).await?).await?;
+        Ok((reader, at, reach))
+    }
+
+    /// The same, in a state of the vault that is known.
+    async fn reach(&self, at: Place, reader: Reader, known: Arc<Known>) -> Result<Reach> {
+        let Err(stranger) = member(&known, reader) else { return Ok(Reach::Whole(known)) };
+        let removal = self.office.vaults.removal_of(at, reader.account).await?;
+        removal.map(|(end, then)| Reach::Until(end, then)).ok_or(stranger)
+    }
+}
+
+/// How much of a log somebody may read.
+enum Reach {
+    /// All of it: a member.
+    Whole(Arc<Known>),
+    /// Up to the entry that removed them, which came then.
+    Until(Head, Millis),
 }
 
 /// Who is not a member is told what is told of vaults that do not exist.

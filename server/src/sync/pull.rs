@@ -1,15 +1,15 @@
 //! Reading a log: its entries as they are kept, its head, its CONTROL entries.
 //!
-//! Owns who may read (members, whatever their role, and nobody else) and how much at a time. What is sent is what was
-//! pushed: frames are not taken apart on the way, unless somebody wants only what is live.
+//! Owns who may read (members, whatever their role; who was removed, up to there; and nobody else) and how much at a
+//! time. What is sent is what was pushed: frames are not taken apart on the way, unless somebody wants only what is live.
 
 use super::author::Reader;
 use super::known::Known;
 use super::refusal::{Refusal, Result};
-use super::{Logs, Room, member};
+use super::{Logs, Reach, Room, member};
 use crate::auth::Caller;
 use crate::limits::{Action, Key};
-use crate::store::{PageLimits, Place, Question, StoredFrame};
+use crate::store::{Millis, PageLimits, Place, Question, StoredFrame};
 use selkie_protocol::Bytes;
 use selkie_protocol::id::{ChangeId, VaultId};
 use selkie_protocol::log::{self, Body, Frame, Head};
@@ -35,14 +35,19 @@ impl Logs {
         let reader = Reader::of(caller)?;
         let room = &self.room;
         let at = room.place(reader.tenant, vid).await?;
+        let limits = room.page(wanted.max_entries, wanted.max_bytes);
         // Strangers are turned away before anything is read for them.
         if room.office.cores.get(&at).is_none_or(|known| member(&known, reader).is_err()) {
-            member(&*room.office.look_up(at).await?, reader)?;
+            let known = room.office.look_up(at).await?;
+            if let Reach::Until(end, then) = room.reach(at, reader, known).await? {
+                return room.until_removed(at, vid, wanted.after, limits, (end, then)).await;
+            }
         }
-        let limits = room.page(wanted.max_entries, wanted.max_bytes);
         let (frames, mut head) = room.office.vaults.entries_after(at, wanted.after, limits).await?;
         let known = room.known_since(at, head).await?;
-        member(&known, reader)?;
+        if let Reach::Until(end, then) = room.reach(at, reader, known).await? {
+            return room.until_removed(at, vid, wanted.after, limits, (end, then)).await;
+        }
         metrics::counter!("selkie_pulled_entries_total").increment(frames.len() as u64);
         let mut frames: Vec<Bytes> = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
         if wanted.live_only && !frames.is_empty() {
@@ -53,14 +58,18 @@ impl Logs {
 
     /// `GET /v1/vaults/{vid}/head`
     pub async fn head(&self, caller: &Caller, vid: VaultId) -> Result<VaultHead> {
-        let (_, _, known) = self.room.for_member(caller, vid).await?;
-        Ok(VaultHead { head: self.room.office.sign(vid, known.head()) })
+        let (_, _, reach) = self.room.for_reader(caller, vid).await?;
+        let head = match reach {
+            Reach::Whole(known) => self.room.office.sign(vid, known.head()),
+            Reach::Until(end, then) => self.room.office.sign_as_of(vid, end, then),
+        };
+        Ok(VaultHead { head })
     }
 
     /// `GET /v1/vaults/{vid}/controls?after=n`
     pub async fn controls(&self, caller: &Caller, vid: VaultId, after: u64) -> Result<Controls> {
         self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
-        let (_, at, _) = self.room.for_member(caller, vid).await?;
+        let (_, at, reach) = self.room.for_reader(caller, vid).await?;
         let limits = self.room.page(None, None);
         // One more than is shown tells whether there is more.
         let asked = PageLimits { entries: limits.entries + 1, ..limits };
@@ -70,6 +79,11 @@ impl Logs {
         let bytes: u64 = found.iter().map(|stored| stored.frame.len() as u64).sum();
         // A page that is full of bytes may have ended early.
         more |= bytes >= limits.bytes.saturating_sub(selkie_protocol::log::MAX_ENTRY_LENGTH as u64);
+        if let Reach::Until(end, _) = reach {
+            let found_so_far = found.len();
+            found.retain(|stored| stored.n <= end.n);
+            more &= found.len() == found_so_far;
+        }
         let entries = found.iter().map(|stored| Ok(PlacedEntry { n: stored.n, entry: entry_of(stored)? }));
         Ok(Controls { entries: entries.collect::<Result<_>>()?, more })
     }
@@ -83,6 +97,29 @@ impl Room {
             entries: entries.unwrap_or(most).clamp(1, most),
             bytes: bytes.unwrap_or(most_bytes).clamp(1, most_bytes),
         }
+    }
+
+    /// A page of what was written up to the entry that removed the reader, and a head of that time. Payloads that were
+    /// superseded since may be gone.
+    async fn until_removed(
+        &self,
+        at: Place,
+        vid: VaultId,
+        after: u64,
+        limits: PageLimits,
+        (end, then): (Head, Millis),
+    ) -> Result<LogFrames> {
+        let left = u32::try_from(end.n.saturating_sub(after)).unwrap_or(u32::MAX);
+        let frames = match left {
+            0 => Vec::new(),
+            _ => {
+                let limits = PageLimits { entries: limits.entries.min(left), ..limits };
+                self.office.vaults.entries_after(at, after, limits).await?.0
+            }
+        };
+        metrics::counter!("selkie_pulled_entries_total").increment(frames.len() as u64);
+        let frames = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
+        Ok(LogFrames { frames, head: self.office.sign_as_of(vid, end, then) })
     }
 
     /// A state that is at least as new as a head that was just read: who was removed there is no member any more.

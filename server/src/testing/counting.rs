@@ -420,6 +420,10 @@ impl Vaults for Counting {
         self.note("entries_alone_after");
         self.inner.entries_alone_after(at, after, limits).await
     }
+    async fn removal_of(&self, at: Place, account: AccountNumber) -> Result<Option<(Head, Millis)>> {
+        self.note("removal_of");
+        self.inner.removal_of(at, account).await
+    }
     async fn controls_after(&self, at: Place, after: u64, limits: PageLimits) -> Result<Vec<StoredFrame>> {
         self.note("controls_after");
         self.inner.controls_after(at, after, limits).await

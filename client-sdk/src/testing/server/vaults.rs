@@ -9,7 +9,8 @@ use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::{Label, sha256};
 use selkie_protocol::id::{ChangeId, Incarnation, UserId, VaultId};
 use selkie_protocol::log::{
-    Body, Entry, Frame, Head, Leaf, PAGE_SIZE, PageItem, Pages, Refusal, SignedHead, VaultLog, WINDOW, What, chain,
+    Body, Control, Entry, Frame, Head, Leaf, PAGE_SIZE, PageItem, Pages, Refusal, SignedHead, VaultLog, WINDOW, What,
+    chain,
 };
 use selkie_protocol::sign::PublicKey;
 use selkie_protocol::vault::{
@@ -44,6 +45,8 @@ pub(crate) struct One {
     pub(crate) frames: Vec<Vec<u8>>,
     /// The chain value of position n is at n.
     pub(crate) chain: Vec<[u8; 32]>,
+    /// When the entry of position n came is at n - 1.
+    pub(crate) dates: Vec<u64>,
     pub(crate) wraps: Vec<Wrap>,
     placed: HashMap<ChangeId, (u64, u16)>,
     beginnings: Vec<Start>,
@@ -70,15 +73,15 @@ impl Default for Vaults {
 }
 
 impl One {
-    pub(crate) fn begin(frame: &[u8], people: &People) -> Result<One, ErrorCode> {
+    pub(crate) fn begin(frame: &[u8], people: &People, now: u64) -> Result<One, ErrorCode> {
         let parsed = Frame::parse(frame).map_err(|_| ErrorCode::BadRequest)?;
         let (log, effects) = VaultLog::create(&parsed.entry, people).map_err(code)?;
         let chain = vec![log.core().vault().0, effects.head.h];
         let (wraps, placed, beginnings) = (Vec::new(), HashMap::new(), Vec::new());
-        Ok(One { log, frames: vec![frame.to_vec()], chain, wraps, placed, beginnings })
+        Ok(One { log, frames: vec![frame.to_vec()], chain, dates: vec![now], wraps, placed, beginnings })
     }
 
-    pub(crate) fn append(&mut self, frame: &[u8], people: &People) -> Result<u64, ErrorCode> {
+    pub(crate) fn append(&mut self, frame: &[u8], people: &People, now: u64) -> Result<u64, ErrorCode> {
         let parsed = Frame::parse(frame).map_err(|_| ErrorCode::BadRequest)?;
         if !parsed.is_whole() {
             return Err(ErrorCode::EntryRefused);
@@ -96,6 +99,7 @@ impl One {
                 self.beginnings.extend(start);
                 self.frames.push(frame.to_vec());
                 self.chain.push(effects.head.h);
+                self.dates.push(now);
                 Ok(n)
             }
             Err(Refusal::Repeated { n }) => Ok(n),
@@ -129,6 +133,10 @@ impl One {
         let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
         let item = PageItem { user, device, dev_seq, epoch, head: leaf.head, change };
         Some((item.to_bytes().into(), frame.payload(index)?.into()))
+    }
+
+    fn wraps_of(&self, user: UserId) -> Wraps {
+        Wraps { wraps: self.wraps.iter().filter(|wrap| wrap.uid == user).cloned().collect() }
     }
 
     fn frame(&self, n: u64) -> Option<&[u8]> {
@@ -166,6 +174,9 @@ impl Vaults {
             (Method::Get, ["poll"]) => self.poll(me, asked.query),
             (method, ["vaults", vault, rest @ ..]) => {
                 let vault: VaultId = id(vault)?;
+                if let (Method::Get, Err(_), Some(end)) = (&method, self.one(&vault, &me), self.removal(&vault, &me)) {
+                    return self.show_until(end, me, &vault, rest, asked);
+                }
                 self.one(&vault, &me)?;
                 match method {
                     Method::Get => self.show(me, vault, rest, asked),
@@ -182,12 +193,40 @@ impl Vaults {
         one.log.core().governance().member(me).map(|_| one).ok_or(ErrorCode::NotFound)
     }
 
+    /// The entry that removed somebody who is no member.
+    fn removal(&self, vault: &VaultId, me: &UserId) -> Option<u64> {
+        let one = self.all.get(vault)?;
+        let removes = |n: &u64| {
+            let entry = one.entry(*n).and_then(parsed);
+            matches!(entry, Ok(Entry { body: Body::Control(Control::RemoveRotate(it)), .. }) if it.removed.contains(me))
+        };
+        (1..=one.frames.len() as u64).rev().find(removes)
+    }
+
+    /// What is shown to somebody who was removed: how it came to that, and nothing after it.
+    fn show_until(&self, end: u64, me: UserId, vault: &VaultId, rest: &[&str], asked: &Asked<'_>) -> Answer {
+        let one = self.all.get(vault).ok_or(ErrorCode::NotFound)?;
+        let (h, came) = (one.chain[count(end)], one.dates.get(count(end) - 1).copied().unwrap_or_default());
+        let head = self.sign(vault, Head { n: end, h }, came);
+        match rest {
+            ["log"] => {
+                let after = number(asked.query, "after").unwrap_or(0);
+                let most = self.page.min(count(number(asked.query, "max_entries").unwrap_or(1000)));
+                let frames = one.frames[..count(end)].iter().skip(count(after)).take(most);
+                write(&LogFrames { frames: frames.map(|frame| Bytes(frame.clone())).collect(), head })
+            }
+            ["head"] => write(&VaultHead { head }),
+            ["wraps"] => write(&one.wraps_of(me)),
+            _ => Err(ErrorCode::NotFound),
+        }
+    }
+
     fn one_mut(&mut self, vault: &VaultId) -> Result<&mut One, ErrorCode> {
         self.all.get_mut(vault).ok_or(ErrorCode::NotFound)
     }
 
     fn create(&mut self, message: CreateVault, people: &People, now: u64) -> Answer {
-        let mut one = One::begin(&message.frame, people)?;
+        let mut one = One::begin(&message.frame, people, now)?;
         let vault = one.log.core().vault();
         one.wraps = message.wraps;
         self.all.entry(vault).or_insert(one);
@@ -199,7 +238,7 @@ impl Vaults {
             ["push"] => {
                 let message: Push = read(asked.body)?;
                 let one = self.one_mut(&vault)?;
-                let n = one.append(&message.frame, people)?;
+                let n = one.append(&message.frame, people, asked.now)?;
                 message.wraps.into_iter().for_each(|wrap| put_wrap(one, wrap));
                 write(&Pushed { n, head: self.head(&vault, asked.now)? })
             }
@@ -228,10 +267,7 @@ impl Vaults {
                 write(&LogFrames { frames, head: self.head(&vault, asked.now)? })
             }
             ["head"] => write(&VaultHead { head: self.head(&vault, asked.now)? }),
-            ["wraps"] => {
-                let wraps = one.wraps.iter().filter(|wrap| wrap.uid == me).cloned().collect();
-                write(&Wraps { wraps })
-            }
+            ["wraps"] => write(&one.wraps_of(me)),
             ["controls"] => {
                 let mut entries = Vec::new();
                 for n in number(asked.query, "after").unwrap_or(0) + 1..=one.frames.len() as u64 {
@@ -271,7 +307,7 @@ impl Vaults {
         let mut one = self.one_mut(&vault)?.clone();
         let mut last = 0;
         for frame in &message.frames {
-            last = one.append(frame, people).map_err(|_| ErrorCode::RestoreRefused)?;
+            last = one.append(frame, people, now).map_err(|_| ErrorCode::RestoreRefused)?;
         }
         let rest = message.rest.as_deref().unwrap_or_default();
         let after = (last + 1..).zip(rest.as_chunks::<32>().0);

@@ -31,9 +31,9 @@ impl One {
 
     /// As it was at an earlier position.
     pub(crate) fn back_to(&self, n: u64, people: &People) -> One {
-        let mut one = One::begin(&self.frames[0], people).unwrap();
-        for frame in &self.frames[1..n as usize] {
-            one.append(frame, people).unwrap();
+        let mut one = One::begin(&self.frames[0], people, self.dates[0]).unwrap();
+        for (frame, came) in self.frames.iter().zip(&self.dates).take(n as usize).skip(1) {
+            one.append(frame, people, *came).unwrap();
         }
         one.wraps = self.wraps.clone();
         one

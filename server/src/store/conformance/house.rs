@@ -83,6 +83,7 @@ pub(super) fn migrated_database() -> Database {
         include_str!("../../../../migrations/postgres/00000000000002_vaults/up.sql"),
         include_str!("../../../../migrations/postgres/00000000000003_plans/up.sql"),
         include_str!("../../../../migrations/postgres/00000000000004_restored/up.sql"),
+        include_str!("../../../../migrations/postgres/00000000000005_removed/up.sql"),
     ];
     let digest: String = sha256(SCHEMA.concat().as_bytes())[..8].iter().map(|byte| format!("{byte:02x}")).collect();
     let cluster = Cluster::shared();

@@ -10,8 +10,13 @@ use selkie_test_postgres::Cluster;
 use std::os::unix::fs::PermissionsExt as _;
 use tokio::runtime::Handle;
 
-const NAMES: [&str; 4] =
-    ["00000000000001_accounts", "00000000000002_vaults", "00000000000003_plans", "00000000000004_restored"];
+const NAMES: [&str; 5] = [
+    "00000000000001_accounts",
+    "00000000000002_vaults",
+    "00000000000003_plans",
+    "00000000000004_restored",
+    "00000000000005_removed",
+];
 const FROM_THE_FUTURE: &str = "INSERT INTO __diesel_schema_migrations (version) VALUES ('99999999999999')";
 
 fn file_url(folder: &tempfile::TempDir) -> String {

@@ -230,7 +230,7 @@ impl Scribe {
             0 => Head { n: 0, h: self.vid.0 },
             n => self.entries[n - 1].head,
         };
-        Append { at: self.at, before, entries, state: None, members: None, wraps: Vec::new() }
+        Append { at: self.at, before, entries, state: None, members: None, removed: Vec::new(), wraps: Vec::new() }
     }
 
     pub(super) async fn writes(&mut self, store: &dyn Store, writes: &[Write]) {
@@ -278,10 +278,23 @@ pub(super) fn wrap(n: u64, epoch: u32, generation: u32) -> WrapRow {
 impl Scribe {
     /// A CONTROL entry after which these are the members, each with a key.
     pub(super) async fn joined(&mut self, store: &dyn Store, members: &[UserId]) {
+        self.removed(store, members, &[]).await;
+    }
+
+    /// The same, which removes these. Where it stands, and when it came.
+    pub(super) async fn removed(
+        &mut self,
+        store: &dyn Store,
+        members: &[UserId],
+        removed: &[UserId],
+    ) -> (Head, Millis) {
         let entry = self.control();
+        let end = (entry.head, entry.received_at);
+        let removed = removed.iter().map(|user| (*user, end.0.n)).collect();
         let wraps = members.iter().map(|user| WrapRow { user: *user, ..wrap(0, 1, 1) }).collect();
         let state = Some(self.state());
-        let append = Append { members: Some(members.to_vec()), wraps, state, ..self.append(vec![entry]) };
+        let append = Append { members: Some(members.to_vec()), removed, wraps, state, ..self.append(vec![entry]) };
         assert_eq!(store.append(vec![append]).await.unwrap(), [true]);
+        end
     }
 }

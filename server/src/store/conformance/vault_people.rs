@@ -19,7 +19,7 @@ async fn members_are_those_of_the_newest_control_entry(house: House) {
     let bo = house.register(house.home, registration(2)).await.unwrap();
     let mut scribe = Scribe::create(&*house.store, house.home, ana, 1).await;
     let other = Scribe::create(&*house.store, house.home, bo, 2).await;
-    let elsewhere = house.tenant("other", "home").await;
+    let (elsewhere, scribe_at) = (house.tenant("other", "home").await, scribe.at);
     let of = async |account| {
         let vaults = house.vaults_of(house.home, account).await.unwrap();
         let asked = vec![(elsewhere, account), (house.home, account), (house.home, AccountNumber(99))];
@@ -30,10 +30,20 @@ async fn members_are_those_of_the_newest_control_entry(house: House) {
     // Nobody here is called 77.
     scribe.joined(&*house.store, &[uid(1), uid(2), uid(77)]).await;
     assert_eq!(of(bo).await, [scribe.at.vault, other.at.vault]);
-    scribe.joined(&*house.store, &[uid(2)]).await;
+    let removal = async |account| house.removal_of(scribe_at, account).await.unwrap();
+    assert_eq!((removal(ana).await, removal(AccountNumber(99)).await), (None, None));
+    let end = scribe.removed(&*house.store, &[uid(2)], &[uid(1)]).await;
     assert_eq!(of(ana).await, []);
+    assert_eq!((removal(ana).await, removal(bo).await), (Some(end), None));
+    let elsewhere_at = Place { tenant: elsewhere, ..scribe_at };
+    assert_eq!(house.removal_of(elsewhere_at, ana).await.unwrap(), None);
+    scribe.writes(&*house.store, &[Write::Whole(1)]).await;
+    assert_eq!(removal(ana).await, Some(end), "whatever is written after it");
     scribe.joined(&*house.store, &[uid(1), uid(2)]).await;
-    assert_eq!(of(ana).await, [scribe.at.vault]);
+    assert_eq!((of(ana).await, removal(ana).await), (vec![scribe.at.vault], None));
+    // Who was let in again by the same append has not gone.
+    scribe.removed(&*house.store, &[uid(1), uid(2)], &[uid(1)]).await;
+    assert_eq!((of(ana).await, removal(ana).await), (vec![scribe.at.vault], None));
     scribe.joined(&*house.store, &[]).await;
     assert_eq!(of(bo).await, [other.at.vault]);
     expect_log(&house, &scribe).await;

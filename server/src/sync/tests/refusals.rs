@@ -6,12 +6,13 @@ use crate::sync::Refusal;
 use crate::sync::pull::Wanted;
 use crate::testing::writer::{Writer, push, record, wrap};
 use crate::testing::{House, SOMEWHERE};
-use selkie_protocol::log::{self, Frame, Kind, Role};
+use selkie_protocol::log::{self, Frame, Kind, Role, SignedHead};
 
 on_both! {
     a_conflict_names_what_to_write_on_top_of_and_nothing_of_the_push_lands,
     who_missed_a_change_of_members_or_keys_signs_again,
     a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault,
+    who_was_removed_reads_how_it_came_to_that_and_no_further,
     an_entry_is_whole_and_comes_from_its_author,
     what_does_not_come_in_takes_no_space,
 }
@@ -74,16 +75,59 @@ async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault
     let add = at_ana.add(&bob, Role::Viewer);
     let with_key = selkie_protocol::vault::Push { wraps: vec![wrap(bob.user(), 1)], ..add };
     at_ana.publish(logs, with_key).await;
-    let mut at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
+    let at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
     assert_eq!(logs.wraps(&at_bob.caller, vid).await.unwrap().wraps, [wrap(bob.user(), 1)]);
     let refused = at_bob.push(logs, at_bob.write(&[(record(1), "x")])).await.unwrap_err();
     assert_eq!(rule(refused), log::Refusal::NotAllowed(log::Denied::Role));
+}
 
-    at_ana.publish(logs, at_ana.remove(&[bob.user()])).await;
-    assert!(not_found(logs.pull(&at_bob.caller, SOMEWHERE, vid, Wanted::default()).await.unwrap_err()));
-    at_bob.people.clear();
-    let polled = logs.poll(&at_bob.caller, SOMEWHERE, None).await.unwrap();
-    assert_eq!(polled.vaults.unwrap(), []);
+/// What somebody was told is enough to see that it was no whim of the server, and nothing more.
+async fn who_was_removed_reads_how_it_came_to_that_and_no_further(house: House) {
+    let logs = &house.app.logs;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    let vid = at_ana.vault();
+    let add = at_ana.add(&bob, Role::Editor);
+    let with_key = selkie_protocol::vault::Push { wraps: vec![wrap(bob.user(), 1)], ..add };
+    at_ana.publish(logs, with_key).await;
+    let at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
+    let bobs = &at_bob.caller;
+    let end = at_ana.publish(logs, at_ana.remove(&[bob.user()])).await;
+    let when = house.app.edges.now_ms();
+    house.clock.pass(60_000);
+    at_ana.publish(logs, at_ana.write(&[(record(1), "none of Bob's business")])).await;
+
+    let whole = logs.pull(bobs, SOMEWHERE, vid, Wanted { live_only: true, ..Wanted::default() }).await.unwrap();
+    assert_eq!(whole.frames.len() as u64, end);
+    for head in [whole.head, logs.head(bobs, vid).await.unwrap().head] {
+        let said = SignedHead::parse(head.as_ref()).unwrap();
+        assert!(said.is_signed_by(&house.app.rooms(false).head_key.public()));
+        assert_eq!((said.head.n, said.unix_ms), (end, when.unsigned_abs()), "where it stood, and when");
+    }
+    let page = async |after, entries| {
+        let wanted = Wanted { after, max_entries: Some(entries), ..Wanted::default() };
+        logs.pull(bobs, SOMEWHERE, vid, wanted).await.unwrap().frames
+    };
+    assert_eq!((page(1, 1).await, page(end - 1, 9).await), (whole.frames[1..2].to_vec(), whole.frames[2..].to_vec()));
+    assert_eq!((page(end, 9).await, page(u64::MAX, 9).await), (Vec::new(), Vec::new()));
+    let controls = logs.controls(bobs, vid, 0).await.unwrap();
+    assert_eq!((controls.entries.last().unwrap().n, controls.more), (end, false));
+    assert_eq!(logs.wraps(bobs, vid).await.unwrap().wraps, [wrap(bob.user(), 1)]);
+
+    let not_found = |refusal: Refusal| assert!(matches!(refusal, Refusal::NotFound("vault")), "{refusal:?}");
+    not_found(logs.beginning(bobs, vid).await.unwrap_err());
+    let wraps = selkie_protocol::vault::Wraps { wraps: vec![wrap(bob.user(), 1)] };
+    not_found(logs.add_wraps(bobs, SOMEWHERE, vid, wraps).await.unwrap_err());
+    let refused = at_bob.push(logs, at_bob.write(&[(record(1), "x")])).await.unwrap_err();
+    assert_eq!(rule(refused), log::Refusal::NotAMember);
+    assert_eq!(logs.poll(bobs, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
+
+    // Let in again, all of it is theirs to read, and where it ended once is forgotten.
+    at_ana.publish(logs, at_ana.add(&bob, Role::Viewer)).await;
+    assert_eq!(logs.pull(bobs, SOMEWHERE, vid, Wanted::default()).await.unwrap().frames.len() as u64, end + 2);
+    let head = logs.head(bobs, vid).await.unwrap().head;
+    assert_eq!(SignedHead::parse(head.as_ref()).unwrap().head.n, end + 2);
 }
 
 async fn an_entry_is_whole_and_comes_from_its_author(house: House) {

@@ -143,11 +143,26 @@ async fn who_joins_or_leaves_at_one_server_is_known_at_the_other() {
     let mut at_bob = at_ana.join(&beside, &bob, &[&ana, &bob]).await;
     at_bob.publish(there, at_bob.write(&[(record(1), "x")])).await;
     at_ana.pull(&house.app.logs).await;
-    at_ana.publish(&house.app.logs, at_ana.remove(&[bob.user()])).await;
+    let end = at_ana.publish(&house.app.logs, at_ana.remove(&[bob.user()])).await;
+    at_ana.publish(&house.app.logs, at_ana.write(&[(record(1), "y")])).await;
     let wanted = crate::sync::pull::Wanted::default();
-    let refused = there.pull(&caller, SOMEWHERE, at_ana.vault(), wanted).await.unwrap_err();
-    assert!(matches!(refused, Refusal::NotFound("vault")));
+    let shown = there.pull(&caller, SOMEWHERE, at_ana.vault(), wanted).await.unwrap();
+    assert_eq!(shown.frames.len() as u64, end, "how it came to that, and nothing after it");
     assert_eq!(there.poll(&caller, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_dated_before_the_life_of_the_server_that_says_it() {
+    let house = House::open().await;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    at_ana.publish(&house.app.logs, at_ana.add(&bob, Role::Editor)).await;
+    at_ana.publish(&house.app.logs, at_ana.remove(&[bob.user()])).await;
+    house.clock.pass(60_000);
+    let restored = house.restored().await;
+    let head = restored.app.logs.head(&restored.caller(&bob).await, at_ana.vault()).await.unwrap().head;
+    assert_eq!(SignedHead::parse(head.as_ref()).unwrap().unix_ms, house.app.edges.now_ms().unsigned_abs());
 }
 
 #[tokio::test(flavor = "multi_thread")]

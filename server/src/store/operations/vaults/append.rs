@@ -33,7 +33,7 @@ pub(in crate::store) fn is_rare(append: &Append) -> bool {
 }
 
 async fn one(conn: &mut Conn, append: &Append) -> Outcome<bool> {
-    let Append { at, before, entries, state, members, wraps } = append;
+    let Append { at, before, entries, state, members, removed, wraps } = append;
     let Some(last) = entries.last() else { return Ok(false) };
     let added: usize = entries.iter().map(|entry| entry.frame.len()).sum();
     if !move_head(conn, *at, *before, last.head, added as i64).await? {
@@ -55,7 +55,7 @@ async fn one(conn: &mut Conn, append: &Append) -> Outcome<bool> {
         keep_state(conn, *at, last.head, state).await?;
     }
     if let Some(members) = members {
-        people::set_members(conn, *at, members).await?;
+        people::set_members(conn, *at, members, removed).await?;
     }
     people::add_wraps_of_those_here(conn, *at, wraps).await?;
     Ok(true)

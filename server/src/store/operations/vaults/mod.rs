@@ -135,6 +135,13 @@ impl Vaults for Backend {
         .await
     }
 
+    async fn removal_of(&self, at: Place, account: AccountNumber) -> Result<Option<(Head, Millis)>> {
+        self.read(Reach::Tenant(at.tenant), (at, account), |conn, (at, account)| {
+            people::removal_of(conn, *at, *account).boxed()
+        })
+        .await
+    }
+
     async fn add_wraps(&self, at: Place, wraps: Vec<WrapRow>) -> Result<()> {
         self.write(Reach::Tenant(at.tenant), (at, wraps), |conn, (at, wraps)| {
             people::add_wraps(conn, *at, wraps).boxed()

@@ -1,15 +1,19 @@
 //! Who is in which vault, the keys sealed to them, their public logs, and what becomes of vaults when somebody goes.
 
-use super::{Conn, VAULT_COLUMNS, VaultColumns, lock_vault, vault_row};
+use super::{Conn, VAULT_COLUMNS, VaultColumns, head, lock_vault, vault_row};
 use crate::store::columns;
 use crate::store::failure::{Failure, Outcome};
-use crate::store::schema::{account_log, accounts, departed_from, departed_logs, vault_members, vault_wraps, vaults};
-use crate::store::{AccountNumber, Place, Tenant, VaultNumber, VaultRow, WrapRow};
+use crate::store::schema::{
+    account_log, accounts, departed_from, departed_logs, vault_entries, vault_members, vault_wraps, vaults,
+};
+use crate::store::{AccountNumber, Millis, Place, Tenant, VaultNumber, VaultRow, WrapRow};
 use diesel::{
-    BoolExpressionMethods as _, ExpressionMethods as _, JoinOnDsl as _, OptionalExtension as _, QueryDsl as _,
+    BoolExpressionMethods as _, ExpressionMethods as _, JoinOnDsl as _, NullableExpressionMethods as _,
+    OptionalExtension as _, QueryDsl as _,
 };
 use diesel_async::RunQueryDsl as _;
 use selkie_protocol::id::UserId;
+use selkie_protocol::log::Head;
 use std::collections::{BTreeSet, HashMap};
 
 pub(in crate::store) async fn vaults_of(
@@ -44,11 +48,19 @@ async fn numbers(conn: &mut Conn, tenant: Tenant, users: &[UserId]) -> Outcome<H
     named.filter_map(Outcome::transpose).collect()
 }
 
-/// Makes these, as far as they have accounts here, the members of a vault, and nobody else.
-pub(super) async fn set_members(conn: &mut Conn, at: Place, users: &[UserId]) -> Outcome<()> {
+/// Makes these, as far as they have accounts here, the members of a vault, and nobody else. Of those who were removed,
+/// it is kept by which entry.
+pub(super) async fn set_members(
+    conn: &mut Conn,
+    at: Place,
+    users: &[UserId],
+    removed: &[(UserId, u64)],
+) -> Outcome<()> {
     let (tenant, vault) = (at.tenant.0, columns::vault(at.vault));
     let mut members: Vec<i64> = numbers(conn, at.tenant, users).await?.into_values().collect();
     members.sort_unstable();
+    let gone: Vec<UserId> = removed.iter().map(|(user, _)| *user).collect();
+    let gone = if gone.is_empty() { HashMap::new() } else { numbers(conn, at.tenant, &gone).await? };
     diesel::update(vault_members::table.filter(vault_members::tenant.eq(tenant)))
         .filter(vault_members::vault.eq(vault))
         .filter(vault_members::account.ne_all(&members))
@@ -65,11 +77,39 @@ pub(super) async fn set_members(conn: &mut Conn, at: Place, users: &[UserId]) ->
             ))
             .on_conflict((vault_members::tenant, vault_members::account, vault_members::vault))
             .do_update()
-            .set(vault_members::present.eq(true))
+            .set((vault_members::present.eq(true), vault_members::removed_at.eq(None::<i64>)))
+            .execute(conn)
+            .await?;
+    }
+    for (user, n) in removed {
+        let Some(account) = gone.get(user) else { continue };
+        diesel::update(vault_members::table.find((tenant, *account, vault)))
+            // Not of who was let in again since.
+            .filter(vault_members::present.eq(false))
+            .set(vault_members::removed_at.eq(columns::position(*n)))
             .execute(conn)
             .await?;
     }
     Ok(())
+}
+
+pub(super) async fn removal_of(conn: &mut Conn, at: Place, account: AccountNumber) -> Outcome<Option<(Head, Millis)>> {
+    let row: Option<(i64, Vec<u8>, Millis)> = vault_members::table
+        .inner_join(
+            vault_entries::table.on(vault_entries::tenant
+                .eq(vault_members::tenant)
+                .and(vault_entries::vault.eq(vault_members::vault))
+                .and(vault_members::removed_at.eq(vault_entries::n.nullable()))),
+        )
+        .filter(vault_members::tenant.eq(at.tenant.0))
+        .filter(vault_members::account.eq(account.0))
+        .filter(vault_members::vault.eq(columns::vault(at.vault)))
+        .filter(vault_members::present.eq(false))
+        .select((vault_entries::n, vault_entries::h, vault_entries::received_at))
+        .first(conn)
+        .await
+        .optional()?;
+    row.map(|(n, h, received_at)| Ok((head(n, h)?, received_at))).transpose()
 }
 
 pub(super) async fn wraps(conn: &mut Conn, at: Place, account: AccountNumber) -> Outcome<Vec<WrapRow>> {

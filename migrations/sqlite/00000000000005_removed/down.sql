@@ -1,0 +1,1 @@
+ALTER TABLE vault_members DROP COLUMN removed_at;
