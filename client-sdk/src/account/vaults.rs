@@ -303,7 +303,10 @@ impl Account {
             // Who was removed has read how it came to that. There is no more for them, unless they are let in again.
             return Ok(None);
         }
-        let settled = glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed;
+        // A key may have been the last thing that was kept before the program ended.
+        let tried = counts.aside == 0 || glance.tried_aside;
+        let settled =
+            glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed && tried;
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {
             return Ok(None);
         }

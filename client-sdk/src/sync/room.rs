@@ -89,6 +89,8 @@ pub(crate) struct Glance {
     /// The server's signature over where we are, or were.
     pub(crate) reached: Option<SignedHeadBytes>,
     pub(crate) in_flight: bool,
+    /// What could not be read was tried again since the program began.
+    pub(crate) tried_aside: bool,
     pub(crate) quarantine: Option<Quarantine>,
     pub(crate) behind: Option<u64>,
     /// The server must show more than this device has taken so far.
@@ -102,7 +104,8 @@ impl Glance {
     pub(crate) fn of(replica: &Replica) -> Glance {
         let core = replica.log.core();
         let has_key = replica.keys.has(core.governance().epoch());
-        Glance::of_parts(core, &replica.state, has_key, replica.in_flight.is_some())
+        let in_flight = replica.in_flight.is_some();
+        Glance { tried_aside: replica.tried_aside, ..Glance::of_parts(core, &replica.state, has_key, in_flight) }
     }
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
@@ -130,6 +133,7 @@ impl Glance {
             incarnation: state.incarnation,
             reached: state.reached,
             in_flight,
+            tried_aside: false,
             quarantine: state.quarantine.clone(),
             behind: state.behind,
             more_is_promised: !state.promises.is_empty(),
