@@ -42,6 +42,11 @@ pub(crate) struct Cli {
     #[arg(long, global = true, value_name = "NAME")]
     pub(crate) account: Option<String>,
 
+    /// Of this collection, ask about conflicts instead of merging them: see `selkie conflicts`. May be repeated, or a
+    /// list with commas
+    #[arg(long, global = true, value_name = "COLLECTION", env = "SELKIE_ASK", value_delimiter = ',')]
+    pub(crate) ask: Vec<String>,
+
     /// Answer in JSON, for scripts
     #[arg(long, global = true)]
     pub(crate) json: bool,

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use selkie_client::store::vaults::Usage as Bytes;
 use selkie_client::transport::Http;
 use selkie_client::{
-    Account, Client, Error, KnownAccount, LinkInvitation, Repair, StorageCheck, StorageUsage, Vault, VaultSummary,
-    known_accounts,
+    Account, Client, CollectionShape, Error, KnownAccount, LinkInvitation, Repair, StorageCheck, StorageUsage,
+    Strategy, Vault, VaultSummary, known_accounts,
 };
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub(crate) struct Place<'a> {
     pub(crate) data: PathBuf,
     pub(crate) account: Option<&'a str>,
     pub(crate) server: &'a ServerArgs,
+    /// Collections about whose conflicts a person is asked.
+    pub(crate) ask: &'a [String],
 }
 
 impl<'a> Place<'a> {
@@ -26,7 +28,7 @@ impl<'a> Place<'a> {
             Some(data) => data.clone(),
             None => default_data_folder().ok_or_else(|| Usage("no home folder: use --data".into()))?,
         };
-        Ok(Place { data, account: cli.account.as_deref(), server: &cli.server })
+        Ok(Place { data, account: cli.account.as_deref(), server: &cli.server, ask: &cli.ask })
     }
 
     /// The client for a name: on the server given, or on the one this device knows the name from.
@@ -132,6 +134,9 @@ impl<'a> Place<'a> {
         }
         if let Some(name) = accepted_name {
             builder = builder.accept_server_name(name);
+        }
+        for name in self.ask.iter().filter(|name| !name.is_empty()) {
+            builder = builder.collection(CollectionShape::new(name).conflicts(Strategy::AskUser));
         }
         Ok(builder.build()?)
     }

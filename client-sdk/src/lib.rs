@@ -175,6 +175,6 @@ pub use sync::schedule::{Conditions, Schedule};
 pub use sync::settle::{NewestFirst, Outcome, Settle, Settled};
 pub use trust::{NotAnExhibit, Proof, SoundLog, Subject, Verdict, judge};
 pub use vault::{
-    Conflict, Digest, LogEntry, Member, Record, RecordVersion, Role, Vault, VaultCheck, VaultState, VaultStatus,
-    VaultSummary, Verified,
+    Conflict, Digest, LogEntry, Member, OpenConflict, Record, RecordVersion, Role, Said, Stands, Vault, VaultCheck,
+    VaultState, VaultStatus, VaultSummary, Verified,
 };

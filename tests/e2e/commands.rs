@@ -149,7 +149,11 @@ on_both_backends! {
         desk.selkie("laptop", &["vault", "remove", "Journal", &bo]).await.succeeds();
         desk.selkie("laptop", &["put", "Journal", "notes", &id, "--file", &note]).await.succeeds();
         desk.selkie("laptop", &["sync"]).await.succeeds();
-        let _told_or_not = desk.selkie("tablet", &["sync"]).await;
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let listed = desk.selkie("tablet", &["vault", "list"]).await.succeeds();
+        assert_eq!(journal(&listed).unwrap()["state"], "you were removed");
+        desk.selkie("tablet", &["vault", "verify", "Journal"]).await.succeeds();
+        desk.selkie("tablet", &["put", "Journal", "notes", &id, "--file", &note]).await.fails_with(6);
         let read = desk.selkie("tablet", &["get", "Journal", &id]).await.succeeds();
         assert_eq!(read["content"]["title"], "Hello, Ana", "what they had, they keep");
         assert!(desk.selkie("laptop", &["get", "Journal", &id]).await.succeeds()["content"]["title"] == "Hello");
@@ -164,7 +168,81 @@ on_both_backends! {
         assert_eq!((&read["content"]["title"], &read["pending"]), (&"Hello, Ana".into(), &true.into()));
         let conflicts = desk.selkie("laptop", &["conflicts", "Journal", "--open"]).await.succeeds();
         assert_eq!(conflicts["conflicts"], serde_json::json!([]));
-        desk.selkie("laptop", &["resolve", "Journal", "notes", &id, "mine"]).await.fails_with(2);
+        desk.selkie("laptop", &["resolve", "Journal", &id, "mine"]).await.fails_with(2);
+    }
+
+    /// Whoever wants to be asked is shown what both sides say, and decides when they like.
+    async fn a_conflict_is_decided_at_the_command_line(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, "[registration]\npolicy = \"open\"\n", &[]).await;
+        let desk = Desk::new(server.config());
+        let sheet = desk.path("sheet.txt");
+        let sign_up = ["sign-up", ANA, "--server", &network.url(), "--password-file", &desk.password, "--sheet-file",
+            &sheet, "--yes"];
+        desk.selkie("laptop", &sign_up).await.succeeds();
+        let text = std::fs::read_to_string(&sheet).unwrap();
+        let secret_key = text.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
+        let secret_key = desk.write("secret-key", secret_key);
+        let sign_in = ["sign-in", ANA, "--server", &network.url(), "--secret-key-file", &secret_key,
+            "--password-file", &desk.password];
+        desk.selkie("phone", &sign_in).await.succeeds();
+        desk.selkie("laptop", &["vault", "create", "Home", "--app", "org.example.home"]).await.succeeds();
+        let put = async |device: &str, id: &str, said: &str| {
+            let content = format!("{{\"said\":\"{said}\"}}");
+            let put = ["put", "Home", "costs", id, "--content", &content];
+            let put = if id.is_empty() { [&put[..3], &put[4..]].concat() } else { put.to_vec() };
+            desk.selkie(device, &put).await.succeeds()["id"].as_str().unwrap().to_owned()
+        };
+        let (rent, heat) = (put("laptop", "", "rent 900").await, put("laptop", "", "heat 50").await);
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        desk.selkie("phone", &["sync"]).await.succeeds();
+        let listed = desk.selkie("phone", &["ls", "Home"]).await.succeeds();
+        assert_eq!(listed["collections"], serde_json::json!([{ "collection": "costs", "records": 2 }]));
+        let last = ["query", "Home", "costs", "--order", "said", "--offset", "1"];
+        assert_eq!(desk.selkie("phone", &last).await.succeeds()["records"][0]["id"], rent.as_str());
+        for (id, laptop, phone) in [(&rent, "rent 950", "rent 1000"), (&heat, "heat 60", "heat 70")] {
+            put("laptop", id, laptop).await;
+            put("phone", id, phone).await;
+        }
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        desk.selkie("phone", &["sync", "--ask", "costs"]).await.succeeds();
+
+        let conflicts = desk.selkie("phone", &["conflicts", "Home", "--open"]).await.succeeds();
+        let conflict = |id: &str| {
+            let found = conflicts["conflicts"].as_array().unwrap().iter().find(|one| one["record"] == id);
+            ["base", "mine", "theirs"].map(|side| found.unwrap()[side]["content"]["said"].clone())
+        };
+        assert_eq!(conflict(&rent), ["rent 900", "rent 1000", "rent 950"]);
+        assert_eq!(conflict(&heat), ["heat 50", "heat 70", "heat 60"]);
+        desk.selkie("phone", &["resolve", "Home", &rent, "mine"]).await.succeeds();
+        desk.selkie("phone", &["resolve", "Home", &heat, "theirs"]).await.succeeds();
+        desk.selkie("phone", &["resolve", "Home", &heat, "mine"]).await.fails_with(2);
+        for device in ["phone", "laptop"] {
+            desk.selkie(device, &["sync"]).await.succeeds();
+        }
+        for device in ["phone", "laptop"] {
+            for (id, said) in [(&rent, "rent 1000"), (&heat, "heat 60")] {
+                assert_eq!(desk.selkie(device, &["get", "Home", id]).await.succeeds()["content"]["said"], said);
+            }
+        }
+        // Nobody is asked any more; what lost is in the history.
+        let conflicts = desk.selkie("phone", &["conflicts", "Home", "--open"]).await.succeeds();
+        assert_eq!(conflicts["conflicts"], serde_json::json!([]));
+        let history = desk.selkie("laptop", &["history", "Home", &rent]).await.succeeds();
+        assert!(history["versions"].as_array().unwrap().iter().any(|one| one["content"]["said"] == "rent 950"));
+
+        // Who does not ask to be asked is told what was merged.
+        for (device, said) in [("laptop", "rent 1100"), ("phone", "rent 1200")] {
+            put(device, &rent, said).await;
+        }
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        desk.selkie("phone", &["sync"]).await.succeeds();
+        let conflicts = desk.selkie("phone", &["conflicts", "Home"]).await.succeeds();
+        let settled = conflicts["conflicts"].as_array().unwrap().last().unwrap();
+        assert_eq!((&settled["record"], &settled["open"]), (&rent.as_str().into(), &false.into()), "{settled}");
+        assert_eq!(settled["stands"]["content"]["said"], "rent 1200", "{settled}");
+        assert_eq!(settled["set_aside"]["content"]["said"], "rent 1100", "{settled}");
     }
 
     /// A vault goes into a file every night, sealed, and comes back where nothing of it was left.

@@ -41,16 +41,16 @@ pub(crate) struct RecordArgs {
     pub(crate) id: String,
 }
 
-/// List the records of a collection
+/// List the records of a collection, or the collections of a vault
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie ls Journal notes --json")]
+#[command(after_help = "Example:\n  selkie ls Journal\n  selkie ls Journal notes --json")]
 pub(crate) struct RecordsArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
-    /// The collection
-    pub(crate) collection: String,
+    /// The collection [default: say which there are]
+    pub(crate) collection: Option<String>,
 }
 
 /// Find records by their fields
@@ -79,6 +79,10 @@ pub(crate) struct QueryArgs {
     /// At most so many
     #[arg(long, value_name = "N")]
     pub(crate) limit: Option<usize>,
+
+    /// Leave out the first so many
+    #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+    pub(crate) offset: usize,
 
     /// Only say how many there are
     #[arg(long)]
@@ -139,7 +143,7 @@ pub(crate) struct RestoreArgs {
     pub(crate) change: String,
 }
 
-/// Show the conflicts that this device has met, and how each went
+/// Show the conflicts that this device has met: what each side says, and how it went
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  selkie conflicts Journal --open")]
 pub(crate) struct ConflictsArgs {
@@ -152,16 +156,13 @@ pub(crate) struct ConflictsArgs {
     pub(crate) open: bool,
 }
 
-/// Decide a conflict
+/// Decide a conflict about which a person is asked. Whoever wants to be asked says so with `selkie sync --ask COLLECTION`
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  selkie resolve Journal notes RECORD-ID mine")]
+#[command(after_help = "Example:\n  selkie conflicts Journal --open\n  selkie resolve Journal RECORD-ID mine")]
 pub(crate) struct ResolveArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
-
-    /// The collection
-    pub(crate) collection: String,
 
     /// The record
     #[arg(allow_hyphen_values = true)]

@@ -2,12 +2,12 @@
 //!
 //! Owns the reading of conditions. Records of every version of an app are looked at, since this is no app.
 
-use super::records::{object, record_id, table};
+use super::records::{content, first_words, object, record_id, table, version_in_short, version_object};
 use crate::args::{ConflictsArgs, QueryArgs, ResolveArgs, RestoreArgs, SearchArgs, Side};
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
-use selkie_client::{ChangeId, Content, Fields, Filter, Record, Value, field};
+use selkie_client::{ChangeId, Content, Fields, Filter, OpenConflict, Record, Said, Stands, Value, field};
 use serde_json::json;
 
 /// `selkie query VAULT COLLECTION --where ...`
@@ -24,7 +24,8 @@ pub(super) async fn query(place: &Place<'_>, terminal: Terminal, args: &QueryArg
             found.reverse();
         }
     }
-    let records = found.into_iter().map(|(record, _)| record).take(args.limit.unwrap_or(usize::MAX));
+    let records = found.into_iter().map(|(record, _)| record).skip(args.offset);
+    let records = records.take(args.limit.unwrap_or(usize::MAX));
     show(terminal, &records.collect::<Vec<_>>());
     Ok(())
 }
@@ -77,51 +78,88 @@ pub(super) async fn restore(place: &Place<'_>, terminal: Terminal, args: &Restor
     let change: ChangeId = args.change.parse().map_err(|_| Usage("not the id of a version".into()))?;
     let version = vault.history(id).await?.into_iter().find(|version| version.change == Some(change));
     let version = version.ok_or_else(|| Usage("the record has no such version here".into()))?;
-    match Content::from_bytes(&version.data) {
-        Some(_) => vault.collection::<Fields>(&version.collection).restore(id, change).await?,
-        None if version.deleted => return Err(Usage("that version deletes the record: selkie rm".into()).into()),
-        None => vault.put(&version.collection, id, &version.data).await?,
+    if version.deleted {
+        return Err(Usage("that version deletes the record: selkie rm".into()).into());
     }
+    vault.restore(id, change).await?;
     terminal.answer("It says that again.", &json!({ "id": id.to_string() }));
     Ok(())
 }
 
 /// `selkie conflicts VAULT`
 pub(super) async fn conflicts(place: &Place<'_>, terminal: Terminal, args: &ConflictsArgs) -> anyhow::Result<()> {
-    let mut conflicts = place.vault(&args.vault).await?.conflicts().await?;
-    conflicts.retain(|conflict| conflict.open || !args.open);
-    let mut text = String::new();
-    let mut list = Vec::new();
-    for conflict in &conflicts {
+    let vault = place.vault(&args.vault).await?;
+    let (mut text, mut list) = (String::new(), Vec::new());
+    for conflict in vault.open_conflicts().await? {
+        let OpenConflict { record, mine, theirs, at_ms, .. } = &conflict;
+        text.push_str(&format!("{}  {record}  {}  to be decided: selkie resolve\n", time(*at_ms), mine.collection));
+        text.push_str(&format!("    mine    {}\n    theirs  {}\n", in_short(mine), in_short(theirs)));
+        list.push(json!({
+            "record": record.to_string(),
+            "at_ms": at_ms,
+            "how": "asked",
+            "open": true,
+            "base": conflict.base.as_ref().map(said),
+            "mine": said(mine),
+            "theirs": said(theirs),
+        }));
+    }
+    let settled = if args.open { Vec::new() } else { vault.conflicts().await? };
+    for conflict in settled.iter().filter(|conflict| !conflict.open) {
         let how = conflict.how.map_or("settled", selkie_client::Outcome::word);
-        let open = if conflict.open { "  (to be decided: selkie resolve)" } else { "" };
-        text.push_str(&format!("{}  {}  {how}{open}\n", time(conflict.at_ms), conflict.record));
+        text.push_str(&format!("{}  {}  {how}\n", time(conflict.at_ms), conflict.record));
+        // What was pruned from the history of this device is not shown.
+        let versions = vault.history(conflict.record).await?;
+        let version = |change| versions.iter().find(|version| version.change == Some(change));
+        for (word, change) in [("stands  ", conflict.won), ("set aside", conflict.lost)] {
+            if let Some(version) = version(change) {
+                text.push_str(&format!("    {word}  {}\n", version_in_short(version)));
+            }
+        }
         list.push(json!({
             "record": conflict.record.to_string(),
             "lost": conflict.lost.to_string(),
             "won": conflict.won.to_string(),
             "at_ms": conflict.at_ms,
             "how": how,
-            "open": conflict.open,
+            "open": false,
+            "stands": version(conflict.won).map(version_object),
+            "set_aside": version(conflict.lost).map(version_object),
         }));
     }
     terminal.answer(&text, &json!({ "conflicts": list }));
     Ok(())
 }
 
-/// `selkie resolve VAULT COLLECTION ID mine|theirs`
+/// `selkie resolve VAULT ID mine|theirs`
 pub(super) async fn resolve(place: &Place<'_>, terminal: Terminal, args: &ResolveArgs) -> anyhow::Result<()> {
-    let records = place.vault(&args.vault).await?.collection::<Fields>(&args.collection);
+    let vault = place.vault(&args.vault).await?;
     let id = record_id(&args.id)?;
-    let asked = records.undecided().await?.into_iter().rfind(|conflict| conflict.record == id);
+    let asked = vault.open_conflicts().await?.into_iter().rfind(|conflict| conflict.record == id);
     let asked = asked.ok_or_else(|| Usage("nobody is asked about that record".into()))?;
-    let stands = match args.which {
-        Side::Mine => &asked.mine,
-        Side::Theirs => &asked.theirs,
+    let (stands, said) = match args.which {
+        Side::Mine => (Stands::Mine, &asked.mine),
+        Side::Theirs => (Stands::Theirs, &asked.theirs),
     };
-    records.decide(&asked, stands.as_ref()).await?;
-    terminal.answer("It is decided.", &json!({ "id": id.to_string() }));
+    vault.decide(asked.id, stands).await?;
+    let done = format!("It is decided: {}", in_short(said));
+    terminal.answer(&done, &json!({ "id": id.to_string(), "stands": self::said(said) }));
     Ok(())
+}
+
+fn in_short(said: &Said) -> String {
+    said.data.as_deref().map_or_else(|| "(deleted)".to_owned(), first_words)
+}
+
+fn said(said: &Said) -> serde_json::Value {
+    let (form, content) = said.data.as_deref().map(content).unzip();
+    json!({
+        "collection": said.collection,
+        "written_ms": said.written.ms,
+        "deleted": said.data.is_none(),
+        "form": form,
+        "content": content,
+    })
 }
 
 /// What all of these conditions hold for.

@@ -47,9 +47,17 @@ pub(super) async fn get(place: &Place<'_>, terminal: Terminal, args: &RecordArgs
     Ok(())
 }
 
-/// `selkie ls VAULT COLLECTION`
+/// `selkie ls VAULT [COLLECTION]`
 pub(super) async fn list(place: &Place<'_>, terminal: Terminal, args: &RecordsArgs) -> anyhow::Result<()> {
-    let records = place.vault(&args.vault).await?.records(&args.collection).await?;
+    let vault = place.vault(&args.vault).await?;
+    let Some(collection) = &args.collection else {
+        let collections = vault.collections().await?;
+        let text: String = collections.iter().map(|(name, records)| format!("{name}  {records}\n")).collect();
+        let list = collections.iter().map(|(name, records)| json!({ "collection": name, "records": records }));
+        terminal.answer(&text, &json!({ "collections": list.collect::<Vec<_>>() }));
+        return Ok(());
+    };
+    let records = vault.records(collection).await?;
     terminal.answer(&table(&records), &json!({ "records": records.iter().map(object).collect::<Vec<_>>() }));
     Ok(())
 }
@@ -80,7 +88,7 @@ pub(super) async fn history(place: &Place<'_>, terminal: Terminal, args: &Record
     let versions = place.vault(&args.vault).await?.history(record_id(&args.id)?).await?;
     let mut text = String::new();
     for version in &versions {
-        let what = if version.deleted { "(deleted)".to_owned() } else { first_words(&version.data) };
+        let what = version_in_short(version);
         let mark = match (version.current, version.lost_conflict) {
             (true, _) => "now      ",
             (false, true) => "set aside",
@@ -107,15 +115,19 @@ fn as_json(data: &[u8]) -> Option<Value> {
 }
 
 /// One line of it.
-fn first_words(data: &[u8]) -> String {
+pub(super) fn first_words(data: &[u8]) -> String {
     let json = as_json(data).map(|json| json.to_string());
     let text = json.map_or_else(|| String::from_utf8_lossy(data), Into::into);
     let line: String = text.lines().next().unwrap_or_default().chars().filter(|c| !c.is_control()).take(60).collect();
     if line.len() < text.trim_end().len() { format!("{line}...") } else { line }
 }
 
+pub(super) fn version_in_short(version: &RecordVersion) -> String {
+    if version.deleted { "(deleted)".to_owned() } else { first_words(&version.data) }
+}
+
 /// JSON as such, other text as text, and what is neither in base64url.
-fn content(data: &[u8]) -> (&'static str, Value) {
+pub(super) fn content(data: &[u8]) -> (&'static str, Value) {
     if let Some(json) = as_json(data) {
         return ("json", json);
     }
@@ -138,7 +150,7 @@ pub(super) fn object(record: &Record) -> Value {
     })
 }
 
-fn version_object(version: &RecordVersion) -> Value {
+pub(super) fn version_object(version: &RecordVersion) -> Value {
     let (form, content) = content(&version.data);
     json!({
         "n": version.n,

@@ -143,20 +143,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// Conflicts of this collection that this device has met and a person is to decide, oldest first. Only with
     /// [`Strategy::AskUser`](crate::Strategy::AskUser), or where a [`CustomMerge`](crate::CustomMerge) asks.
     pub async fn undecided(&self) -> Result<Vec<Undecided<T>>> {
-        let asked = self
-            .vault
-            .read(|room, vault| {
-                let open = room.store.settlements(vault)?.into_iter().filter_map(|one| {
-                    let asked = one.asked.as_ref()?;
-                    let plain = room.at_rest.open_record(vault, &one.record, asked).ok();
-                    Some((one.id, one.record, one.at_ms, plain.and_then(|plain| Face::Cbor.decode(&plain).ok())))
-                });
-                Ok(open.collect::<Vec<(u64, RecordId, u64, Option<Asked>)>>())
-            })
-            .await?;
         let mut undecided = Vec::new();
-        for (id, record, at_ms, asked) in asked {
-            let Asked { base, mine, theirs } = asked.ok_or_else(|| Error::damaged("a conflict"))?;
+        for (id, record, at_ms, Asked { base, mine, theirs }) in self.vault.asked().await? {
             if mine.collection != *self.name {
                 continue;
             }

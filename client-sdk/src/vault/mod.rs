@@ -5,16 +5,18 @@
 //! is `sync`.
 
 mod check;
+mod conflicts;
 mod inspect;
 mod members;
 mod records;
 
 pub use check::VaultCheck;
 pub(crate) use check::check;
+pub use conflicts::{Conflict, OpenConflict, Said, Stands};
 pub use inspect::{LogEntry, Verified};
 pub use members::{Member, Role};
-pub use records::{Conflict, Record, RecordVersion};
 pub(crate) use records::{INFO_RECORD, named};
+pub use records::{Record, RecordVersion};
 
 use crate::account::Account;
 use crate::error::{Error, Quarantine, Result};

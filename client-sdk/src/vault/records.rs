@@ -6,9 +6,8 @@
 use super::Vault;
 use crate::error::{Error, Result};
 use crate::records::view::{self, Draft};
-use crate::store::vaults::{NewWrite, Pending, Version};
+use crate::store::vaults::{NewWrite, Pending, Shelf, Version};
 use crate::sync::room::Room;
-use crate::sync::settle::Outcome;
 use selkie_protocol::cipher::random_id;
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, UserId, VaultId};
 use selkie_protocol::record::{Hlc, RecordBody};
@@ -67,23 +66,6 @@ pub struct RecordVersion {
     pub lost_conflict: bool,
 }
 
-/// A conflict that was settled on this device. Both versions are in the record's history.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Conflict {
-    /// Missing for one that was settled by another version of the app.
-    pub how: Option<Outcome>,
-    /// A person has not decided it yet.
-    pub open: bool,
-    /// The record it was about.
-    pub record: RecordId,
-    /// The version that does not stand.
-    pub lost: ChangeId,
-    /// The version that stands.
-    pub won: ChangeId,
-    /// When it was settled, by this device's clock.
-    pub at_ms: u64,
-}
-
 impl Vault {
     /// A name for a new record.
     pub fn new_record_id(&self) -> RecordId {
@@ -128,7 +110,7 @@ impl Vault {
         Ok(())
     }
 
-    async fn write(
+    pub(super) async fn write(
         &self,
         id: RecordId,
         make: impl Fn(Option<&RecordBody>, Hlc) -> Result<Option<RecordBody>> + Send + 'static,
@@ -159,20 +141,24 @@ impl Vault {
         let collection = collection.to_owned();
         self.read(move |room, vault| {
             let shelf = room.at_rest.shelf(vault, &collection);
-            let mut newest: BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)> = BTreeMap::new();
-            for version in room.store.current(vault, Some(&shelf))? {
-                let body = open(room, vault, &version)?;
-                let change = Some(version.change);
-                let older = newest.get(&version.record);
-                if older.is_none_or(|(_, older, id)| (older.hlc, *id) < (body.hlc, change)) {
-                    newest.insert(version.record, (false, body, change));
+            let here = newest(room, vault, Some(&shelf))?.into_iter();
+            let here = here.filter(|(_, (_, body, _))| body.collection == collection);
+            Ok(here.filter_map(|(id, (pending, body, _))| shown(body, id, pending)).collect())
+        })
+        .await
+    }
+
+    /// The collections that have records, and how many. It opens every record: for a person who looks around, and not
+    /// for an app, which knows its collections.
+    pub async fn collections(&self) -> Result<BTreeMap<String, u64>> {
+        self.read(|room, vault| {
+            let mut counts = BTreeMap::new();
+            for (_, body, _) in newest(room, vault, None)?.into_values() {
+                if !body.deleted && body.collection != INFO_COLLECTION {
+                    *counts.entry(body.collection).or_default() += 1;
                 }
             }
-            for pending in room.store.outbox(vault, usize::MAX)? {
-                newest.insert(pending.record, (true, open_pending(room, vault, &pending)?, None));
-            }
-            let here = newest.into_iter().filter(|(_, (_, body, _))| body.collection == collection);
-            Ok(here.filter_map(|(id, (pending, body, _))| shown(body, id, pending)).collect())
+            Ok(counts)
         })
         .await
     }
@@ -221,24 +207,6 @@ impl Vault {
         .await
     }
 
-    /// Conflicts that were settled on this device, oldest first.
-    pub async fn conflicts(&self) -> Result<Vec<Conflict>> {
-        self.read(|room, vault| {
-            let all = room.store.settlements(vault)?.into_iter();
-            Ok(all
-                .map(|one| Conflict {
-                    how: Outcome::of_word(&one.how),
-                    open: one.asked.is_some(),
-                    record: one.record,
-                    lost: one.lost,
-                    won: one.won,
-                    at_ms: one.at_ms,
-                })
-                .collect())
-        })
-        .await
-    }
-
     /// What the vault is called, if this device can read it.
     pub async fn name(&self) -> Result<Option<String>> {
         let info = self.get(INFO_RECORD).await?.filter(|record| record.collection == INFO_COLLECTION);
@@ -252,6 +220,27 @@ impl Vault {
         let said = info(name);
         self.write(INFO_RECORD, move |_, hlc| Ok(Some(RecordBody::new(INFO_COLLECTION, hlc, said.clone())))).await
     }
+}
+
+/// Every record as it is now, and whether that is not in the log yet; of one collection, and whatever was not sent.
+fn newest(
+    room: &Room,
+    vault: &VaultId,
+    shelf: Option<&Shelf>,
+) -> Result<BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)>> {
+    let mut newest: BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)> = BTreeMap::new();
+    for version in room.store.current(vault, shelf)? {
+        let body = open(room, vault, &version)?;
+        let change = Some(version.change);
+        let older = newest.get(&version.record);
+        if older.is_none_or(|(_, older, id)| (older.hlc, *id) < (body.hlc, change)) {
+            newest.insert(version.record, (false, body, change));
+        }
+    }
+    for pending in room.store.outbox(vault, usize::MAX)? {
+        newest.insert(pending.record, (true, open_pending(room, vault, &pending)?, None));
+    }
+    Ok(newest)
 }
 
 fn info(name: &str) -> Vec<u8> {

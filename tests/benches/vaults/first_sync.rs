@@ -1,11 +1,15 @@
-//! A new device takes over everything: what that costs the device.
+//! A new device takes over everything: what that costs the device, and whether a long past costs it more.
 //!
 //! The device is a process of its own, this bench started once more, so that what it uses is nobody else's.
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use selkie_client::{Account, Client, SignIn, SignUp};
+use async_trait::async_trait;
+use selkie_client::transport::{Http, Request, Response, Streamed, Transport, TransportError};
+use selkie_client::{Account, Client, RecordId, SignIn, SignUp};
 use selkie_e2e::measured::cpu_of;
 use serde::{Deserialize, Serialize};
 
@@ -17,8 +21,9 @@ use crate::machine::Machine;
 pub(crate) const AS_A_DEVICE: &str = "--as-a-new-device";
 
 const RECORDS: usize = 100_000;
-const BATCH: usize = 1_000;
-const NAME: &str = "everything@example.org";
+/// Of the long past, all changes together.
+const CHANGES: usize = 1_000_000;
+const BATCH: usize = 250;
 const PASSWORD: &str = "seven silver swans sail";
 const VAULT: &str = "Everything";
 
@@ -37,42 +42,76 @@ struct Used {
     wall_s: f64,
     peak_mib: f64,
     before_mib: f64,
+    received_mib: f64,
 }
 
 pub(crate) async fn measure(machine: &Machine, plan: &Plan, found: &mut Vec<Figure>) {
-    if !plan.wants("first sync") {
+    let (wants_first, wants_long) = (plan.wants("first sync"), plan.wants("long history"));
+    if !wants_first && !wants_long {
         return;
     }
-    let records = plan.scaled(RECORDS);
+    let (records, changes) = (plan.scaled(RECORDS), plan.scaled(CHANGES));
+    let short = newcomer(machine, "everything@example.org", records, records).await;
+    if wants_first {
+        tell(machine, plan, found, &format!("client: first sync of {records}"), &short);
+    }
+    if wants_long {
+        let long = newcomer(machine, "long.ago@example.org", records, changes).await;
+        let what = format!("client: long history, first sync of {records} after {changes} changes");
+        tell(machine, plan, found, &what, &long);
+        let what = format!("{what}, bytes received");
+        let figure = Figure::new(machine.name, what, long.received_mib / short.received_mib, "times those without");
+        let figure = figure.goal(Goal::at_most(1.5));
+        plan.report(found, figure.and("MiB", long.received_mib).and("without", short.received_mib));
+    }
+}
+
+fn tell(machine: &Machine, plan: &Plan, found: &mut Vec<Figure>, what: &str, used: &Used) {
+    let figure = Figure::new(machine.name, format!("{what}, CPU"), used.cpu_s, "s").goal(Goal::at_most(3.0));
+    let a_record = used.cpu_s * 1e6 / used.records as f64;
+    plan.report(found, figure.and("us a record", a_record).and("wall s", used.wall_s));
+    let figure = Figure::new(machine.name, format!("{what}, peak memory"), used.peak_mib, "MiB");
+    plan.report(found, figure.goal(Goal::at_most(100.0)).and("before", used.before_mib));
+}
+
+/// Somebody writes so many records, and changes them until it were so many changes. Then a new device comes.
+async fn newcomer(machine: &Machine, name: &str, records: usize, changes: usize) -> Used {
     let folder = tempfile::tempdir().expect("there is room for temporary files");
     let client = Client::builder(&machine.server.url).store(folder.path()).build().expect("a client");
-    let made = client.sign_up(NAME, PASSWORD, SignUp::default()).await.expect("registration is open");
+    let made = client.sign_up(name, PASSWORD, SignUp::default()).await.expect("registration is open");
     let key = made.sheet.secret_key().expect("there is a Secret Key").to_owned();
-    write(&made.account, records).await;
+    write(&made.account, records, changes).await;
 
     let program = std::env::current_exe().expect("a bench knows where it is");
-    let url = machine.server.url.clone();
-    let ran = tokio::task::spawn_blocking(move || Command::new(program).args([AS_A_DEVICE, &url, &key]).output());
+    let arguments = [AS_A_DEVICE, &machine.server.url, name, &key].map(str::to_owned);
+    let ran = tokio::task::spawn_blocking(move || Command::new(program).args(arguments).output());
     let output = ran.await.expect("no panic").expect("the bench can be started again");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let used: Used = serde_json::from_slice(&output.stdout).expect("what the device has used");
     assert!(used.records >= records, "{} of {records}", used.records);
-
-    let what = |of: &str| format!("client: first sync of {records}, {of}");
-    let figure = Figure::new(machine.name, what("CPU"), used.cpu_s, "s").goal(Goal::at_most(3.0));
-    plan.report(found, figure.and("us a record", used.cpu_s * 1e6 / records as f64).and("wall s", used.wall_s));
-    let figure = Figure::new(machine.name, what("peak memory"), used.peak_mib, "MiB").goal(Goal::at_most(100.0));
-    plan.report(found, figure.and("before", used.before_mib));
+    used
 }
 
-async fn write(account: &Account, records: usize) {
+async fn write(account: &Account, records: usize, changes: usize) {
     let vault = account.create_vault(VAULT, "org.example.bench").await.expect("a vault");
     let notes = vault.collection::<Note>("notes");
-    for first in (0..records).step_by(BATCH) {
-        let batch: Vec<Note> = (first..records.min(first + BATCH)).map(note).collect();
-        notes.put_all(&batch).await.expect("the disk has room");
+    let mut names: Vec<RecordId> = Vec::with_capacity(records);
+    for first in (0..changes).step_by(BATCH) {
+        let mut transaction = vault.transaction();
+        for change in first..changes.min(first + BATCH) {
+            match names.get(change % records) {
+                Some(known) => transaction.put_as(&notes, *known, &note(change)).expect("a note is a record"),
+                None => names.push(transaction.put(&notes, &note(change)).expect("a note is a record")),
+            }
+        }
+        transaction.commit().await.expect("the disk has room");
+        // Whoever has written everything sends it: a record that is written twice before that travels once.
+        if (first + BATCH) % records < BATCH {
+            vault.sync().await.expect("the server takes it");
+        }
     }
     vault.sync().await.expect("the server takes it");
+    assert_eq!(vault.status().await.expect("it is here").pending, 0);
 }
 
 /// About 300 bytes.
@@ -81,14 +120,36 @@ fn note(number: usize) -> Note {
     Note { title: format!("Note {number}"), body: format!("{number:07} ").repeat(30), day }
 }
 
+/// HTTP, with an eye on what comes back.
+#[derive(Debug)]
+struct Counted {
+    http: Http,
+    received: AtomicU64,
+}
+
+#[async_trait]
+impl Transport for Counted {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let response = self.http.send(request).await?;
+        self.received.fetch_add(response.body.len() as u64, Ordering::Relaxed);
+        Ok(response)
+    }
+
+    async fn stream(&self, request: Request) -> Result<Option<Streamed>, TransportError> {
+        self.http.stream(request).await
+    }
+}
+
 /// The device: signs in, takes everything over, says what that took and ends.
 pub(crate) fn be_a_device(arguments: &[String]) {
-    let [url, key] = arguments else { panic!("a URL and a Secret Key") };
+    let [url, name, key] = arguments else { panic!("a URL, a name and a Secret Key") };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let used = runtime.block_on(async {
         let folder = tempfile::tempdir().expect("there is room for temporary files");
-        let client = Client::builder(url).store(folder.path()).build().expect("a client");
-        let signed_in = client.sign_in(NAME, PASSWORD, Some(key), SignIn::default()).await.expect("the right words");
+        let http = Http::builder().allow_plain_http().build(url).expect("an address");
+        let line = Arc::new(Counted { http, received: AtomicU64::new(0) });
+        let client = Client::builder(url).transport(line.clone()).store(folder.path()).build().expect("a client");
+        let signed_in = client.sign_in(name, PASSWORD, Some(key), SignIn::default()).await.expect("the right words");
         let account = signed_in.account;
         // The password was stretched, which takes 64 MiB: the peak is counted from here.
         std::fs::write("/proc/self/clear_refs", "5").expect("the kernel obeys");
@@ -100,7 +161,8 @@ pub(crate) fn be_a_device(arguments: &[String]) {
         let vault = account.vault(VAULT).await.expect("it is here").expect("it is here");
         let records = vault.status().await.expect("it is here").records;
         let records = usize::try_from(records).expect("they fit");
-        Used { records, cpu_s, wall_s, peak_mib, before_mib }
+        let received_mib = line.received.load(Ordering::Relaxed) as f64 / 1024.0 / 1024.0;
+        Used { records, cpu_s, wall_s, peak_mib, before_mib, received_mib }
     });
     println!("{}", serde_json::to_string(&used).expect("figures are plain"));
 }

@@ -3,7 +3,8 @@
 use super::{Note, note, two_devices};
 use crate::vaults::same;
 use selkie_client::{
-    ClientBuilder, Collection, CollectionShape, Document, Merge, Outcome, RecordId, RecordState, Strategy, Vault,
+    ClientBuilder, Collection, CollectionShape, Document, Merge, Outcome, RecordId, RecordState, Stands, Strategy,
+    Vault,
 };
 use serde::{Deserialize, Serialize};
 use yrs::{GetString as _, Text as _, Transact as _};
@@ -106,6 +107,62 @@ async fn a_person_is_asked_and_decides_when_they_like() {
     laptop.sync().await.unwrap();
     assert_eq!(notes.state(id).await.unwrap(), RecordState::Synced);
     assert_eq!(super::conflicts::notes(&laptop).get(id).await.unwrap(), Some(both));
+}
+
+/// What is shown and decided by a program that does not know the app's types, such as the command line.
+#[tokio::test]
+async fn a_conflict_is_decided_without_the_app() {
+    let shape = |client: ClientBuilder| client.collection(CollectionShape::new("notes").conflicts(Strategy::AskUser));
+    let (server, laptop, phone) = two_devices(shape).await;
+    let ids = [(); 3].map(|()| laptop.new_record_id());
+    for id in ids {
+        notes(&laptop).put_as(id, &note("first")).await.unwrap();
+    }
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    for id in ids {
+        notes(&laptop).update(id, |note| note.title = "laptop".into()).await.unwrap();
+    }
+    server.later(1_000);
+    notes(&phone).update(ids[0], |note| note.title = "phone".into()).await.unwrap();
+    notes(&phone).delete(ids[1]).await.unwrap();
+    notes(&phone).update(ids[2], |note| note.title = "phone".into()).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    let open = phone.open_conflicts().await.unwrap();
+    assert_eq!(open.len(), 3);
+    let about = |id| open.iter().find(|one| one.record == id).unwrap();
+    assert_eq!((&about(ids[1]).mine.data, about(ids[1]).theirs.data.is_some()), (&None, true));
+
+    // One of them was moved to another collection before anybody decided.
+    laptop.delete("notes", ids[2]).await.unwrap();
+    laptop.collection::<Note>("others").put_as(ids[2], &note("moved")).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    for id in ids {
+        phone.decide(about(id).id, Stands::Mine).await.unwrap();
+        phone.decide(about(id).id, Stands::Mine).await.expect_err("it is decided");
+    }
+    assert_eq!(phone.open_conflicts().await.unwrap(), []);
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone]).await;
+    for vault in [&laptop, &phone] {
+        let said = async |id| notes(vault).get(id).await.unwrap().map(|note| note.title);
+        assert_eq!(said(ids[0]).await.as_deref(), Some("phone"));
+        assert_eq!(said(ids[1]).await, None, "it was deleted");
+        assert_eq!(said(ids[2]).await.as_deref(), Some("phone"), "and is where it was when it was written");
+    }
+
+    // What stands already is not written once more.
+    notes(&laptop).update(ids[0], |note| note.likes = 1).await.unwrap();
+    notes(&phone).update(ids[0], |note| note.likes = 2).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    let open = phone.open_conflicts().await.unwrap();
+    phone.decide(open[0].id, Stands::Theirs).await.unwrap();
+    assert_eq!(phone.status().await.unwrap().pending, 0);
+    assert_eq!(notes(&phone).get(ids[0]).await.unwrap().unwrap().likes, 1);
 }
 
 #[tokio::test]

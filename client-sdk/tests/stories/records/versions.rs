@@ -140,6 +140,38 @@ async fn what_a_later_app_wrote_goes_through_an_older_one_unharmed() {
 }
 
 #[tokio::test]
+async fn what_a_later_app_wrote_is_brought_back_without_it() {
+    let server = Fake::start();
+    let (ana, old, ids) = with_old_notes(&server).await;
+    let new = journal(&signs_in(new_app(&server, true), &ana).await).await;
+    let later = new.collection::<LaterNote>("notes");
+    for mood in ["glad", "wild"] {
+        later.update(ids[0], move |note| note.mood = mood.into()).await.unwrap();
+        new.sync().await.unwrap();
+    }
+    old.sync().await.unwrap();
+    let history = old.history(ids[0]).await.unwrap();
+    let glad = history[history.len() - 2].change.unwrap();
+    let refused = old.collection::<Note>("notes").restore(ids[0], glad).await;
+    assert!(matches!(refused, Err(Error::NewerRecord { version: 2, .. })), "the app's type cannot hold it");
+    old.restore(ids[0], glad).await.unwrap();
+    old.restore(ids[0], glad).await.unwrap();
+    assert_eq!(old.status().await.unwrap().pending, 1, "it says that already");
+    old.sync().await.unwrap();
+    new.sync().await.unwrap();
+    assert_eq!(later.get(ids[0]).await.unwrap().unwrap().mood, "glad");
+
+    // And what it said before there was a later app.
+    old.restore(ids[0], history[0].change.unwrap()).await.unwrap();
+    old.sync().await.unwrap();
+    new.sync().await.unwrap();
+    let raised = LaterNote { headline: "Sea 0".into(), mood: "calm".into(), likes: 0 };
+    assert_eq!(later.get(ids[0]).await.unwrap(), Some(raised));
+    same(&[&old, &new]).await;
+    old.restore(ids[1], glad).await.expect_err("that is a version of another record");
+}
+
+#[tokio::test]
 async fn a_record_in_a_form_nobody_knows_yet_is_kept_and_passed_on() {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;
