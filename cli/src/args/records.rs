@@ -156,7 +156,7 @@ pub(crate) struct ConflictsArgs {
     pub(crate) open: bool,
 }
 
-/// Decide a conflict about which a person is asked. Whoever wants to be asked says so with `selkie sync --ask COLLECTION`
+/// Decide a conflict about which a person is asked, as whoever syncs with `--ask COLLECTION` is
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  selkie conflicts Journal --open\n  selkie resolve Journal RECORD-ID mine")]
 pub(crate) struct ResolveArgs {

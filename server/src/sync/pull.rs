@@ -1,7 +1,7 @@
 //! Reading a log: its entries as they are kept, its head, its CONTROL entries.
 //!
 //! Owns who may read (members, whatever their role; who was removed, up to there; and nobody else) and how much at a
-//! time. What is sent is what was pushed: frames are not taken apart on the way, unless somebody wants only what is live.
+//! time. What is sent is what was pushed: frames are not taken apart, unless somebody wants only what is live.
 
 use super::author::Reader;
 use super::known::Known;
