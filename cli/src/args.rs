@@ -101,6 +101,14 @@ pub(crate) enum Command {
     Vault(VaultArgs),
     Sync(SyncArgs),
     Status(StatusArgs),
+    /// Show how far this person's other devices have come in each vault, beside this one; asks no server
+    #[command(after_help = "\
+Devices tell each other hourly how far they have come, so this is as of then. Two devices with the same digest of a vault
+have the same history in it, change for change.
+
+Example:
+  selkie compare")]
+    Compare,
     Storage(StorageArgs),
     Verify(VerifyArgs),
     Put(PutArgs),

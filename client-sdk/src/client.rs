@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
+use crate::records::watch::Bell;
 use crate::records::{CollectionShape, Collections};
 use crate::server::ServerAddress;
 use crate::store::vaults::{VaultStores, beside_accounts};
@@ -355,6 +356,7 @@ impl ClientBuilder {
             http: self.http,
             transport: self.transport,
             client: OnceLock::new(),
+            turned: Bell::default(),
             keeper: Keeper { store, keychain },
             edges: Edges { clock: self.clock, runtime: self.runtime },
         };

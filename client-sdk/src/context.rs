@@ -8,6 +8,7 @@ use crate::api::{Api, LinkPlace};
 use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::records::Collections;
+use crate::records::watch::Bell;
 use crate::server::{Expectation, ServerAddress, host_and_port, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
@@ -37,6 +38,8 @@ pub(crate) struct Context {
     pub(crate) edges: Edges,
     /// Who hears that an account has come into step: what this device wrote alone may still have to come along.
     pub(crate) client: OnceLock<Weak<crate::client::Parts>>,
+    /// Rung when it is another account, or none, whose vaults the client's own calls mean.
+    pub(crate) turned: Bell,
 }
 
 /// Which server, and what is known of it from the app.
@@ -177,7 +180,9 @@ impl Context {
             keeper.forget(&folder)?;
             Ok(vaults.remove(&folder)?)
         };
-        self.edges.apart(forget).await?
+        let forgotten = self.edges.apart(forget).await?;
+        self.turned.ring();
+        forgotten
     }
 
     /// The error for a server that was caught, with what was seen saved beside the account it concerns.

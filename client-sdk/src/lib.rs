@@ -138,10 +138,10 @@ mod untrusted;
 mod vault;
 
 pub use account::{
-    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Device, Devices, Follow, KnownDevice, LeftOut,
-    LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Repair, Session, Settings, SignIn,
-    SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck, StorageUsage, Switch, SyncState,
-    TotpSecret, Unsent, VaultUsage,
+    Account, AccountSync, AuditEntry, Background, Blocked, BlockedPlace, Compared, Device, DeviceDigest, Devices,
+    Follow, KnownDevice, LeftOut, LinkInitiator, LinkInvitation, LinkRequester, NewDeviceLink, News, Recover, Repair,
+    Session, Settings, SignIn, SignOut, SignUp, SignedIn, SignedOut, SignedUp, Standing, Status, StorageCheck,
+    StorageUsage, Switch, SyncState, TotpSecret, Unsent, VaultComparison, VaultUsage,
 };
 pub use alone::Attached;
 pub use archive::{

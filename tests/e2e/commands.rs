@@ -144,6 +144,12 @@ on_both_backends! {
         }
         assert!(digests.iter().all(|digest| *digest == digests[0]), "{digests:?}");
         desk.selkie("laptop", &["vault", "log", "Journal"]).await.succeeds();
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        let compared = desk.selkie("laptop", &["compare"]).await.succeeds();
+        let of_journal = compared["vaults"].as_array().unwrap().iter().find(|one| one["vault"] == *vault).unwrap();
+        assert_eq!(of_journal["digest"], digests[0]);
+        let phone = of_journal["devices"].as_array().unwrap().iter().find(|one| one["name"] == "phone");
+        assert_eq!(phone.unwrap()["compared"], "behind", "it told so when it came in: {compared}");
 
         // Bo leaves, and reads nothing new.
         desk.selkie("laptop", &["vault", "remove", "Journal", &bo]).await.succeeds();

@@ -87,6 +87,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Verify(args) => verify::run(terminal, args),
         Command::Completion(args) => completion::run(terminal, args),
         Command::Status(args) => status::run(&place, terminal, args).await,
+        Command::Compare => status::compare(&place, terminal).await,
         Command::Storage(args) => match &args.command {
             None | Some(StorageCommand::Usage) => storage::usage(&place, terminal).await,
             Some(StorageCommand::Prune(args)) => storage::prune(&place, terminal, args).await,

@@ -1,4 +1,5 @@
-//! `selkie status`: how far sync has come on this device, and what would help where it has not.
+//! `selkie status` and `compare`: how far sync has come on this device, what would help where it has not, and how far the
+//! others are.
 //!
 //! Owns the words for it. No server is asked.
 
@@ -8,7 +9,7 @@ use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
 use futures_util::StreamExt as _;
-use selkie_client::{Blocked, BlockedPlace, Status, SyncState};
+use selkie_client::{Blocked, BlockedPlace, Compared, DeviceDigest, Status, SyncState, VaultComparison};
 use serde_json::{Value, json};
 
 pub(super) async fn run(place: &Place<'_>, terminal: Terminal, args: &StatusArgs) -> anyhow::Result<()> {
@@ -74,8 +75,41 @@ async fn digests(owner: &Owner, terminal: Terminal) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// `selkie compare`
+pub(super) async fn compare(place: &Place<'_>, terminal: Terminal) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let (mut text, mut vaults) = (String::new(), Vec::new());
+    for VaultComparison { vault, name, here, devices } in account.compare().await? {
+        text.push_str(&format!("{vault}  {:<24}  {here}\n", name.as_deref().unwrap_or("(no name here)")));
+        let mut list = Vec::new();
+        for DeviceDigest { device, name, told_ms, digest, compared } in devices {
+            let (word, says) = match compared {
+                Compared::Same => ("same", "the same".to_owned()),
+                Compared::Behind(by) => ("behind", format!("{by} behind")),
+                Compared::Ahead(by) => ("ahead", format!("{by} ahead: selkie sync")),
+                Compared::Different => ("different", "another history: selkie sync".to_owned()),
+                _ => ("unknown", "cannot be told".to_owned()),
+            };
+            let called = if name.is_empty() { device.to_string() } else { name.clone() };
+            text.push_str(&format!("    {called:<24}  {digest}  {says}  (told {})\n", time(told_ms)));
+            list.push(json!({
+                "device": device.to_string(),
+                "name": name,
+                "told_ms": told_ms,
+                "digest": digest.to_string(),
+                "compared": word,
+            }));
+        }
+        let digest = here.to_string();
+        vaults.push(json!({ "vault": vault.to_string(), "name": name, "digest": digest, "devices": list }));
+    }
+    terminal.answer(&text, &json!({ "vaults": vaults }));
+    Ok(())
+}
+
 fn in_words(state: &SyncState) -> String {
     match state {
+        SyncState::Alone => "by itself: nobody has signed up or in on this device".into(),
         SyncState::Offline => "the server cannot be reached".into(),
         SyncState::PutOff(reason) => reason.clone(),
         SyncState::Syncing { done, of } => format!("coming into step, {done} of {of} vaults"),
@@ -89,6 +123,7 @@ fn in_words(state: &SyncState) -> String {
 
 fn word(state: &SyncState) -> &'static str {
     match state {
+        SyncState::Alone => "alone",
         SyncState::Offline => "offline",
         SyncState::PutOff(_) => "put_off",
         SyncState::Syncing { .. } => "syncing",

@@ -4,6 +4,7 @@
 //! beside this one.
 
 mod background;
+mod compare;
 mod devices;
 mod ending;
 mod follow;
@@ -30,6 +31,7 @@ mod storage;
 mod vaults;
 
 pub use background::{Background, Switch};
+pub use compare::{Compared, DeviceDigest, VaultComparison};
 pub use devices::{Device, Devices};
 pub use ending::{SignOut, SignedOut};
 pub use follow::{Follow, News};
@@ -44,6 +46,7 @@ pub use settings::Settings;
 pub use sign_in::{SignIn, SignedIn};
 pub use sign_up::{SignUp, SignedUp};
 pub use status::{Blocked, BlockedPlace, Status, SyncState};
+pub(crate) use status::{DISK_PAUSE, unreadable};
 pub use storage::{Repair, StorageCheck, StorageUsage, VaultUsage};
 pub use vaults::AccountSync;
 

@@ -27,12 +27,12 @@ const GOSSIP_MS: u64 = 3600 * 1000;
 /// What one device tells the others.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct DeviceNote {
+pub(super) struct DeviceNote {
     /// How far it has seen each vault, the chain value there, and in which life of the server.
-    heads: Vec<(VaultId, u64, Fixed<32>, Incarnation)>,
-    at_ms: u64,
+    pub(super) heads: Vec<(VaultId, u64, Fixed<32>, Incarnation)>,
+    pub(super) at_ms: u64,
     /// What it is called.
-    name: String,
+    pub(super) name: String,
     /// What the server has signed of these, so that whoever finds it lying has the proof.
     signed: Vec<SignedHeadBytes>,
     /// The lives of the server that it has met, in their order.
@@ -114,21 +114,28 @@ impl Account {
     /// The devices that have told of themselves, this one among them. No request is made; [`Account::devices`] asks the
     /// server and checks its answer against the account log.
     pub async fn known_devices(&self) -> Result<Vec<KnownDevice>> {
+        let known = |(id, note): (DeviceId, DeviceNote)| {
+            let name = crate::untrusted::clean(&note.name);
+            KnownDevice { id, name, last_seen_ms: note.at_ms, vaults: note.heads.len() }
+        };
+        Ok(self.device_notes().await?.into_iter().map(known).collect())
+    }
+
+    /// What each device has last told, this one among them.
+    pub(super) async fn device_notes(&self) -> Result<BTreeMap<DeviceId, DeviceNote>> {
         let room = self.room().await?;
-        let mut known = BTreeMap::new();
-        for vault in self.own_vaults(&room).await? {
-            for record in vault.records(DEVICES).await? {
+        let mut notes: BTreeMap<DeviceId, DeviceNote> = BTreeMap::new();
+        for own in self.own_vaults(&room).await? {
+            for record in own.records(DEVICES).await? {
+                let device = DeviceId(record.id.0);
+                // A note that cannot be read was written by a later version.
                 let Ok(note) = Face::Cbor.decode::<DeviceNote>(&record.data) else { continue };
-                let name = crate::untrusted::clean(&note.name);
-                let id = DeviceId(record.id.0);
-                let device = KnownDevice { id, name, last_seen_ms: note.at_ms, vaults: note.heads.len() };
-                let newest = known.get(&id).is_none_or(|known: &KnownDevice| known.last_seen_ms < device.last_seen_ms);
-                if newest {
-                    known.insert(id, device);
+                if notes.get(&device).is_none_or(|known| known.at_ms < note.at_ms) {
+                    notes.insert(device, note);
                 }
             }
         }
-        Ok(known.into_values().collect())
+        Ok(notes)
     }
 
     /// Writes down how far this device has seen every vault, hourly, and takes what the others have written as a

@@ -16,10 +16,10 @@ use std::time::Duration;
 /// No list for people is longer.
 const MOST_BLOCKED: usize = 100;
 /// How long to leave a disk alone that could not be read.
-const DISK_PAUSE: Duration = Duration::from_secs(60);
+pub(crate) const DISK_PAUSE: Duration = Duration::from_secs(60);
 
 /// How far sync has come on this device.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status {
     /// All of it in a word.
     pub state: SyncState,
@@ -44,9 +44,12 @@ pub struct Status {
 }
 
 /// How far sync has come, in a word.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SyncState {
+    /// Nobody has signed up or in on this device: what is here is on this device alone.
+    #[default]
+    Alone,
     /// The last round did not reach the server. It is tried again.
     Offline,
     /// The last round was put off, by the server or by another program on this device, and the reason, for people. It
@@ -133,7 +136,7 @@ impl Account {
     }
 
     /// The status, as soon as it is another.
-    async fn status_after(&self, shown: Option<Status>) -> Status {
+    pub(crate) async fn status_after(&self, shown: Option<Status>) -> Status {
         loop {
             let room = self.room().await;
             let rung = room.as_ref().map(|room| room.pulse.changed.rung()).unwrap_or_default();
@@ -157,7 +160,10 @@ impl Account {
     async fn look(&self, room: &Arc<Room>) -> Result<Status> {
         let beat = room.pulse.beat();
         let mut sum = Sum::default();
-        sum.blocked.extend(self.blocked(&beat));
+        let is_alone = self.is_alone();
+        if !is_alone {
+            sum.blocked.extend(self.blocked(&beat));
+        }
         let kept = room.clone();
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
             let vault = Vault::new(self.clone(), room.clone(), id);
@@ -177,6 +183,7 @@ impl Account {
         let more_blocked = blocked.len().saturating_sub(MOST_BLOCKED) as u64;
         blocked.truncate(MOST_BLOCKED);
         let state = match (blocked.first(), beat.running, &beat.failure, beat.last_success_ms) {
+            (None, None, None, _) if is_alone => SyncState::Alone,
             (Some(first), _, _, _) if first.what == BlockedPlace::Account => SyncState::Blocked(first.reason.clone()),
             (_, Some((done, of)), _, _) => SyncState::Syncing { done, of },
             (_, None, Some(failure), _) if failure.kind == Error::OFFLINE => SyncState::Offline,
@@ -286,17 +293,11 @@ fn blocked(what: BlockedPlace, failure: Failure) -> Blocked {
 }
 
 /// What this device keeps cannot be read: nothing can be counted.
-fn unreadable(error: &Error) -> Status {
+pub(crate) fn unreadable(error: &Error) -> Status {
     let failure = Failure::from(error);
     Status {
         state: SyncState::Blocked(failure.reason.clone()),
-        pending: 0,
-        set_aside: 0,
-        last_success_ms: None,
-        next_attempt_ms: None,
-        left_out: 0,
-        held_back: false,
         blocked: vec![blocked(BlockedPlace::Account, failure)],
-        more_blocked: 0,
+        ..Status::default()
     }
 }

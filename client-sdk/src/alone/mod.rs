@@ -6,6 +6,7 @@
 
 mod attach;
 mod carry;
+mod status;
 mod storage;
 
 pub use attach::Attached;
@@ -214,7 +215,17 @@ impl Client {
             let home = Home { version: VERSION, nth, whole };
             Ok(keeper.store.save(&folder, HOME, &Face::Json.encode(&home))?)
         };
-        self.context().edges.apart(keep).await?
+        let kept = self.context().edges.apart(keep).await?;
+        self.context().turned.ring();
+        kept
+    }
+
+    /// The account that comes into step when the client is told to, or else what this device keeps by itself.
+    async fn account_or_device(&self) -> Result<Option<Account>> {
+        match self.home().await? {
+            Some((_, account)) => Ok(Some(account)),
+            None => self.stand().await,
+        }
     }
 
     /// Whose vaults the client's own calls mean, if there are any.
@@ -263,6 +274,7 @@ impl Client {
         let kept = self.context().edges.apart(make).await??;
         let stand = Account::new(self.shared(), kept)?;
         *known = Some(Some(stand.clone()));
+        self.context().turned.ring();
         Ok(stand)
     }
 }

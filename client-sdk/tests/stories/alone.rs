@@ -3,12 +3,16 @@
 use crate::fake::{Fake, URL};
 use crate::records::{Note, note};
 use crate::schedules::weather::{Brittle, Sky};
+use futures_util::{Stream, StreamExt as _};
 use selkie_client::store::vaults::{MemoryVaults, VaultStore, VaultStores};
 use selkie_client::store::{Folder, Memory, StoreError};
-use selkie_client::{Account, Client, Error, ExportOptions, ServerAddress, SignIn, SignOut, SignUp, Vault, field};
+use selkie_client::{
+    Account, Client, Error, ExportOptions, ServerAddress, SignIn, SignOut, SignUp, Status, SyncState, Vault, field,
+};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const PASSWORD: &str = "correct horse";
 const ANA: &str = "ana@example.org";
@@ -105,6 +109,45 @@ async fn signing_up_brings_along_what_was_there_and_another_device_sees_it() {
     account.sync().await.unwrap();
     on_tablet.sync().await.unwrap();
     assert_eq!(vault.collection::<Note>("notes").get(id).await.unwrap().unwrap().likes, 1);
+}
+
+/// What an app shows in its corner from its first start on, whatever the person does.
+#[tokio::test]
+async fn one_status_tells_of_the_device_and_then_of_its_account() {
+    let (server, data) = (Fake::start(), tempfile::tempdir().unwrap());
+    let client = app(&server, data.path()).await;
+    let mut status = client.status();
+    let until = async |status: &mut (dyn Stream<Item = Status> + Send + Unpin), fits: &dyn Fn(&Status) -> bool| {
+        let search = async {
+            loop {
+                let now = status.next().await.expect("it never ends");
+                if fits(&now) {
+                    return now;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), search).await.expect("it is told in time")
+    };
+    let first = status.next().await.unwrap();
+    assert_eq!((first.state, first.pending), (SyncState::Alone, 0));
+    let notes = client.vault("Personal").await.unwrap().collection::<Note>("notes");
+    notes.put(&note("Hello")).await.unwrap();
+    until(&mut status, &|now| now.state == SyncState::Alone && now.pending > 0).await;
+
+    client.use_server(URL).await.unwrap();
+    let (account, _) = sign_up(&client).await;
+    until(&mut status, &|now| now.state != SyncState::Alone).await;
+    account.sync().await.unwrap();
+    let now = until(&mut status, &|now| matches!(now.state, SyncState::Synced { .. })).await;
+    assert_eq!(now.pending, 0);
+    notes.put(&note("Goodbye")).await.unwrap();
+    until(&mut status, &|now| now.state == SyncState::Pending(1)).await;
+
+    // The account is gone from this device, and what was its own.
+    account.sync().await.unwrap();
+    let _told = account.sign_out(SignOut::Wipe).await.unwrap();
+    let now = until(&mut status, &|now| now.state == SyncState::Alone).await;
+    assert_eq!(now.pending, 0);
 }
 
 #[tokio::test]

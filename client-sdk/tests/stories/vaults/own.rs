@@ -2,7 +2,8 @@
 
 use super::{APP, PASSWORD, another_device, id, person};
 use crate::fake::{Fake, Mishap};
-use selkie_client::{Account, Error, SignUp};
+use selkie_client::{Account, Compared, Error, SignUp};
+use std::collections::BTreeMap;
 
 async fn in_step(accounts: &[&Account]) {
     for _ in 0..3 {
@@ -112,6 +113,48 @@ async fn devices_know_each_other_by_name() {
         assert_eq!(names, ["laptop", "phone", "watch"]);
         assert!(known.iter().all(|device| device.last_seen_ms > 0));
     }
+}
+
+#[tokio::test]
+async fn devices_are_compared_by_what_they_have_told() {
+    let server = Fake::start();
+    let ana = person(&server, "ana").await;
+    let phone = another_device(&server, "ana", &ana).await;
+    let journal = ana.account.create_vault("Journal", APP).await.unwrap();
+    journal.put("notes", id(1), b"one").await.unwrap();
+    in_step(&[&ana.account, &phone]).await;
+    server.later(3_600_000);
+    in_step(&[&ana.account, &phone]).await;
+    let compared = async || {
+        let [vault] = <[_; 1]>::try_from(ana.account.compare().await.unwrap()).unwrap();
+        assert_eq!((vault.vault, vault.name.as_deref()), (journal.id(), Some("Journal")));
+        assert_eq!(vault.here, journal.digest().await.unwrap());
+        let [device] = <[_; 1]>::try_from(vault.devices).unwrap();
+        assert_eq!(device.name, "phone");
+        device
+    };
+    let device = compared().await;
+    assert_eq!((device.compared, device.digest), (Compared::Same, journal.digest().await.unwrap()));
+
+    // The phone lies in a drawer, and stays where it was.
+    let then = device.digest;
+    for _ in 0..2 {
+        journal.put("notes", id(2), b"two").await.unwrap();
+        assert!(ana.account.sync().await.unwrap().first_error().is_none());
+    }
+    let device = compared().await;
+    let entries = journal.digest().await.unwrap().n - then.n;
+    assert!(entries >= 2);
+    assert_eq!((device.compared, device.digest), (Compared::Behind(entries), then));
+
+    // What was told in another life of the server says nothing about this one.
+    let ends = BTreeMap::from([(journal.id(), then.n + entries)]);
+    server.with(|world| {
+        let people = world.people();
+        world.vaults.restore(&ends, &people);
+    });
+    assert!(ana.account.sync().await.unwrap().first_error().is_none());
+    assert_eq!(compared().await.compared, Compared::Unknown);
 }
 
 #[tokio::test]
