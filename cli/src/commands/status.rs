@@ -1,5 +1,5 @@
-//! `selkie status` and `compare`: how far sync has come on this device, what would help where it has not, and how far the
-//! others are.
+//! `selkie status` and `compare`: how far sync has come on this device, what would help where it has not, and how far
+//! the others are.
 //!
 //! Owns the words for it. No server is asked.
 

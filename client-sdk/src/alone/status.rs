@@ -11,9 +11,9 @@ use std::pin::pin;
 
 impl Client {
     /// How far sync has come, as [`Account::status`](crate::Account::status) tells it of one account: of the one that
-    /// was last signed up or in here, and before that, [`SyncState::Alone`](crate::SyncState::Alone) with what waits for
-    /// one. An app that opens its client at its start shows this, whatever the person does later. No request is made,
-    /// and it never ends.
+    /// was last signed up or in here, and before that, [`SyncState::Alone`](crate::SyncState::Alone) with what waits
+    /// for one. An app that opens its client at its start shows this, whatever the person does later. No request is
+    /// made, and it never ends.
     pub fn status(&self) -> impl Stream<Item = Status> + Send + Unpin + use<> {
         let watched = (self.clone(), None);
         Box::pin(unfold(watched, async |(client, mut shown): (Client, Option<Status>)| {
