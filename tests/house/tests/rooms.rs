@@ -89,6 +89,18 @@ fn lines_are_short_enough_to_read() {
     assert_none(all.into_iter().filter(is_long));
 }
 
+/// A server that was started by hand in a folder of the source leaves its keys there.
+#[test]
+fn no_key_and_no_database_is_among_the_files() {
+    let listed =
+        std::process::Command::new("git").args(["ls-files", "-z"]).current_dir(selkie_test_house::root()).output();
+    // Whoever got the source without its history has no list, and nothing to add to it.
+    let Ok(listed) = listed.map(|listed| String::from_utf8_lossy(&listed.stdout).into_owned()) else { return };
+    let is_secret = |file: &&str| file.ends_with(".key") || file.ends_with(".db") || file.contains("selkie-data/");
+    let found: Vec<&str> = listed.split('\0').filter(is_secret).collect();
+    assert!(found.is_empty(), "these do not belong here: {found:?}");
+}
+
 fn assert_only_in(folders: &[&str], homes: &[&str], words: &[&str]) {
     assert_none(lines_outside(folders, homes).filter(|line| words.iter().any(|word| line.mentions(word))));
 }
