@@ -160,7 +160,9 @@ impl Context {
             }
             Ok(!folders.is_empty())
         };
-        self.edges.apart(forget).await?
+        let forgotten = self.edges.apart(forget).await?;
+        self.turned.ring();
+        forgotten
     }
 
     pub(crate) async fn save(&self, kept: &Kept) -> Result<()> {

@@ -58,8 +58,9 @@ impl Account {
     /// Every vault here, beside how far the person's other devices have told that they have come. No request is made.
     pub async fn compare(&self) -> Result<Vec<VaultComparison>> {
         let room = self.room().await?;
-        let mut notes = self.device_notes().await?;
-        notes.remove(&self.device_id());
+        let (mut notes, log) = (self.device_notes().await?, self.kept().log);
+        // What a device told that was sent away says nothing any more.
+        notes.retain(|device, _| *device != self.device_id() && log.active_device(device).is_some());
         let kept = room.clone();
         let mut comparisons = Vec::new();
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
@@ -83,7 +84,11 @@ impl Account {
                 devices.push(DeviceDigest { device: *device, name, told_ms: note.at_ms, digest, compared });
             }
             let here = Digest { n: glance.head.n, h: glance.head.h };
-            comparisons.push(VaultComparison { vault: id, name: vault.name().await?, here, devices });
+            let name = match vault.name().await {
+                Err(Error::Damaged { .. }) => None,
+                name => name?,
+            };
+            comparisons.push(VaultComparison { vault: id, name, here, devices });
         }
         Ok(comparisons)
     }

@@ -299,7 +299,8 @@ impl Account {
         // Whatever a poll says: it is not signed, and another device may have seen more.
         let is_owed = glance.more_is_promised || vault.room.shared().note_of(&id).is_some();
         let is_over = glance.role(&self.user_id()).is_none() && polled.is_none();
-        if is_over && !glance.in_flight && !is_owed && glance.quarantine.is_none() {
+        let is_read = counts.aside == 0 || glance.has_last_key && glance.tried_aside;
+        if is_over && is_read && !glance.in_flight && !is_owed && glance.quarantine.is_none() {
             // Who was removed has read how it came to that. There is no more for them, unless they are let in again.
             return Ok(None);
         }

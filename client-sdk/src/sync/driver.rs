@@ -270,7 +270,12 @@ impl<'a> Round<'a> {
 
     pub(super) fn keys_missing(&self, replica: &Replica) -> bool {
         let governance = replica.log.core().governance();
-        governance.member(&self.me.user).is_some() && !replica.keys.has(governance.epoch())
+        // Who was removed may have missed the last key that was theirs, too: what was written until then is.
+        let theirs = match governance.member(&self.me.user) {
+            Some(_) => governance.epoch(),
+            None => governance.epoch().saturating_sub(1),
+        };
+        theirs > 0 && !replica.keys.has(theirs)
     }
 
     pub(crate) async fn load(&mut self) -> Step<()> {

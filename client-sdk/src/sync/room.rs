@@ -36,7 +36,8 @@ impl Default for SyncSettings {
         SyncSettings {
             settle: Arc::new(NewestFirst),
             checkpoint_changes: 5_000,
-            checkpoint_times_live: 4,
+            // So whoever comes in new takes at most twice what is live: from the checkpoint, and from what follows it.
+            checkpoint_times_live: 1,
             // A checkpoint is written after 5,000 changes, which may be 20 entries. To ask for one is one request.
             begin_with_checkpoint_from: 20,
         }
@@ -84,6 +85,8 @@ pub(crate) struct Glance {
     pub(crate) members: Vec<(UserId, Role)>,
     pub(crate) epoch: u32,
     pub(crate) has_key: bool,
+    /// The present key, or the one before it, which is the last one of who was removed.
+    pub(crate) has_last_key: bool,
     pub(crate) born: bool,
     pub(crate) incarnation: Option<Incarnation>,
     /// The server's signature over where we are, or were.
@@ -100,35 +103,44 @@ pub(crate) struct Glance {
     pub(crate) last_checkpoint: u64,
 }
 
+/// Which of a vault's keys are here.
+struct HasKeys {
+    present: bool,
+    last: bool,
+}
+
 impl Glance {
     pub(crate) fn of(replica: &Replica) -> Glance {
         let core = replica.log.core();
-        let has_key = replica.keys.has(core.governance().epoch());
+        let (keys, epoch) = (&replica.keys, core.governance().epoch());
+        let has = HasKeys { present: keys.has(epoch), last: keys.has(epoch) || keys.has(epoch.saturating_sub(1)) };
         let in_flight = replica.in_flight.is_some();
-        Glance { tried_aside: replica.tried_aside, ..Glance::of_parts(core, &replica.state, has_key, in_flight) }
+        Glance { tried_aside: replica.tried_aside, ..Glance::of_parts(core, &replica.state, has, in_flight) }
     }
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
     pub(crate) fn of_outline(vault: &VaultId, outline: &Outline, at_rest: &AtRest) -> Result<Glance> {
         let (state, core) = read_state(vault, &outline.state, at_rest)?;
         let governance = core.governance();
-        let present = outline.keys.iter().find(|(epoch, _)| *epoch == governance.epoch());
-        let commitment = governance.commitment(governance.epoch());
-        let has_key = match (present, commitment) {
-            (Some((epoch, sealed)), Some(commitment)) => at_rest.open_key(vault, *epoch, sealed, commitment).is_ok(),
-            _ => false,
+        let has = |epoch: u32| {
+            let kept = outline.keys.iter().find(|(kept, _)| *kept == epoch);
+            let found = kept.zip(governance.commitment(epoch));
+            found.is_some_and(|((_, sealed), commitment)| at_rest.open_key(vault, epoch, sealed, commitment).is_ok())
         };
-        Ok(Glance::of_parts(&core, &state, has_key, outline.in_flight.is_some()))
+        let present = has(governance.epoch());
+        let has = HasKeys { present, last: present || has(governance.epoch().saturating_sub(1)) };
+        Ok(Glance::of_parts(&core, &state, has, outline.in_flight.is_some()))
     }
 
-    fn of_parts(core: &Core, state: &State, has_key: bool, in_flight: bool) -> Glance {
+    fn of_parts(core: &Core, state: &State, has: HasKeys, in_flight: bool) -> Glance {
         let governance = core.governance();
         Glance {
             head: core.head(),
             app: core.app().as_str().to_owned(),
             members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
             epoch: governance.epoch(),
-            has_key,
+            has_key: has.present,
+            has_last_key: has.last,
             born: state.born,
             incarnation: state.incarnation,
             reached: state.reached,

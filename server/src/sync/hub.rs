@@ -211,13 +211,15 @@ impl Listeners {
     }
 
     fn belongs_to(&mut self, moved: &Moved, members: &[UserId]) {
-        let Moved { at, vault, app, n, .. } = moved;
+        let Moved { at, vault, app, .. } = moved;
         let listening = self.by_vault.get(at).map(|audience| audience.slots.clone()).unwrap_or_default();
         for id in listening {
             let stays = self.slots.get(&id).is_some_and(|listener| members.contains(&listener.reader.user));
             if !stays {
-                // So they hear of it at once, and of nothing after it.
-                self.tell_one(id, *vault, *n);
+                // So they look at once, and are told nothing of what comes after it.
+                if let Some(listener) = self.slots.get(&id) {
+                    listener.slot.say(|pending| pending.resync = true);
+                }
                 self.unfollow(id, at);
             }
         }
@@ -232,19 +234,16 @@ impl Listeners {
 
     fn tell(&self, at: Place, n: u64) {
         let Some(audience) = self.by_vault.get(&at) else { return };
-        audience.slots.iter().for_each(|id| self.tell_one(*id, audience.vid, n));
-    }
-
-    fn tell_one(&self, id: u64, vid: VaultId, n: u64) {
-        let Some(listener) = self.slots.get(&id) else { return };
-        listener.slot.say(|pending| {
-            let position = pending.moved.entry(vid).or_default();
-            *position = n.max(*position);
-            if pending.moved.len() > MOST_HINTS {
-                pending.moved.clear();
-                pending.resync = true;
-            }
-        });
+        for listener in audience.slots.iter().filter_map(|id| self.slots.get(id)) {
+            listener.slot.say(|pending| {
+                let position = pending.moved.entry(audience.vid).or_default();
+                *position = n.max(*position);
+                if pending.moved.len() > MOST_HINTS {
+                    pending.moved.clear();
+                    pending.resync = true;
+                }
+            });
+        }
     }
 }
 
@@ -363,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_is_told_from_then_on_and_who_is_removed_hears_of_that_last() {
+    fn who_joins_is_told_from_then_on_and_who_is_removed_is_told_to_look() {
         let hub = hub();
         let mut ana = hub.listen(reader(1), Some("org.example"), HERE, &[vault(1)]).unwrap();
         let mut bob = hub.listen(reader(2), Some("org.example"), HERE, &[]).unwrap();
@@ -372,7 +371,7 @@ mod tests {
         hub.tell(&moved(1, 2, Some(vec![UserId([1; 32]), UserId([2; 32])])));
         assert_eq!((all(&mut ana), all(&mut bob), all(&mut other_app)), (vec![hint(1, 2)], vec![hint(1, 2)], vec![]));
         hub.tell(&moved(1, 3, Some(vec![UserId([1; 32])])));
-        assert_eq!((all(&mut ana), all(&mut bob)), (vec![hint(1, 3)], vec![hint(1, 3)]));
+        assert_eq!((all(&mut ana), all(&mut bob)), (vec![hint(1, 3)], vec![Hint::Resync]));
         hub.tell(&moved(1, 4, None));
         assert_eq!((all(&mut ana), all(&mut bob)), (vec![hint(1, 4)], vec![]));
     }

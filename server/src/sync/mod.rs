@@ -201,9 +201,16 @@ impl Room {
 
     /// The same, in a state of the vault that is known.
     async fn reach(&self, at: Place, reader: Reader, known: Arc<Known>) -> Result<Reach> {
-        let Err(stranger) = member(&known, reader) else { return Ok(Reach::Whole(known)) };
-        let removal = self.office.vaults.removal_of(at, reader.account).await?;
-        removal.map(|(end, then)| Reach::Until(end, then)).ok_or(stranger)
+        if member(&known, reader).is_ok() {
+            return Ok(Reach::Whole(known));
+        }
+        if let Some((end, then)) = self.office.vaults.removal_of(at, reader.account).await? {
+            return Ok(Reach::Until(end, then));
+        }
+        // A stranger, or somebody who was let in again between the two looks.
+        let known = self.office.look_up(at).await?;
+        member(&known, reader).map(|_| ())?;
+        Ok(Reach::Whole(known))
     }
 }
 

@@ -52,6 +52,11 @@ impl Logs {
         let mut frames: Vec<Bytes> = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
         if wanted.live_only && !frames.is_empty() {
             head = room.leave_out_superseded(at, &mut frames).await?;
+            // Which may be newer than what was read: perhaps they were removed meanwhile.
+            let known = room.known_since(at, head).await?;
+            if let Reach::Until(end, then) = room.reach(at, reader, known).await? {
+                return room.until_removed(at, vid, wanted.after, limits, (end, then)).await;
+            }
         }
         Ok(LogFrames { frames, head: room.office.sign(vid, head) })
     }
@@ -80,9 +85,8 @@ impl Logs {
         // A page that is full of bytes may have ended early.
         more |= bytes >= limits.bytes.saturating_sub(selkie_protocol::log::MAX_ENTRY_LENGTH as u64);
         if let Reach::Until(end, _) = reach {
-            let found_so_far = found.len();
             found.retain(|stored| stored.n <= end.n);
-            more &= found.len() == found_so_far;
+            more &= found.last().is_some_and(|last| last.n < end.n);
         }
         let entries = found.iter().map(|stored| Ok(PlacedEntry { n: stored.n, entry: entry_of(stored)? }));
         Ok(Controls { entries: entries.collect::<Result<_>>()?, more })
@@ -99,8 +103,9 @@ impl Room {
         }
     }
 
-    /// A page of what was written up to the entry that removed the reader, and a head of that time. Payloads that were
-    /// superseded since may be gone.
+    /// A page of what was written up to the entry that removed the reader, and a head of that time. Payloads come along
+    /// for as long as history is kept. Until then each that was live at the end is there; later, those that are not
+    /// would tell what has been changed since.
     async fn until_removed(
         &self,
         at: Place,
@@ -118,8 +123,12 @@ impl Room {
             }
         };
         metrics::counter!("selkie_pulled_entries_total").increment(frames.len() as u64);
-        let frames = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
-        Ok(LogFrames { frames, head: self.office.sign_as_of(vid, end, then) })
+        let with_payloads = self.history_reaches(at.tenant, then).await?;
+        let shown = frames.into_iter().map(|stored| match with_payloads {
+            true => Ok(Bytes(stored.frame)),
+            false => Ok(Bytes(stored_frame(&stored.frame)?.keeping(|_| false))),
+        });
+        Ok(LogFrames { frames: shown.collect::<Result<_>>()?, head: self.office.sign_as_of(vid, end, then) })
     }
 
     /// A state that is at least as new as a head that was just read: who was removed there is no member any more.

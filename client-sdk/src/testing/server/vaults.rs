@@ -217,8 +217,23 @@ impl Vaults {
             }
             ["head"] => write(&VaultHead { head }),
             ["wraps"] => write(&one.wraps_of(me)),
+            ["controls"] => write(&self.controls(one, asked, end)?),
             _ => Err(ErrorCode::NotFound),
         }
+    }
+
+    /// CONTROL entries up to a position.
+    fn controls(&self, one: &One, asked: &Asked<'_>, end: u64) -> Result<Controls, ErrorCode> {
+        let mut entries = Vec::new();
+        for n in number(asked.query, "after").unwrap_or(0) + 1..=end {
+            let entry = one.entry(n)?;
+            if matches!(parsed(entry)?.body, Body::Control(_)) {
+                entries.push(PlacedEntry { n, entry: entry.into() });
+            }
+        }
+        let more = entries.len() > self.page;
+        entries.truncate(self.page);
+        Ok(Controls { entries, more })
     }
 
     fn one_mut(&mut self, vault: &VaultId) -> Result<&mut One, ErrorCode> {
@@ -268,18 +283,7 @@ impl Vaults {
             }
             ["head"] => write(&VaultHead { head: self.head(&vault, asked.now)? }),
             ["wraps"] => write(&one.wraps_of(me)),
-            ["controls"] => {
-                let mut entries = Vec::new();
-                for n in number(asked.query, "after").unwrap_or(0) + 1..=one.frames.len() as u64 {
-                    let entry = one.entry(n)?;
-                    if matches!(parsed(entry)?.body, Body::Control(_)) {
-                        entries.push(PlacedEntry { n, entry: entry.into() });
-                    }
-                }
-                let more = entries.len() > self.page;
-                entries.truncate(self.page);
-                write(&Controls { entries, more })
-            }
+            ["controls"] => write(&self.controls(one, asked, one.frames.len() as u64)?),
             ["checkpoint"] => self.beginning(&vault, one, asked.now),
             ["checkpoint", n, "pages", page] => {
                 let n: u64 = id(n)?;

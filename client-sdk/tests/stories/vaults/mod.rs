@@ -7,6 +7,7 @@ mod lies;
 mod lives;
 mod own;
 mod proofs;
+mod removed;
 mod restored;
 
 use crate::fake::Fake;

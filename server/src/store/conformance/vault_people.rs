@@ -44,6 +44,10 @@ async fn members_are_those_of_the_newest_control_entry(house: House) {
     // Who was let in again by the same append has not gone.
     scribe.removed(&*house.store, &[uid(1), uid(2)], &[uid(1)]).await;
     assert_eq!((of(ana).await, removal(ana).await), (vec![scribe.at.vault], None));
+    // Who came and went by the same append was never seen here.
+    let cy = house.register(house.home, registration(3)).await.unwrap();
+    let end = scribe.removed(&*house.store, &[uid(1), uid(2)], &[uid(3), uid(77)]).await;
+    assert_eq!((of(cy).await, removal(cy).await), (vec![], Some(end)));
     scribe.joined(&*house.store, &[]).await;
     assert_eq!(of(bo).await, [other.at.vault]);
     expect_log(&house, &scribe).await;

@@ -91,6 +91,7 @@ async fn who_was_removed_reads_how_it_came_to_that_and_no_further(house: House) 
     let add = at_ana.add(&bob, Role::Editor);
     let with_key = selkie_protocol::vault::Push { wraps: vec![wrap(bob.user(), 1)], ..add };
     at_ana.publish(logs, with_key).await;
+    at_ana.publish(logs, at_ana.write(&[(record(1), "theirs to read")])).await;
     let at_bob = at_ana.join(&house, &bob, &[&ana, &bob]).await;
     let bobs = &at_bob.caller;
     let end = at_ana.publish(logs, at_ana.remove(&[bob.user()])).await;
@@ -109,7 +110,10 @@ async fn who_was_removed_reads_how_it_came_to_that_and_no_further(house: House) 
         let wanted = Wanted { after, max_entries: Some(entries), ..Wanted::default() };
         logs.pull(bobs, SOMEWHERE, vid, wanted).await.unwrap().frames
     };
-    assert_eq!((page(1, 1).await, page(end - 1, 9).await), (whole.frames[1..2].to_vec(), whole.frames[2..].to_vec()));
+    assert_eq!(
+        (page(1, 1).await, page(end - 1, 9).await),
+        (whole.frames[1..2].to_vec(), whole.frames[end as usize - 1..].to_vec())
+    );
     assert_eq!((page(end, 9).await, page(u64::MAX, 9).await), (Vec::new(), Vec::new()));
     let controls = logs.controls(bobs, vid, 0).await.unwrap();
     assert_eq!((controls.entries.last().unwrap().n, controls.more), (end, false));
@@ -122,6 +126,20 @@ async fn who_was_removed_reads_how_it_came_to_that_and_no_further(house: House) 
     let refused = at_bob.push(logs, at_bob.write(&[(record(1), "x")])).await.unwrap_err();
     assert_eq!(rule(refused), log::Refusal::NotAMember);
     assert_eq!(logs.poll(bobs, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
+
+    // What is live at the end stays for as long as history is kept. After that, what is not there any more would tell
+    // them what has been changed since.
+    let are_whole = async || {
+        let frames = logs.pull(bobs, SOMEWHERE, vid, Wanted::default()).await.unwrap().frames;
+        let is_data =
+            |bytes: &&selkie_protocol::Bytes| matches!(Frame::parse(bytes).unwrap().entry.body, log::Body::Data(_));
+        frames.iter().filter(is_data).map(|bytes| Frame::parse(bytes).unwrap().is_whole()).collect::<Vec<_>>()
+    };
+    assert_eq!(are_whole().await, [true]);
+    house.clock.pass(29 * 24 * 60 * 60_000);
+    assert_eq!(are_whole().await, [true]);
+    house.clock.pass(2 * 24 * 60 * 60_000);
+    assert_eq!(are_whole().await, [false]);
 
     // Let in again, all of it is theirs to read, and where it ended once is forgotten.
     at_ana.publish(logs, at_ana.add(&bob, Role::Viewer)).await;

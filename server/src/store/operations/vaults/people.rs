@@ -81,12 +81,21 @@ pub(super) async fn set_members(
             .execute(conn)
             .await?;
     }
-    for (user, n) in removed {
+    // Whoever came and went within the same entries was not here before. Who was let in again since has not gone.
+    for (user, n) in removed.iter().filter(|(user, _)| !users.contains(user)) {
         let Some(account) = gone.get(user) else { continue };
-        diesel::update(vault_members::table.find((tenant, *account, vault)))
-            // Not of who was let in again since.
-            .filter(vault_members::present.eq(false))
-            .set(vault_members::removed_at.eq(columns::position(*n)))
+        let removed_at = columns::position(*n);
+        diesel::insert_into(vault_members::table)
+            .values((
+                vault_members::tenant.eq(tenant),
+                vault_members::account.eq(account),
+                vault_members::vault.eq(vault),
+                vault_members::present.eq(false),
+                vault_members::removed_at.eq(removed_at),
+            ))
+            .on_conflict((vault_members::tenant, vault_members::account, vault_members::vault))
+            .do_update()
+            .set((vault_members::present.eq(false), vault_members::removed_at.eq(removed_at)))
             .execute(conn)
             .await?;
     }

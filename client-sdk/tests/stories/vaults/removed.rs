@@ -1,0 +1,82 @@
+//! Who was removed from a vault: what they are shown, what stays theirs, and that they can come back.
+
+use super::{APP, id, person, text};
+use crate::fake::Fake;
+use selkie_client::{Account, Role, Vault, VaultState};
+
+async fn sync(account: &Account) {
+    let outcome = account.sync().await.unwrap();
+    assert!(outcome.first_error().is_none(), "{outcome:?}");
+}
+
+async fn family(account: &Account) -> Vault {
+    account.vault("Family").await.unwrap().unwrap()
+}
+
+/// The key to the last pages was made while they were away, and nobody told them then.
+#[tokio::test]
+async fn who_was_removed_while_they_were_away_reads_everything_until_then() {
+    let server = Fake::start();
+    let [ana, bo, cy] = [person(&server, "ana").await, person(&server, "bo").await, person(&server, "cy").await];
+    let (ana, bo, cy) = (ana.account, bo.account, cy.account);
+    let at_ana = ana.create_vault("Family", APP).await.unwrap();
+    at_ana.put("notes", id(1), b"before").await.unwrap();
+    sync(&ana).await;
+    for fellow in [&bo, &cy] {
+        at_ana.add_member(fellow.user_id(), Role::Editor).await.unwrap();
+        sync(fellow).await;
+    }
+    at_ana.remove_member(cy.user_id()).await.unwrap();
+    at_ana.put("notes", id(2), b"with a key that Bo has not asked for").await.unwrap();
+    sync(&ana).await;
+    at_ana.remove_member(bo.user_id()).await.unwrap();
+    at_ana.put("notes", id(3), b"none of Bo's business").await.unwrap();
+    sync(&ana).await;
+
+    for _ in 0..2 {
+        sync(&bo).await;
+    }
+    let at_bo = family(&bo).await;
+    let status = at_bo.status().await.unwrap();
+    assert_eq!((status.state, status.set_aside), (VaultState::NotAMember, Vec::new()));
+    assert_eq!(text(&at_bo, 2).await.as_deref(), Some("with a key that Bo has not asked for"));
+    assert_eq!(text(&at_bo, 3).await, None);
+
+    // There is no more to ask for, and nothing is asked.
+    server.asked();
+    sync(&bo).await;
+    let asked = server.asked();
+    let of_vault = |path: &String| path.contains(&at_bo.id().to_string());
+    assert!(!asked.iter().any(of_vault), "{asked:?}");
+}
+
+/// What they wrote before they knew is kept, and goes out when they are let in again.
+#[tokio::test]
+async fn who_is_let_in_again_goes_on_where_they_were() {
+    let server = Fake::start();
+    let (ana, bo) = (person(&server, "ana").await.account, person(&server, "bo").await.account);
+    let at_ana = ana.create_vault("Family", APP).await.unwrap();
+    sync(&ana).await;
+    at_ana.add_member(bo.user_id(), Role::Editor).await.unwrap();
+    sync(&bo).await;
+    let at_bo = family(&bo).await;
+    for round in 1..=2 {
+        at_ana.remove_member(bo.user_id()).await.unwrap();
+        at_ana.put("notes", id(1), b"meanwhile").await.unwrap();
+        at_bo.put("notes", id(10 + round), b"before I knew").await.unwrap();
+        for account in [&ana, &bo, &bo] {
+            sync(account).await;
+        }
+        let status = at_bo.status().await.unwrap();
+        assert_eq!((status.state, status.pending), (VaultState::NotAMember, 1));
+        at_bo.put("notes", id(9), b"now I do").await.expect_err("they know that they may not write");
+        at_ana.add_member(bo.user_id(), Role::Editor).await.unwrap();
+        for account in [&ana, &bo, &bo, &ana] {
+            sync(account).await;
+        }
+        assert_eq!(at_bo.status().await.unwrap().state, VaultState::Ready);
+        super::same(&[&at_ana, &at_bo]).await;
+        assert_eq!(text(&at_ana, 10 + round).await.as_deref(), Some("before I knew"));
+        assert_eq!(text(&at_bo, 1).await.as_deref(), Some("meanwhile"));
+    }
+}
