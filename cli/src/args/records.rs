@@ -177,7 +177,7 @@ pub(crate) struct ResolveArgs {
 pub(crate) enum Side {
     /// What this device had written
     Mine,
-    /// What was in the log
+    /// What is in the log, with whatever was written since
     Theirs,
 }
 

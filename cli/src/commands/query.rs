@@ -7,8 +7,12 @@ use crate::args::{ConflictsArgs, QueryArgs, ResolveArgs, RestoreArgs, SearchArgs
 use crate::failure::Usage;
 use crate::place::Place;
 use crate::terminal::{Terminal, time};
-use selkie_client::{ChangeId, Content, Fields, Filter, OpenConflict, Record, Said, Stands, Value, field};
+use selkie_client::{
+    ChangeId, Content, Fields, Filter, OpenConflict, Record, RecordVersion, Said, Stands, Value, field,
+};
 use serde_json::json;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 /// `selkie query VAULT COLLECTION --where ...`
 pub(super) async fn query(place: &Place<'_>, terminal: Terminal, args: &QueryArgs) -> anyhow::Result<()> {
@@ -94,6 +98,11 @@ pub(super) async fn conflicts(place: &Place<'_>, terminal: Terminal, args: &Conf
         let OpenConflict { record, mine, theirs, at_ms, .. } = &conflict;
         text.push_str(&format!("{}  {record}  {}  to be decided: selkie resolve\n", time(*at_ms), mine.collection));
         text.push_str(&format!("    mine    {}\n    theirs  {}\n", in_short(mine), in_short(theirs)));
+        let now = vault.get(*record).await?;
+        if now.as_ref().map(|now| &now.data) != theirs.data.as_ref() {
+            let says = now.as_ref().map_or_else(|| "(deleted)".to_owned(), |now| first_words(&now.data));
+            text.push_str(&format!("    by now  {says}\n"));
+        }
         list.push(json!({
             "record": record.to_string(),
             "at_ms": at_ms,
@@ -102,14 +111,19 @@ pub(super) async fn conflicts(place: &Place<'_>, terminal: Terminal, args: &Conf
             "base": conflict.base.as_ref().map(said),
             "mine": said(mine),
             "theirs": said(theirs),
+            "now": now.as_ref().map(object),
         }));
     }
     let settled = if args.open { Vec::new() } else { vault.conflicts().await? };
+    let mut histories = HashMap::new();
     for conflict in settled.iter().filter(|conflict| !conflict.open) {
         let how = conflict.how.map_or("settled", selkie_client::Outcome::word);
         text.push_str(&format!("{}  {}  {how}\n", time(conflict.at_ms), conflict.record));
         // What was pruned from the history of this device is not shown.
-        let versions = vault.history(conflict.record).await?;
+        let versions: &Vec<RecordVersion> = match histories.entry(conflict.record) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(vault.history(conflict.record).await?),
+        };
         let version = |change| versions.iter().find(|version| version.change == Some(change));
         for (word, change) in [("stands  ", conflict.won), ("set aside", conflict.lost)] {
             if let Some(version) = version(change) {
@@ -137,13 +151,15 @@ pub(super) async fn resolve(place: &Place<'_>, terminal: Terminal, args: &Resolv
     let id = record_id(&args.id)?;
     let asked = vault.open_conflicts().await?.into_iter().rfind(|conflict| conflict.record == id);
     let asked = asked.ok_or_else(|| Usage("nobody is asked about that record".into()))?;
-    let (stands, said) = match args.which {
-        Side::Mine => (Stands::Mine, &asked.mine),
-        Side::Theirs => (Stands::Theirs, &asked.theirs),
+    let stands = match args.which {
+        Side::Mine => Stands::Mine,
+        Side::Theirs => Stands::Theirs,
     };
     vault.decide(asked.id, stands).await?;
-    let done = format!("It is decided: {}", in_short(said));
-    terminal.answer(&done, &json!({ "id": id.to_string(), "stands": self::said(said) }));
+    let now = vault.get(id).await?;
+    let says = now.as_ref().map_or_else(|| "(deleted)".to_owned(), |now| first_words(&now.data));
+    let stands = now.as_ref().map(object);
+    terminal.answer(&format!("It is decided: {says}"), &json!({ "id": id.to_string(), "stands": stands }));
     Ok(())
 }
 

@@ -135,8 +135,10 @@ fn read(shape: &Shape, body: &RecordBody) -> Reading {
 
 /// What is newer than this app stays as it is. If it is theirs, it stands; if it is ours, from before the app was
 /// replaced by an older one, the newest of the two does.
+/// Whoever wants to be asked is asked: until then theirs stands, and nothing is written over.
 fn newer_stays(shape: &Shape, mine: &RecordBody, theirs: &RecordBody) -> Settled {
     match read(shape, theirs) {
+        _ if matches!(shape.conflicts, Strategy::AskUser) => Settled::Ask,
         Reading::Newer if !mine.deleted => Settled::Theirs,
         _ => NewestFirst.settle(None, mine, theirs),
     }

@@ -149,8 +149,13 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
                 continue;
             }
             let open = |body: &RecordBody| self.open(body);
+            let (mine, theirs) = match (open(&mine), open(&theirs)) {
+                // Only a later version of the app can show it, or who asks for `Vault::open_conflicts`.
+                (Err(Error::NewerRecord { .. }), _) | (_, Err(Error::NewerRecord { .. })) => continue,
+                (mine, theirs) => (mine?, theirs?),
+            };
             let base = base.as_ref().map(open).transpose()?.flatten();
-            undecided.push(Undecided { id, record, base, mine: open(&mine)?, theirs: open(&theirs)?, at_ms });
+            undecided.push(Undecided { id, record, base, mine, theirs, at_ms });
         }
         Ok(undecided)
     }

@@ -65,7 +65,7 @@ pub struct Said {
 pub enum Stands {
     /// What this device had written.
     Mine,
-    /// What is in the log.
+    /// What is in the log: also what somebody has made of it since.
     Theirs,
 }
 
@@ -99,17 +99,16 @@ impl Vault {
         })
     }
 
-    /// Decides a conflict: the record says again what that version says, or is deleted where that version deletes it,
-    /// and the conflict is no longer asked about. A person has looked at both: where they are in different collections,
-    /// the record goes to that of the one that stands.
+    /// Decides a conflict, which is no longer asked about then. With `Theirs` the record stays as it is now, whatever
+    /// was written since. With `Mine` it says again what this device had written, or is deleted if that was so, and
+    /// what it says now goes into its history: show both first, see [`Vault::get`]. Where the two are in different
+    /// collections, the record goes to that of the one that stands.
     pub async fn decide(&self, conflict: u64, stands: Stands) -> Result<()> {
         let asked = self.asked().await?.into_iter().find(|(id, ..)| *id == conflict);
         let (_, record, _, asked) = asked.ok_or_else(|| Error::NotPossible("that is decided already".into()))?;
-        let said = match stands {
-            Stands::Mine => asked.mine,
-            Stands::Theirs => asked.theirs,
-        };
-        self.write(record, move |before, now| Ok(again(&said, before, now))).await?;
+        if stands == Stands::Mine {
+            self.write(record, move |before, now| Ok(again(&asked.mine, before, now))).await?;
+        }
         self.read(move |room, vault| Ok(room.store.resolve(vault, conflict)?)).await
     }
 

@@ -160,9 +160,15 @@ async fn a_conflict_is_decided_without_the_app() {
     laptop.sync().await.unwrap();
     phone.sync().await.unwrap();
     let open = phone.open_conflicts().await.unwrap();
+    assert_eq!(open.len(), 1);
+    // Nor is what was written since: theirs is what is in the log.
+    laptop.sync().await.unwrap();
+    notes(&laptop).update(ids[0], |note| note.likes = 3).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
     phone.decide(open[0].id, Stands::Theirs).await.unwrap();
     assert_eq!(phone.status().await.unwrap().pending, 0);
-    assert_eq!(notes(&phone).get(ids[0]).await.unwrap().unwrap().likes, 1);
+    assert_eq!(notes(&phone).get(ids[0]).await.unwrap().unwrap().likes, 3);
 }
 
 #[tokio::test]

@@ -5,8 +5,8 @@ use crate::fake::Fake;
 use crate::vaults::{APP, PASSWORD, person, same};
 use futures_util::StreamExt as _;
 use selkie_client::{
-    Account, Client, CollectionShape, Error, Fields, Filter, Order, RecordId, SignIn, SignedUp, Strategy, Value, Vault,
-    field,
+    Account, Client, CollectionShape, Error, Fields, Filter, Order, RecordId, SignIn, SignedUp, Stands, Strategy,
+    Value, Vault, field,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -169,6 +169,31 @@ async fn what_a_later_app_wrote_is_brought_back_without_it() {
     assert_eq!(later.get(ids[0]).await.unwrap(), Some(raised));
     same(&[&old, &new]).await;
     old.restore(ids[1], glad).await.expect_err("that is a version of another record");
+}
+
+#[tokio::test]
+async fn whoever_wants_to_be_asked_is_asked_about_what_a_later_app_wrote_too() {
+    let server = Fake::start();
+    let (ana, old, ids) = with_old_notes(&server).await;
+    let new = journal(&signs_in(new_app(&server, true), &ana).await).await;
+    let asking = CollectionShape::new("notes").conflicts(Strategy::AskUser);
+    let asking = server.builder().in_memory().collection(asking).build().unwrap();
+    let asked = journal(&signs_in(asking, &ana).await).await;
+    new.collection::<LaterNote>("notes").update(ids[0], |note| note.mood = "wild".into()).await.unwrap();
+    new.sync().await.unwrap();
+    asked.collection::<Note>("notes").update(ids[0], |note| note.title = "Land".into()).await.unwrap();
+    asked.sync().await.unwrap();
+    let open = asked.open_conflicts().await.unwrap();
+    assert_eq!(open.len(), 1, "and until then what the later app wrote stands");
+    assert_eq!(asked.get(ids[0]).await.unwrap().unwrap().data, new.get(ids[0]).await.unwrap().unwrap().data);
+    let typed = asked.collection::<Note>("notes");
+    assert_eq!(typed.undecided().await.unwrap(), [], "the app's type cannot hold it");
+    asked.decide(open[0].id, Stands::Mine).await.unwrap();
+    for vault in [&asked, &new, &old] {
+        vault.sync().await.unwrap();
+    }
+    same(&[&asked, &new, &old]).await;
+    assert_eq!(new.collection::<LaterNote>("notes").get(ids[0]).await.unwrap().unwrap().headline, "Land");
 }
 
 #[tokio::test]
