@@ -145,8 +145,8 @@ pub use account::{
 };
 pub use alone::Attached;
 pub use archive::{
-    ArchiveError, CollectionMember, ExportOptions, ExportReport, ImportReport, Manifest, Table, TableForm,
-    read_manifest,
+    ArchiveError, CollectionMember, ExportOptions, ExportReport, FieldType, ImportReport, Manifest, Mapping, Table,
+    TableForm, read_manifest,
 };
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};

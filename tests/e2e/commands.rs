@@ -272,6 +272,17 @@ on_both_backends! {
         let table = ["import", &rows, "--into", "Journal", "--collection", "notes", "--id-field", "ID"];
         assert_eq!(desk.selkie("laptop", &table).await.succeeds()["new"], 2);
         assert_eq!(desk.selkie("laptop", &table).await.succeeds()["same"], 2);
+        let costs = desk.path("costs.csv");
+        std::fs::write(&costs, "No,Amount\n1,900\n2,50\n").unwrap();
+        desk.selkie("laptop", &["vault", "create", "Home", "--app", "org.example.home"]).await.succeeds();
+        let table = ["import", &costs, "--into", "Home", "--collection", "costs", "--id-field", "No", "--field",
+            "Amount=euros:integer", "--field", "No="];
+        let report = desk.selkie("laptop", &table).await.succeeds();
+        assert_eq!((&report["new"], &report["rows"]), (&2.into(), &2.into()));
+        assert_eq!(desk.selkie("laptop", &table).await.succeeds()["digest"], report["digest"]);
+        let dear = desk.selkie("laptop", &["query", "Home", "costs", "--where", "euros>=100"]).await.succeeds();
+        assert_eq!(dear["records"][0]["content"], serde_json::json!({ "euros": 900 }), "{dear}");
+        desk.selkie("laptop", &[&table[..], &["--field", "Amount"]].concat()).await.fails_with(2);
         desk.selkie("laptop", &["sync"]).await.succeeds();
 
         // Twice, as cron does: the second takes the place of the first.

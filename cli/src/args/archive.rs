@@ -40,7 +40,8 @@ pub(crate) struct ExportArgs {
 Examples:
   selkie import journal.zip
   selkie import journal.zip.age --into Journal --passphrase-file passphrase
-  selkie import notes.csv --into Journal --collection notes --id-field ID")]
+  selkie import notes.csv --into Journal --collection notes --id-field ID
+  selkie import costs.csv --into Home --collection costs --id-field No --field Amount=cents:integer --field No=")]
 pub(crate) struct ImportArgs {
     /// The file
     pub(crate) file: PathBuf,
@@ -60,6 +61,15 @@ pub(crate) struct ImportArgs {
     /// The field that tells the rows of a table apart [default: the whole row]
     #[arg(long, value_name = "FIELD", requires = "collection")]
     pub(crate) id_field: Option<String>,
+
+    /// What becomes of a field of a table: NAME=NEW-NAME, NAME:TYPE or NAME=NEW-NAME:TYPE, where the type is text,
+    /// integer, number, boolean or json; or NAME= to leave it out. May be repeated [default: fields come as they are]
+    #[arg(long = "field", value_name = "RULE", requires = "collection")]
+    pub(crate) fields: Vec<String>,
+
+    /// Only the fields that are named with --field
+    #[arg(long, requires = "fields")]
+    pub(crate) only: bool,
 
     /// Write over records that say something else than their row [default: they are kept]
     #[arg(long, requires = "collection")]

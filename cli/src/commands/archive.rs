@@ -7,7 +7,9 @@ use crate::failure::Usage;
 use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, first_line_of};
 use anyhow::Context as _;
-use selkie_client::{Error, ExportOptions, ImportReport, Manifest, Private, Table, TableForm, Vault, read_manifest};
+use selkie_client::{
+    Error, ExportOptions, FieldType, ImportReport, Manifest, Mapping, Private, Table, TableForm, Vault, read_manifest,
+};
 use serde_json::json;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -66,7 +68,9 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
                 return Err(Usage("a table needs --into and --collection".into()).into());
             };
             let vault = owner.vault(into).await?;
-            let table = Table { form, collection, id_field: args.id_field.clone(), overwrite: args.overwrite };
+            let mapping = mapping(&args.fields, args.only)?;
+            let (id_field, overwrite) = (args.id_field.clone(), args.overwrite);
+            let table = Table { form, collection, id_field, mapping, overwrite };
             terminal.progress("Importing");
             let report = vault.import_table(file, table).await?;
             (vault, report)
@@ -88,6 +92,28 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
     };
     say(terminal, &owner, &vault, &report);
     Ok(())
+}
+
+/// `NAME=NEW-NAME:TYPE`, with one or both of what follows the name; `NAME=` leaves the field out.
+fn mapping(rules: &[String], only: bool) -> anyhow::Result<Mapping> {
+    let mut mapping = Mapping::default();
+    for rule in rules {
+        let unclear = || Usage(format!("{rule:?} is no rule: NAME=NEW-NAME, NAME:TYPE, NAME=NEW-NAME:TYPE or NAME="));
+        // A name may have a colon in it, a type may not.
+        let (rest, kind) = match rule.rsplit_once(':').map(|(rest, word)| (rest, FieldType::of_word(word))) {
+            Some((rest, Some(kind))) => (rest, Some(kind)),
+            _ => (rule.as_str(), None),
+        };
+        let (from, to) = rest.split_once('=').unwrap_or((rest, rest));
+        mapping = match kind {
+            _ if from.is_empty() || kind.is_none() && !rest.contains('=') => return Err(unclear().into()),
+            Some(_) if to.is_empty() => return Err(unclear().into()),
+            Some(kind) => mapping.typed(from, to, kind),
+            None if to.is_empty() => mapping.leave_out(from),
+            None => mapping.field(from, to),
+        };
+    }
+    Ok(if only { mapping.only_named() } else { mapping })
 }
 
 /// Where an archive belongs: the vault it was made of, else the one that is called so, else a new one.
@@ -119,6 +145,10 @@ fn say(terminal: Terminal, owner: &Owner, vault: &Vault, report: &ImportReport) 
     if report.kept > 10 {
         text.push_str("\n(--json lists more)");
     }
+    if let Some(digest) = report.digest {
+        let digest = &selkie_client::to_base64url(&digest)[..12];
+        text.push_str(&format!("\n{} records of the table are here, digest {digest}.", report.rows));
+    }
     if report.unreadable > 0 {
         text.push_str(&format!("\n{} could not be read where the archive was made.", report.unreadable));
     }
@@ -137,6 +167,8 @@ fn say(terminal: Terminal, owner: &Owner, vault: &Vault, report: &ImportReport) 
             "same": report.same,
             "kept": report.kept,
             "unreadable": report.unreadable,
+            "rows": report.rows,
+            "digest": report.digest.map(|digest| selkie_client::to_base64url(&digest)),
             "kept_records": report.kept_records.iter().map(ToString::to_string).collect::<Vec<_>>(),
         }),
     );

@@ -39,6 +39,11 @@ pub struct ImportReport {
     pub unreadable: u64,
     /// Those that were kept, by name: the first thousand.
     pub kept_records: Vec<RecordId>,
+    /// How many different records the rows of a table are.
+    pub rows: u64,
+    /// Over what those records say after the import, read once more: the same wherever the same rows are in the same
+    /// vault. Missing for an archive.
+    pub digest: Option<[u8; 32]>,
 }
 
 /// What becomes of one record.

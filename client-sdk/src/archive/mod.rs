@@ -18,6 +18,7 @@ mod csv;
 mod export;
 mod format;
 mod import;
+mod mapping;
 mod sealed;
 
 mod table;
@@ -27,6 +28,7 @@ mod zip;
 pub use export::{ExportOptions, ExportReport};
 pub use format::{CollectionMember, Manifest};
 pub use import::ImportReport;
+pub use mapping::{FieldType, Mapping};
 pub use table::{Table, TableForm};
 
 use crate::error::{Error, Result};

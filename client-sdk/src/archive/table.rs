@@ -7,9 +7,11 @@
 use super::ArchiveError;
 use super::csv::Csv;
 use super::import::{Batches, ImportReport, Verdict};
+use super::mapping::Mapping;
 use crate::error::{Error, Result};
 use crate::records::Value;
 use crate::records::content::{Content, Fields};
+use crate::records::view;
 use crate::sync::room::Room;
 use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::hash::sha256;
@@ -32,7 +34,7 @@ pub enum TableForm {
     Json,
     /// A JSON object a line.
     NdJson,
-    /// CSV whose first row names the fields. Every field becomes text.
+    /// CSV whose first row names the fields. Every field is a text, unless the [`Mapping`] says otherwise.
     Csv,
 }
 
@@ -56,8 +58,10 @@ pub struct Table {
     /// Where its rows become records.
     pub collection: String,
     /// The field that tells rows apart, a text or an integer. Without one it is the whole row: a row that was changed
-    /// is then another record.
+    /// is then another record. It is named as it is in the table, and may be left out of the records.
     pub id_field: Option<String>,
+    /// What becomes of the fields.
+    pub mapping: Mapping,
     /// Write over records that say something else here. Without it they are kept as they are, and counted.
     pub overwrite: bool,
 }
@@ -74,14 +78,16 @@ pub(super) fn run<R: Read + Seek>(
     if table.collection.is_empty() || table.collection.len() > MAX_COLLECTION_LENGTH {
         return Err(Error::NotPossible("a collection's name has 1 to 128 bytes".into()));
     }
+    table.mapping.check().map_err(Error::NotPossible)?;
     let record = |row: u64, fields: &Fields| -> Result<(RecordId, Vec<u8>)> {
         let bad = |why: &str| Error::from(ArchiveError::BadRow { row, why: why.into() });
         let id = name_of(vault, table, fields).map_err(|why| bad(&why))?;
-        let data = Content::new(version, fields.clone()).to_bytes().map_err(|error| bad(&error.to_string()))?;
+        let fields = table.mapping.apply(fields).map_err(|why| bad(&why))?;
+        let data = Content::new(version, fields).to_bytes().map_err(|error| bad(&error.to_string()))?;
         Ok((id, data))
     };
     // All of it is looked at before anything is written.
-    let mut ids = BTreeSet::new();
+    let (mut ids, mut names, mut expected) = (BTreeSet::new(), BTreeSet::new(), TableDigest::default());
     from.rewind().map_err(ArchiveError::Reading)?;
     rows(&mut from, table.form, &mut |row, fields| {
         let bad = |why: &str| Error::from(ArchiveError::BadRow { row, why: why.into() });
@@ -90,11 +96,21 @@ pub(super) fn run<R: Read + Seek>(
         if !RecordKey::fits(body.to_bytes().len()) {
             return Err(bad("a record has at most 256 KiB"));
         }
-        if !ids.insert(id) && table.id_field.is_some() {
-            return Err(bad("another row has the same id"));
+        match ids.insert(id) {
+            true => expected.add(&id, &body),
+            false if table.id_field.is_some() => return Err(bad("another row has the same id")),
+            false => {}
+        }
+        // A table has few names and many rows.
+        for name in fields.0.keys().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>() {
+            names.insert(name);
         }
         Ok(())
     })?;
+    if let Some(name) = table.mapping.unmet(&names).filter(|_| !ids.is_empty()) {
+        let known = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return Err(Error::NotPossible(format!("no row has a field {name:?}; there are: {known}")));
+    }
     let decide = |before: Option<&RecordBody>, data: &Vec<u8>| {
         let next = || {
             let seen = before.map(|before| before.hlc).unwrap_or_default();
@@ -114,7 +130,32 @@ pub(super) fn run<R: Read + Seek>(
         let bytes = data.len();
         batches.take(id, data, bytes)
     })?;
-    batches.finish()
+    let report = batches.finish()?;
+    let mut found = TableDigest::default();
+    for id in &ids {
+        if let Some(seen) = view::read(room, vault, id)?.filter(|seen| !seen.body.deleted) {
+            found.add(id, &seen.body);
+        }
+    }
+    if report.kept == 0 && found != expected {
+        let why = "something else has written the same records meanwhile: bring the table in again";
+        return Err(Error::NotPossible(why.into()));
+    }
+    Ok(ImportReport { rows: ids.len() as u64, digest: Some(found.0), ..report })
+}
+
+/// Over what records say, whatever their order and whenever it was written.
+#[derive(Default, PartialEq, Eq)]
+struct TableDigest([u8; 32]);
+
+impl TableDigest {
+    fn add(&mut self, id: &RecordId, body: &RecordBody) {
+        let fields = Content::from_bytes(&body.data).map(|content| content.fields);
+        let said = fields.and_then(|fields| selkie_protocol::Face::Cbor.try_encode(&fields).ok());
+        let said = said.unwrap_or_else(|| body.data.0.clone());
+        let one = sha256(&[id.as_bytes(), body.collection.as_bytes(), &[0], said.as_slice()].concat());
+        self.0.iter_mut().zip(one).for_each(|(all, one)| *all ^= one);
+    }
 }
 
 /// Whether a record has the fields of a row, whenever they were written.
@@ -334,6 +375,7 @@ mod tests {
             form: TableForm::Json,
             collection: collection.into(),
             id_field: id_field.map(str::to_owned),
+            mapping: Mapping::default(),
             overwrite: false,
         };
         let row = |json| Fields::of(&json).unwrap();

@@ -3,12 +3,15 @@
 use crate::fake::Fake;
 use crate::vaults::{APP, person};
 use proptest::prelude::*;
-use selkie_client::{ArchiveError, Error, Fields, ImportReport, Table, TableForm, Value, Vault};
+use selkie_client::{
+    ArchiveError, Error, FieldType, Fields, ImportReport, Mapping, Table, TableForm, Value, Vault, field,
+};
 use std::collections::BTreeMap;
 use std::io::Cursor;
 
 fn table(form: TableForm, id_field: Option<&str>) -> Table {
-    Table { form, collection: "notes".into(), id_field: id_field.map(str::to_owned), overwrite: false }
+    let (collection, id_field) = ("notes".into(), id_field.map(str::to_owned));
+    Table { form, collection, id_field, mapping: Mapping::default(), overwrite: false }
 }
 
 async fn bring_in(vault: &Vault, table: &Table, text: &str) -> Result<ImportReport, Error> {
@@ -125,4 +128,40 @@ proptest! {
             assert_eq!(vault.records(&format!("case {case}")).await.unwrap().len() as u64, all);
         });
     }
+}
+
+/// What comes from a program that knows nothing but text is found by its numbers, and can be compared.
+#[tokio::test]
+async fn fields_of_a_table_get_names_and_types_and_the_same_rows_the_same_digest() {
+    let server = Fake::start();
+    let ana = person(&server, "ana").await;
+    let vault = ana.account.create_vault("Home", APP).await.unwrap();
+    let mapping = Mapping::default().field("What", "what").typed("Amount", "cents", FieldType::Integer).leave_out("No");
+    let table = Table { mapping, ..table(TableForm::Csv, Some("No")) };
+    let text = "No,What,Amount\n1,Rent,90000\n2,Heat,5000\n3,Gift,\n";
+    let report = bring_in(&vault, &table, text).await.unwrap();
+    assert_eq!((report.new, report.rows), (3, 3));
+    let costs = vault.collection::<Fields>("notes");
+    let dear = costs.query().filter(field("cents").ge(10_000)).all().await.unwrap();
+    let said: Vec<_> = dear.iter().map(|found| Value::Map(found.value.0.clone()).to_json()).collect();
+    assert_eq!(said, [serde_json::json!({ "what": "Rent", "cents": 90_000 })]);
+
+    // The same rows in another order are the same records, and one that says something else makes another digest.
+    let again = bring_in(&vault, &table, "No,What,Amount\n3,Gift,\n2,Heat,5000\n1,Rent,90000\n").await.unwrap();
+    assert_eq!((again.same, again.digest), (3, report.digest));
+    let changed = "No,What,Amount\n1,Rent,95000\n2,Heat,5000\n3,Gift,\n";
+    let kept = bring_in(&vault, &table, changed).await.unwrap();
+    assert_eq!((kept.same, kept.kept, kept.digest), (2, 1, report.digest), "what is here says what it said");
+    let over = Table { overwrite: true, ..table.clone() };
+    let updated = bring_in(&vault, &over, changed).await.unwrap();
+    assert_eq!(updated.updated, 1);
+    assert_ne!(updated.digest, report.digest);
+
+    // What does not fit is told, and nothing of it is written.
+    let wrong = bring_in(&vault, &table, "No,What,Amount\n4,Food,ten\n").await.unwrap_err();
+    assert!(wrong.to_string().contains("row 1") && wrong.to_string().contains("Amount"), "{wrong}");
+    let typo = Table { mapping: Mapping::default().field("Wat", "what"), ..table };
+    let wrong = bring_in(&vault, &typo, text).await.unwrap_err();
+    assert!(wrong.to_string().contains("Wat") && wrong.to_string().contains("What"), "{wrong}");
+    assert_eq!(costs.query().count().await.unwrap(), 3);
 }
