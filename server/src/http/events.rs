@@ -43,6 +43,11 @@ fn stream(rooms: Data<Rooms>, caller: Caller, listening: Listening) -> impl Stre
         let said = tokio::select! {
             hint = listening.next() => match hint? {
                 Hint::LookAtSession if !rooms.auth.may_go_on(&caller).await => return None,
+                Hint::Resync => {
+                    // A store that cannot be asked now is asked with the next beat.
+                    let _asked_later = rooms.logs.look_again(&caller, &listening).await;
+                    written(&Hint::Resync)
+                }
                 hint => written(&hint),
             },
             _ = beats.tick() => heartbeat(&rooms, &caller, &listening).await?,

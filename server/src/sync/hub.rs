@@ -77,7 +77,7 @@ struct Pending {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Hint {
     Moved(VaultMoved),
-    /// Something may have been missed: look at everything.
+    /// Something may have been missed: look at everything. For whoever keeps the listener: at what it listens to, too.
     Resync,
     /// For whoever keeps the listener: its session may have ended.
     LookAtSession,
@@ -143,9 +143,23 @@ impl Hub {
         listeners.tell(moved.at, moved.n);
     }
 
-    /// What another server says. Who belongs to the vault is not said; listeners ask that themselves now and then.
+    /// What another server says. Who belongs to the vault is not said: listeners ask that themselves, now and then and
+    /// when they are told that it has changed.
     pub(super) fn tell_of(&self, at: Place, n: u64) {
         self.listeners().tell(at, n);
+    }
+
+    /// Others belong to a vault than did: whoever listens to it is told nothing more of it until they have looked
+    /// whether they still do.
+    pub(super) fn let_look_again(&self, at: Place) {
+        let mut listeners = self.listeners();
+        let listening = listeners.by_vault.get(&at).map(|audience| audience.slots.clone()).unwrap_or_default();
+        for id in listening {
+            listeners.unfollow(id, &at);
+            if let Some(listener) = listeners.slots.get(&id) {
+                listener.slot.say(|pending| pending.resync = true);
+            }
+        }
     }
 
     pub(super) fn tell_all_to_look(&self) {

@@ -35,20 +35,21 @@ impl News {
         if moved.members.is_some() {
             self.heads.members_changed();
         }
-        self.say(moved);
+        self.say(moved, moved.members.is_some());
     }
 
     /// A new vault, for the account that made it. Nobody else's list of vaults has changed.
     pub(super) fn created(&self, moved: &Moved, tenant: Tenant, account: AccountNumber) {
         self.heads.moved(moved.at, moved.n);
         self.heads.created(tenant, account);
-        self.say(moved);
+        // Nobody listens to it yet.
+        self.say(moved, false);
     }
 
-    fn say(&self, moved: &Moved) {
+    fn say(&self, moved: &Moved, others_belong: bool) {
         self.hub.tell(moved);
         if let Some(announcer) = &self.announcer {
-            announcer.say(moved.at, moved.n);
+            announcer.say(moved.at, moved.n, others_belong);
         }
     }
 }

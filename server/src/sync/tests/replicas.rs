@@ -5,6 +5,7 @@ use crate::store::{NewAudit, cut_lines};
 use crate::sync::{Hint, Listening, Refusal};
 use crate::testing::writer::{Writer, record};
 use crate::testing::{House, SOMEWHERE};
+use futures_util::FutureExt as _;
 use futures_util::future::join_all;
 use selkie_protocol::Bytes;
 use selkie_protocol::id::VaultId;
@@ -126,6 +127,38 @@ async fn a_listener_at_one_server_is_told_of_a_push_at_the_other() {
 
 async fn hint_of(listening: &mut Listening, vid: VaultId, n: u64) {
     while listening.next().await.expect("it goes on") != Hint::Moved(VaultMoved { vid, n }) {}
+}
+
+/// Neither where the vault is, nor how often it moves.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_removed_at_one_server_is_told_nothing_more_at_the_other() {
+    let house = House::on_postgres(quiet).await;
+    let beside = house.beside().await;
+    let (ana, bob) = (house.person("ana@example.org").await, house.person("bob@example.org").await);
+    let mut at_ana = Writer::create(&house, &ana).await;
+    at_ana.people.insert(bob.user(), bob.log.clone());
+    let (vid, there) = (at_ana.vault(), &beside.app.logs);
+    at_ana.publish(&house.app.logs, at_ana.add(&bob, Role::Editor)).await;
+    let anas = beside.caller(&ana).await;
+    let mut to_ana = there.listen(&anas, SOMEWHERE).await.unwrap();
+    let mut to_bob = there.listen(&beside.caller(&bob).await, SOMEWHERE).await.unwrap();
+    loop {
+        let n = at_ana.publish(&house.app.logs, at_ana.write(&[(record(1), "new")])).await;
+        if tokio::time::timeout(Duration::from_secs(1), hint_of(&mut to_bob, vid, n)).await.is_ok() {
+            break;
+        }
+    }
+    at_ana.publish(&house.app.logs, at_ana.remove(&[bob.user()])).await;
+    let look = async |listening: &mut Listening| while listening.next().await.expect("it goes on") != Hint::Resync {};
+    for listening in [&mut to_ana, &mut to_bob] {
+        tokio::time::timeout(Duration::from_secs(20), look(listening)).await.expect("in time");
+    }
+    there.look_again(&anas, &to_ana).await.unwrap();
+    for _ in 0..2 {
+        let n = at_ana.publish(&house.app.logs, at_ana.write(&[(record(1), "none of Bob's business")])).await;
+        tokio::time::timeout(Duration::from_secs(20), hint_of(&mut to_ana, vid, n)).await.expect("in time");
+    }
+    assert_eq!(to_bob.next().now_or_never(), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
