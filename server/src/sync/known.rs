@@ -6,7 +6,7 @@
 use super::refusal::{Refusal, Result};
 use crate::shelf::Shelf;
 use crate::store::{Bearings, Place, Question, Vaults};
-use selkie_protocol::log::{Core, Entry, Head};
+use selkie_protocol::log::{Core, Entry, Head, Header};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -48,6 +48,11 @@ impl Known {
 
     pub(super) fn head(&self) -> Head {
         self.core.head()
+    }
+
+    /// Whether the device has written an entry of that number already, be it this one or another.
+    pub(super) fn is_past(&self, header: &Header) -> bool {
+        self.core.device_heads().any(|head| head.device == header.device && head.dev_seq >= header.dev_seq)
     }
 
     pub(super) fn chain_value(&self, n: u64) -> Option<[u8; 32]> {

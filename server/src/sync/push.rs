@@ -56,8 +56,14 @@ impl Logs {
             }
             Body::Data(_) => {
                 let (office, bytes) = (&self.room.office, request.frame.len() as u64);
-                let space = self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await?;
-                self.desk.submit(at, vid, push(None), asks, Some(space)).await?
+                let space = self.room.spaces.take(&*office.vaults, author.tenant, bytes, office.edges.now_ms()).await;
+                let space = match space {
+                    Ok(space) => Some(space),
+                    // What came in before and is only asked about takes no room.
+                    Err(Refusal::QuotaExceeded) if office.look_up(at).await?.is_past(header) => None,
+                    Err(refusal) => return Err(refusal),
+                };
+                self.desk.submit(at, vid, push(None), asks, space).await?
             }
             _ => self.desk.submit(at, vid, push(None), asks, None).await?,
         };

@@ -193,7 +193,11 @@ async fn what_does_not_come_in_takes_no_space(house: House) {
         assert!(matches!(rule(refused), log::Refusal::StaleControl | log::Refusal::Conflict(_)));
     }
     first.publish(logs, next).await;
-    first.publish(logs, first.write(&[(record(3), "last")])).await;
+    let last = first.write(&[(record(3), "last")]);
+    let n = first.publish(logs, last.clone()).await;
     let over = first.push(logs, first.write(&[(record(4), "over")])).await.unwrap_err();
     assert!(matches!(over, Refusal::QuotaExceeded), "what came in is counted: {over:?}");
+    for (push, n) in [(last, n), (stands, 3)] {
+        assert_eq!(first.push(logs, push).await.unwrap().n, n, "what is there is told, however full it is");
+    }
 }
