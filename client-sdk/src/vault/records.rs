@@ -142,8 +142,8 @@ impl Vault {
         self.read(move |room, vault| {
             let shelf = room.at_rest.shelf(vault, &collection);
             let here = newest(room, vault, Some(&shelf))?.into_iter();
-            let here = here.filter(|(_, (_, body, _))| body.collection == collection);
-            Ok(here.filter_map(|(id, (pending, body, _))| shown(body, id, pending)).collect())
+            let here = here.filter(|(_, newest)| newest.body.collection == collection);
+            Ok(here.filter_map(|(id, newest)| shown(newest.body, id, newest.change.is_none())).collect())
         })
         .await
     }
@@ -153,7 +153,7 @@ impl Vault {
     pub async fn collections(&self) -> Result<BTreeMap<String, u64>> {
         self.read(|room, vault| {
             let mut counts = BTreeMap::new();
-            for (_, body, _) in newest(room, vault, None)?.into_values() {
+            for Newest { body, .. } in newest(room, vault, None)?.into_values() {
                 if !body.deleted && body.collection != INFO_COLLECTION {
                     *counts.entry(body.collection).or_default() += 1;
                 }
@@ -222,23 +222,26 @@ impl Vault {
     }
 }
 
-/// Every record as it is now, and whether that is not in the log yet; of one collection, and whatever was not sent.
-fn newest(
-    room: &Room,
-    vault: &VaultId,
-    shelf: Option<&Shelf>,
-) -> Result<BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)>> {
-    let mut newest: BTreeMap<RecordId, (bool, RecordBody, Option<ChangeId>)> = BTreeMap::new();
+/// A record as it is now.
+struct Newest {
+    body: RecordBody,
+    /// Missing while it is not in the log.
+    change: Option<ChangeId>,
+}
+
+/// Every record as it is now: of one collection, and whatever was not sent.
+fn newest(room: &Room, vault: &VaultId, shelf: Option<&Shelf>) -> Result<BTreeMap<RecordId, Newest>> {
+    let mut newest: BTreeMap<RecordId, Newest> = BTreeMap::new();
     for version in room.store.current(vault, shelf)? {
         let body = open(room, vault, &version)?;
         let change = Some(version.change);
         let older = newest.get(&version.record);
-        if older.is_none_or(|(_, older, id)| (older.hlc, *id) < (body.hlc, change)) {
-            newest.insert(version.record, (false, body, change));
+        if older.is_none_or(|older| (older.body.hlc, older.change) < (body.hlc, change)) {
+            newest.insert(version.record, Newest { body, change });
         }
     }
     for pending in room.store.outbox(vault, usize::MAX)? {
-        newest.insert(pending.record, (true, open_pending(room, vault, &pending)?, None));
+        newest.insert(pending.record, Newest { body: open_pending(room, vault, &pending)?, change: None });
     }
     Ok(newest)
 }
