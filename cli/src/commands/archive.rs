@@ -98,7 +98,11 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
 fn mapping(rules: &[String], only: bool) -> anyhow::Result<Mapping> {
     let mut mapping = Mapping::default();
     for rule in rules {
-        let unclear = || Usage(format!("{rule:?} is no rule: NAME=NEW-NAME, NAME:TYPE, NAME=NEW-NAME:TYPE or NAME="));
+        let unclear = || {
+            Usage(format!(
+                "{rule:?} is no rule: NAME=NEW-NAME, NAME:TYPE, NAME=NEW-NAME:TYPE or NAME=; types are text, integer, number, boolean, json"
+            ))
+        };
         // A name may have a colon in it, a type may not.
         let (rest, kind) = match rule.rsplit_once(':').map(|(rest, word)| (rest, FieldType::of_word(word))) {
             Some((rest, Some(kind))) => (rest, Some(kind)),
@@ -108,6 +112,8 @@ fn mapping(rules: &[String], only: bool) -> anyhow::Result<Mapping> {
         mapping = match kind {
             _ if from.is_empty() || kind.is_none() && !rest.contains('=') => return Err(unclear().into()),
             Some(_) if to.is_empty() => return Err(unclear().into()),
+            // Rather than a field that is called so.
+            None if to.contains(':') => return Err(unclear().into()),
             Some(kind) => mapping.typed(from, to, kind),
             None if to.is_empty() => mapping.leave_out(from),
             None => mapping.field(from, to),

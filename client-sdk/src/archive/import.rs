@@ -39,7 +39,7 @@ pub struct ImportReport {
     pub unreadable: u64,
     /// Those that were kept, by name: the first thousand.
     pub kept_records: Vec<RecordId>,
-    /// How many different records the rows of a table are.
+    /// How many of the records that the rows of a table are can be read here after the import.
     pub rows: u64,
     /// Over what those records say after the import, read once more: the same wherever the same rows are in the same
     /// vault. Missing for an archive.

@@ -151,7 +151,7 @@ impl FieldType {
         }
         let read = match self {
             FieldType::Text => Some(value.clone()),
-            FieldType::Integer => text.parse::<i64>().ok().map(|int| Value::Int(int.into())),
+            FieldType::Integer => integer(text),
             FieldType::Number => number(text),
             FieldType::Boolean => match text.to_ascii_lowercase().as_str() {
                 "true" | "yes" | "1" => Some(Value::Bool(true)),
@@ -189,12 +189,16 @@ impl FieldType {
     }
 }
 
-/// An integer where it is one, so that the same number is the same value however it was written.
+/// What a record can hold.
+fn integer(text: &str) -> Option<Value> {
+    let holds = -(1_i128 << 64)..1_i128 << 64;
+    text.parse::<i128>().ok().filter(|int| holds.contains(int)).map(Value::Int)
+}
+
+/// An integer where it was written as one.
 fn number(text: &str) -> Option<Value> {
-    if let Ok(int) = text.parse::<i64>() {
-        return Some(Value::Int(int.into()));
-    }
-    text.parse::<f64>().ok().filter(|float| float.is_finite()).map(Value::Float)
+    let float = || text.parse::<f64>().ok().filter(|float| float.is_finite()).map(Value::Float);
+    integer(text).or_else(float)
 }
 
 #[cfg(test)]
@@ -248,6 +252,9 @@ mod tests {
             assert!(error.contains(name) && error.contains(kind.name()), "{error}");
         }
         assert_eq!(FieldType::Number.read(&Value::from("inf")), Err("number"));
+        let longest = Value::from("18446744073709551615");
+        assert_eq!(FieldType::Integer.read(&longest), Ok(Some(Value::Int(u64::MAX.into()))));
+        assert_eq!(FieldType::Integer.read(&Value::from("18446744073709551616")), Err("integer"));
         assert!(Mapping::default().field("n", "b").apply(&fields).unwrap_err().contains("\"b\""));
         assert!(Mapping::default().field("n", "x").field("n", "y").check().is_err());
         assert!(Mapping::default().field("n", "x").field("b", "x").check().is_err());

@@ -132,16 +132,23 @@ pub(super) fn run<R: Read + Seek>(
     })?;
     let report = batches.finish()?;
     let mut found = TableDigest::default();
+    let mut here = 0;
     for id in &ids {
-        if let Some(seen) = view::read(room, vault, id)?.filter(|seen| !seen.body.deleted) {
-            found.add(id, &seen.body);
+        match view::read(room, vault, id) {
+            Ok(Some(seen)) if !seen.body.deleted => {
+                found.add(id, &seen.body);
+                here += 1;
+            }
+            // It was kept: what cannot be read is not written over.
+            Ok(_) | Err(Error::Damaged { .. }) => {}
+            Err(error) => return Err(error),
         }
     }
     if report.kept == 0 && found != expected {
         let why = "something else has written the same records meanwhile: bring the table in again";
         return Err(Error::NotPossible(why.into()));
     }
-    Ok(ImportReport { rows: ids.len() as u64, digest: Some(found.0), ..report })
+    Ok(ImportReport { rows: here, digest: Some(found.0), ..report })
 }
 
 /// Over what records say, whatever their order and whenever it was written.

@@ -140,7 +140,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
         self.vault.undo(id).await
     }
 
-    /// Conflicts of this collection that this device has met and a person is to decide, oldest first. Only with
+    /// Conflicts of this collection that this device has met and a person is to decide, oldest first; but those between
+    /// versions that a later app wrote, which this one cannot read: see [`Vault::open_conflicts`]. Only with
     /// [`Strategy::AskUser`](crate::Strategy::AskUser), or where a [`CustomMerge`](crate::CustomMerge) asks.
     pub async fn undecided(&self) -> Result<Vec<Undecided<T>>> {
         let mut undecided = Vec::new();
@@ -154,7 +155,7 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
                 (Err(Error::NewerRecord { .. }), _) | (_, Err(Error::NewerRecord { .. })) => continue,
                 (mine, theirs) => (mine?, theirs?),
             };
-            let base = base.as_ref().map(open).transpose()?.flatten();
+            let base = base.as_ref().and_then(|base| open(base).ok().flatten());
             undecided.push(Undecided { id, record, base, mine, theirs, at_ms });
         }
         Ok(undecided)

@@ -36,7 +36,7 @@ impl Default for SyncSettings {
         SyncSettings {
             settle: Arc::new(NewestFirst),
             checkpoint_changes: 5_000,
-            // So whoever comes in new takes at most twice what is live: from the checkpoint, and from what follows it.
+            // So whoever comes in new takes what is live from the checkpoint, and about as many changes after it.
             checkpoint_times_live: 1,
             // A checkpoint is written after 5,000 changes, which may be 20 entries. To ask for one is one request.
             begin_with_checkpoint_from: 20,

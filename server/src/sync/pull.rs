@@ -103,9 +103,8 @@ impl Room {
         }
     }
 
-    /// A page of what was written up to the entry that removed the reader, and a head of that time. Payloads come along
-    /// for as long as history is kept. Until then each that was live at the end is there; later, those that are not
-    /// would tell what has been changed since.
+    /// A page of what was written up to the entry that removed the reader, and a head of that time. Payloads that were
+    /// superseded since may be gone.
     async fn until_removed(
         &self,
         at: Place,
@@ -123,12 +122,8 @@ impl Room {
             }
         };
         metrics::counter!("selkie_pulled_entries_total").increment(frames.len() as u64);
-        let with_payloads = self.history_reaches(at.tenant, then).await?;
-        let shown = frames.into_iter().map(|stored| match with_payloads {
-            true => Ok(Bytes(stored.frame)),
-            false => Ok(Bytes(stored_frame(&stored.frame)?.keeping(|_| false))),
-        });
-        Ok(LogFrames { frames: shown.collect::<Result<_>>()?, head: self.office.sign_as_of(vid, end, then) })
+        let frames = frames.into_iter().map(|stored| Bytes(stored.frame)).collect();
+        Ok(LogFrames { frames, head: self.office.sign_as_of(vid, end, then) })
     }
 
     /// A state that is at least as new as a head that was just read: who was removed there is no member any more.

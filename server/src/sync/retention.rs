@@ -56,12 +56,6 @@ impl Room {
         Ok(ends.collect())
     }
 
-    /// Whether what was superseded at that time, or after it, is kept until now.
-    pub(super) async fn history_reaches(&self, tenant: Tenant, then: Millis) -> Result<bool> {
-        let end = |days: i64| self.office.edges.now_ms().saturating_sub(days.saturating_mul(DAY_MS));
-        Ok(self.tenant(tenant).await?.history_days.is_none_or(|days| end(days) <= then))
-    }
-
     async fn positions_to_keep(&self, at: Place) -> Result<Vec<u64>> {
         let mut checkpoints: Vec<u64> = self.office.vaults.checkpoints(at).await?.iter().map(|row| row.n).collect();
         match self.office.look_up(at).await {

@@ -127,20 +127,6 @@ async fn who_was_removed_reads_how_it_came_to_that_and_no_further(house: House) 
     assert_eq!(rule(refused), log::Refusal::NotAMember);
     assert_eq!(logs.poll(bobs, SOMEWHERE, None).await.unwrap().vaults.unwrap(), []);
 
-    // What is live at the end stays for as long as history is kept. After that, what is not there any more would tell
-    // them what has been changed since.
-    let are_whole = async || {
-        let frames = logs.pull(bobs, SOMEWHERE, vid, Wanted::default()).await.unwrap().frames;
-        let is_data =
-            |bytes: &&selkie_protocol::Bytes| matches!(Frame::parse(bytes).unwrap().entry.body, log::Body::Data(_));
-        frames.iter().filter(is_data).map(|bytes| Frame::parse(bytes).unwrap().is_whole()).collect::<Vec<_>>()
-    };
-    assert_eq!(are_whole().await, [true]);
-    house.clock.pass(29 * 24 * 60 * 60_000);
-    assert_eq!(are_whole().await, [true]);
-    house.clock.pass(2 * 24 * 60 * 60_000);
-    assert_eq!(are_whole().await, [false]);
-
     // Let in again, all of it is theirs to read, and where it ended once is forgotten.
     at_ana.publish(logs, at_ana.add(&bob, Role::Viewer)).await;
     assert_eq!(logs.pull(bobs, SOMEWHERE, vid, Wanted::default()).await.unwrap().frames.len() as u64, end + 2);
