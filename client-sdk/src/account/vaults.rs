@@ -298,14 +298,14 @@ impl Account {
         let counts = vault.read(move |room, _| Ok(room.store.counts(&id)?)).await?;
         // Whatever a poll says: it is not signed, and another device may have seen more.
         let is_owed = glance.more_is_promised || vault.room.shared().note_of(&id).is_some();
+        // A key may have been the last thing that was kept before the program ended.
+        let tried = counts.aside == 0 || glance.tried_aside;
         let is_over = glance.role(&self.user_id()).is_none() && polled.is_none();
-        let is_read = counts.aside == 0 || glance.has_last_key && glance.tried_aside;
+        let is_read = tried && (counts.aside == 0 || glance.has_last_key);
         if is_over && is_read && !glance.in_flight && !is_owed && glance.quarantine.is_none() {
             // Who was removed has read how it came to that. There is no more for them, unless they are let in again.
             return Ok(None);
         }
-        // A key may have been the last thing that was kept before the program ended.
-        let tried = counts.aside == 0 || glance.tried_aside;
         let settled =
             glance.born && !glance.in_flight && glance.behind.is_none() && glance.has_key && !is_owed && tried;
         if nothing_new && settled && counts.pending == 0 && glance.quarantine.is_none() {

@@ -2,7 +2,8 @@
 
 use super::{APP, id, person, text};
 use crate::fake::Fake;
-use selkie_client::{Account, Role, Vault, VaultState};
+use selkie_client::{Account, Error, Role, Vault, VaultState};
+use selkie_protocol::log::{Body, Frame};
 
 async fn sync(account: &Account) {
     let outcome = account.sync().await.unwrap();
@@ -78,5 +79,53 @@ async fn who_is_let_in_again_goes_on_where_they_were() {
         super::same(&[&at_ana, &at_bo]).await;
         assert_eq!(text(&at_ana, 10 + round).await.as_deref(), Some("before I knew"));
         assert_eq!(text(&at_bo, 1).await.as_deref(), Some("meanwhile"));
+    }
+}
+
+/// What was superseded since may be gone from the server: towards them that is no withholding, and what they have of it
+/// they keep.
+#[tokio::test]
+async fn what_the_server_has_dropped_since_is_no_lie_to_who_was_removed() {
+    let server = Fake::start();
+    let [ana, bo, cy] = [person(&server, "ana").await, person(&server, "bo").await, person(&server, "cy").await];
+    let (ana, bo, cy) = (ana.account, bo.account, cy.account);
+    let at_ana = ana.create_vault("Family", APP).await.unwrap();
+    sync(&ana).await;
+    for fellow in [&bo, &cy] {
+        at_ana.add_member(fellow.user_id(), Role::Editor).await.unwrap();
+        sync(fellow).await;
+    }
+    at_ana.put("notes", id(1), b"one").await.unwrap();
+    sync(&ana).await;
+    sync(&bo).await;
+    for fellow in [&bo, &cy] {
+        at_ana.remove_member(fellow.user_id()).await.unwrap();
+    }
+    at_ana.put("notes", id(1), b"two").await.unwrap();
+    sync(&ana).await;
+    server.with(|world| {
+        let vault = world.vaults.all.get_mut(&at_ana.id()).unwrap();
+        let is_data = |frame: &&mut Vec<u8>| matches!(Frame::parse(frame).unwrap().entry.body, Body::Data(_));
+        let mut data: Vec<&mut Vec<u8>> = vault.frames.iter_mut().filter(is_data).collect();
+        let last_but_one = data.len() - 2;
+        *data[last_but_one] = Frame::parse(data[last_but_one]).unwrap().keeping(|_| false);
+    });
+
+    // Cy has never seen it; Bo has, and keeps it rather than fetch a vault without it.
+    for account in [&bo, &cy] {
+        sync(account).await;
+        assert_eq!(family(account).await.status().await.unwrap().state, VaultState::NotAMember);
+    }
+    let at_bo = family(&bo).await;
+    assert!(matches!(at_bo.fetch_again().await, Err(Error::NotPossible(_))));
+    assert_eq!(text(&at_bo, 1).await.as_deref(), Some("one"));
+
+    // Let in again, they read what has taken its place.
+    for fellow in [&bo, &cy] {
+        at_ana.add_member(fellow.user_id(), Role::Viewer).await.unwrap();
+    }
+    for account in [&ana, &bo, &cy] {
+        sync(account).await;
+        assert_eq!(text(&family(account).await, 1).await.as_deref(), Some("two"));
     }
 }
