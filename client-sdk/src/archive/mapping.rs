@@ -95,9 +95,14 @@ impl Mapping {
         Ok(())
     }
 
-    /// The fields it names that a table does not have.
-    pub(super) fn unmet<'a>(&'a self, seen: &BTreeSet<String>) -> Option<&'a str> {
-        self.rules.iter().map(|rule| rule.from.as_str()).find(|name| !seen.contains(*name))
+    /// Which of the fields that it names a row has.
+    pub(super) fn met<'a>(&'a self, row: &Fields) -> impl Iterator<Item = &'a str> {
+        self.rules.iter().map(|rule| rule.from.as_str()).filter(|name| row.0.contains_key(*name))
+    }
+
+    /// A field that it names and no row has.
+    pub(super) fn unmet(&self, met: &BTreeSet<&str>) -> Option<&str> {
+        self.rules.iter().map(|rule| rule.from.as_str()).find(|name| !met.contains(name))
     }
 
     pub(super) fn apply(&self, row: &Fields) -> Result<Fields, String> {
@@ -258,7 +263,7 @@ mod tests {
         assert!(Mapping::default().field("n", "b").apply(&fields).unwrap_err().contains("\"b\""));
         assert!(Mapping::default().field("n", "x").field("n", "y").check().is_err());
         assert!(Mapping::default().field("n", "x").field("b", "x").check().is_err());
-        let seen = BTreeSet::from(["n".to_owned()]);
-        assert_eq!(Mapping::default().field("n", "x").leave_out("m").unmet(&seen), Some("m"));
+        let mapping = Mapping::default().field("n", "x").leave_out("m");
+        assert_eq!(mapping.unmet(&mapping.met(&fields).collect()), Some("m"));
     }
 }

@@ -87,7 +87,8 @@ pub(super) fn run<R: Read + Seek>(
         Ok((id, data))
     };
     // All of it is looked at before anything is written.
-    let (mut ids, mut names, mut expected) = (BTreeSet::new(), BTreeSet::new(), TableDigest::default());
+    let (mut ids, mut expected) = (BTreeSet::new(), TableDigest::default());
+    let (mut met, mut first) = (BTreeSet::new(), String::new());
     from.rewind().map_err(ArchiveError::Reading)?;
     rows(&mut from, table.form, &mut |row, fields| {
         let bad = |why: &str| Error::from(ArchiveError::BadRow { row, why: why.into() });
@@ -101,15 +102,14 @@ pub(super) fn run<R: Read + Seek>(
             false if table.id_field.is_some() => return Err(bad("another row has the same id")),
             false => {}
         }
-        // A table has few names and many rows.
-        for name in fields.0.keys().filter(|name| !names.contains(*name)).cloned().collect::<Vec<_>>() {
-            names.insert(name);
+        met.extend(table.mapping.met(&fields));
+        if row == 1 {
+            first = fields.0.keys().cloned().collect::<Vec<_>>().join(", ");
         }
         Ok(())
     })?;
-    if let Some(name) = table.mapping.unmet(&names).filter(|_| !ids.is_empty()) {
-        let known = names.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
-        return Err(Error::NotPossible(format!("no row has a field {name:?}; there are: {known}")));
+    if let Some(name) = table.mapping.unmet(&met).filter(|_| !ids.is_empty()) {
+        return Err(Error::NotPossible(format!("no row has a field {name:?}; the first has: {first}")));
     }
     let decide = |before: Option<&RecordBody>, data: &Vec<u8>| {
         let next = || {
