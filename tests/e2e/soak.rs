@@ -5,12 +5,11 @@
 //! What happens, and when, is a plan made from a seed ([`plan`]), which is printed: with `SELKIE_SEED` it happens
 //! again. What the devices do is made from it, too; who comes first is left to the machine.
 //!
-//! `./check` leaves it out, as it takes a minute and more of both cores. `./check --long` has an hour and fifty devices
-//! on each backend, and `SELKIE_SOAK_MINUTES` as many minutes as it says. Run by itself (`-- --ignored soak`) trouble
-//! lasts forty seconds and each kind comes once, and the fifty devices are those of both backends together, since to
-//! sign in costs far more than to be there. Three minutes would add a round or two, each in another order:
-//! trouble on top of what other trouble has left behind. An hour adds what only shows with time: leaks, and logs that
-//! have grown. In the second half the server is not killed, so that there is one to be looked at.
+//! It is a step of `./check`, by itself. There each kind of trouble comes once, and the fifty devices are those of both
+//! backends together, since to sign in costs far more than to be there. `./check --long` has an hour and fifty devices
+//! on each backend, and `SELKIE_SOAK_MINUTES` as many minutes as it says: trouble comes in other orders, on top of what
+//! other trouble has left behind, and there is what only shows with time: leaks, and logs that have grown. In the
+//! second half the server is not killed, so that there is one to be looked at.
 //!
 //! A disk that is full is the one trouble that is only played: nothing here may mount one. On SQLite the files of the
 //! server may not grow any more, on PostgreSQL nothing may be written any more, as where a provider sees that a disk is
@@ -66,7 +65,7 @@ const FILES_MARGIN: usize = 16;
 const MEMORY_MARGIN_MIB: f64 = 48.0;
 
 on_both_backends! {
-    #[ignore = "a minute and more of every core: ./check --long"]
+    #[ignore = "minutes of every core: a step of ./check by itself"]
     async fn a_household_loses_nothing_through_all_that_can_happen_to_a_server(backend: Backend) {
         let (seed, length) = (seed(), length());
         let diary = Diary::new(format!("{backend:?}, SELKIE_SEED={seed}, {length:?}"));
@@ -277,7 +276,7 @@ fn length() -> Duration {
     match std::env::var("SELKIE_SOAK_MINUTES") {
         Ok(minutes) => Duration::from_secs(60) * minutes.parse().expect("SELKIE_SOAK_MINUTES is a number"),
         Err(_) if is_long() => Duration::from_secs(3600),
-        Err(_) => Duration::from_secs(40),
+        Err(_) => Duration::from_secs(80),
     }
 }
 
