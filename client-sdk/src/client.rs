@@ -315,11 +315,11 @@ impl ClientBuilder {
         self
     }
 
-    /// When this device writes a checkpoint: after so many changes, if there are so many times as many as live ones.
-    /// The default is 5,000 and 4.
-    pub fn checkpoint_after(mut self, changes: u64, times_live: u64) -> Self {
+    /// When this device writes a checkpoint: after so many changes, if they are at least that share of the live ones.
+    /// The default is 5,000 and 25 %. A new device receives what is live and at most as many changes besides.
+    pub fn checkpoint_after(mut self, changes: u64, percent_of_live: u64) -> Self {
         self.sync.checkpoint_changes = changes;
-        self.sync.checkpoint_times_live = times_live;
+        self.sync.checkpoint_percent_of_live = percent_of_live;
         self
     }
 

@@ -63,8 +63,9 @@ impl Round<'_> {
                 }
                 // Changes count, not entries: one entry may have hundreds, and it is them that a newcomer is spared.
                 let since = replica.state.since_checkpoint;
-                let much = since >= settings.checkpoint_changes
-                    && since >= settings.checkpoint_times_live.saturating_mul(replica.log.live().count());
+                let live = replica.log.live().count();
+                let share = live.saturating_mul(settings.checkpoint_percent_of_live) / 100;
+                let much = since >= settings.checkpoint_changes.max(share);
                 if may_write && since > 0 && (much || wanted) {
                     let (body, note) =
                         replica.log.checkpoint(&[]).map_err(|error| Error::NotPossible(error.to_string()))?;

@@ -27,7 +27,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub(crate) struct SyncSettings {
     pub(crate) settle: Arc<dyn Settle>,
     pub(crate) checkpoint_changes: u64,
-    pub(crate) checkpoint_times_live: u64,
+    pub(crate) checkpoint_percent_of_live: u64,
     pub(crate) begin_with_checkpoint_from: u64,
 }
 
@@ -36,8 +36,8 @@ impl Default for SyncSettings {
         SyncSettings {
             settle: Arc::new(NewestFirst),
             checkpoint_changes: 5_000,
-            // So whoever comes in new takes what is live from the checkpoint, and about as many changes after it.
-            checkpoint_times_live: 1,
+            // So whoever comes in new takes what is live from the checkpoint, and little more after it.
+            checkpoint_percent_of_live: 25,
             // A checkpoint is written after 5,000 changes, which may be 20 entries. To ask for one is one request.
             begin_with_checkpoint_from: 20,
         }

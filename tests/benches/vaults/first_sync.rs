@@ -65,9 +65,9 @@ pub(crate) async fn measure(machine: &Machine, plan: &Plan, found: &mut Vec<Figu
         tell(machine, plan, found, &what, &long, Goal::at_most(7.5));
         let what = format!("{what}, bytes received");
         let figure = Figure::new(machine.name, what, long.received_mib / short.received_mib, "times those without");
-        // Once from the checkpoint, and at most once more from what was written after it, where each change names what
-        // it is made on top of.
-        let figure = figure.goal(Goal::at_most(2.5));
+        // Once from the checkpoint, and at most a quarter as many changes from after it, each of which names what it is
+        // made on top of.
+        let figure = figure.goal(Goal::at_most(1.4));
         let figure = figure.and("MiB", long.received_mib).and("without", short.received_mib);
         let figure = figure.and("server, us a change written", wrote.server);
         plan.report(found, figure.and("database", wrote.database));

@@ -24,7 +24,7 @@ pub(super) struct Tally {
 pub(super) fn on(client: ClientBuilder) -> ClientBuilder {
     client
         .app(APP)
-        .checkpoint_after(100, 1)
+        .checkpoint_after(100, 100)
         .begin_with_checkpoint_from(50)
         .collection(CollectionShape::new(NOTES).conflicts(Strategy::LastWriterWins))
         .collection(CollectionShape::new(TALLIES).conflicts(Strategy::FieldMerge).field("count", Merge::Counter))

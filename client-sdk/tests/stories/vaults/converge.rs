@@ -174,7 +174,7 @@ async fn a_new_device_begins_with_a_checkpoint() {
 #[tokio::test]
 async fn a_checkpoint_is_due_by_what_was_changed_however_few_entries_that_took() {
     let server = Fake::start();
-    let client = server.builder().in_memory().checkpoint_after(300, 1).build().unwrap();
+    let client = server.builder().in_memory().checkpoint_after(300, 100).build().unwrap();
     let ana = client.sign_up("ana@example.org", super::PASSWORD, selkie_client::SignUp::default()).await.unwrap();
     let journal = ana.account.create_vault("Journal", APP).await.unwrap();
     let notes = journal.collection::<serde_json::Value>("notes");

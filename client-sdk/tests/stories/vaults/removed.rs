@@ -2,8 +2,9 @@
 
 use super::{APP, id, person, text};
 use crate::fake::Fake;
-use selkie_client::{Account, Error, Role, Vault, VaultState};
+use selkie_client::{Account, Error, Misbehaviour, Role, Vault, VaultState};
 use selkie_protocol::log::{Body, Frame};
+use std::collections::BTreeMap;
 
 async fn sync(account: &Account) {
     let outcome = account.sync().await.unwrap();
@@ -103,13 +104,7 @@ async fn what_the_server_has_dropped_since_is_no_lie_to_who_was_removed() {
     }
     at_ana.put("notes", id(1), b"two").await.unwrap();
     sync(&ana).await;
-    server.with(|world| {
-        let vault = world.vaults.all.get_mut(&at_ana.id()).unwrap();
-        let is_data = |frame: &&mut Vec<u8>| matches!(Frame::parse(frame).unwrap().entry.body, Body::Data(_));
-        let mut data: Vec<&mut Vec<u8>> = vault.frames.iter_mut().filter(is_data).collect();
-        let last_but_one = data.len() - 2;
-        *data[last_but_one] = Frame::parse(data[last_but_one]).unwrap().keeping(|_| false);
-    });
+    let _whole = drop_last_but_one(&server, &at_ana);
 
     // Cy has never seen it; Bo has, and keeps it rather than fetch a vault without it.
     for account in [&bo, &cy] {
@@ -128,4 +123,87 @@ async fn what_the_server_has_dropped_since_is_no_lie_to_who_was_removed() {
         sync(account).await;
         assert_eq!(text(&family(account).await, 1).await.as_deref(), Some("two"));
     }
+}
+
+/// A backup may have what was dropped since, and be without what had taken its place.
+#[tokio::test]
+async fn what_a_restored_server_has_once_more_is_read_by_who_is_let_in_again() {
+    let server = Fake::start();
+    let [ana, bo, cy] = [person(&server, "ana").await, person(&server, "bo").await, person(&server, "cy").await];
+    let (ana, bo, cy) = (ana.account, bo.account, cy.account);
+    let at_ana = ana.create_vault("Family", APP).await.unwrap();
+    sync(&ana).await;
+    for (fellow, role) in [(&bo, Role::Editor), (&cy, Role::Admin)] {
+        at_ana.add_member(fellow.user_id(), role).await.unwrap();
+        sync(fellow).await;
+    }
+    at_ana.put("notes", id(1), b"one").await.unwrap();
+    sync(&ana).await;
+    at_ana.remove_member(bo.user_id()).await.unwrap();
+    sync(&cy).await;
+    let backup = at_ana.digest().await.unwrap().n;
+    at_ana.put("notes", id(1), b"two").await.unwrap();
+    sync(&ana).await;
+    let (place, whole) = drop_last_but_one(&server, &at_ana);
+    sync(&bo).await;
+    assert_eq!(family(&bo).await.status().await.unwrap().state, VaultState::NotAMember);
+    assert_eq!(text(&family(&bo).await, 1).await, None);
+    let at_bo = family(&bo).await;
+
+    // Nobody who has the end comes by, and Bo, whom Cy lets in again, has a write in hand.
+    server.with(|world| {
+        world.vaults.all.get_mut(&at_ana.id()).unwrap().frames[place] = whole;
+        let people = world.people();
+        world.vaults.restore(&BTreeMap::from([(at_ana.id(), backup)]), &people);
+    });
+    sync(&cy).await;
+    family(&cy).await.add_member(bo.user_id(), Role::Editor).await.unwrap();
+    for _ in 0..2 {
+        sync(&bo).await;
+        assert_eq!(at_bo.status().await.unwrap().state, VaultState::Ready);
+        assert_eq!(text(&at_bo, 1).await.as_deref(), Some("one"));
+    }
+    at_bo.put("notes", id(2), b"back again").await.unwrap();
+    sync(&bo).await;
+    sync(&cy).await;
+    super::same(&[&at_bo, &family(&cy).await]).await;
+}
+
+/// Who is let in again is a member like any other: nothing that is live may be kept from them.
+#[tokio::test]
+async fn what_is_kept_from_who_is_let_in_again_is_a_lie() {
+    let server = Fake::start();
+    let (ana, bo) = (person(&server, "ana").await.account, person(&server, "bo").await.account);
+    let at_ana = ana.create_vault("Family", APP).await.unwrap();
+    sync(&ana).await;
+    at_ana.add_member(bo.user_id(), Role::Editor).await.unwrap();
+    sync(&bo).await;
+    at_ana.put("notes", id(1), b"one").await.unwrap();
+    at_ana.sync().await.unwrap();
+    at_ana.put("notes", id(2), b"two").await.unwrap();
+    at_ana.sync().await.unwrap();
+    at_ana.remove_member(bo.user_id()).await.unwrap();
+    sync(&ana).await;
+    let _whole = drop_last_but_one(&server, &at_ana);
+    sync(&bo).await;
+    let at_bo = family(&bo).await;
+    assert_eq!(at_bo.status().await.unwrap().state, VaultState::NotAMember);
+
+    at_ana.add_member(bo.user_id(), Role::Editor).await.unwrap();
+    let caught = bo.sync().await.unwrap();
+    let Some((_, Error::Quarantined(quarantine))) = caught.first_error() else { panic!("{caught:?}") };
+    assert_eq!(quarantine.kind, Misbehaviour::Withheld);
+}
+
+/// As the server does in time: the last entry but one of those with records loses its payloads. Where it stands among
+/// the frames, and what it was.
+fn drop_last_but_one(server: &Fake, vault: &Vault) -> (usize, Vec<u8>) {
+    server.with(|world| {
+        let frames = &mut world.vaults.all.get_mut(&vault.id()).unwrap().frames;
+        let is_data = |frame: &Vec<u8>| matches!(Frame::parse(frame).unwrap().entry.body, Body::Data(_));
+        let data: Vec<usize> = (0..frames.len()).filter(|place| is_data(&frames[*place])).collect();
+        let place = data[data.len() - 2];
+        let without = Frame::parse(&frames[place]).unwrap().keeping(|_| false);
+        (place, std::mem::replace(&mut frames[place], without))
+    })
 }
