@@ -7,7 +7,7 @@ use crate::alone::Alone;
 use crate::api::Api;
 use crate::conflict::ByCollection;
 use crate::context::Context;
-use crate::edges::{Clock, Edges, Runtime, SystemClock, TokioRuntime};
+use crate::edges::{Clock, Edges, Runtime, SystemClock, usual_runtime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
 use crate::records::watch::Bell;
@@ -17,7 +17,9 @@ use crate::store::vaults::{VaultStores, beside_accounts};
 use crate::store::{AccountStore, Files, Folder, Memory};
 use crate::sync::room::SyncSettings;
 use crate::sync::settle::Settle;
-use crate::transport::{Http, HttpBuilder, Transport};
+#[cfg(feature = "http")]
+use crate::transport::HttpBuilder;
+use crate::transport::Transport;
 use crate::{Account, Server};
 use selkie_protocol::name::LoginName;
 use std::collections::HashMap;
@@ -113,9 +115,10 @@ impl Client {
             keychain: None,
             app_key: None,
             transport: None,
-            http: Http::builder(),
+            #[cfg(feature = "http")]
+            http: HttpBuilder::default(),
             clock: Arc::new(SystemClock),
-            runtime: Arc::new(TokioRuntime),
+            runtime: usual_runtime(),
             vault_stores: None,
             sync: SyncSettings::default(),
             collections: Collections::default(),
@@ -213,9 +216,10 @@ pub struct ClientBuilder {
     keychain: Option<Arc<dyn Keychain>>,
     app_key: Option<Zeroizing<[u8; 32]>>,
     transport: Option<Arc<dyn Transport>>,
+    #[cfg(feature = "http")]
     http: HttpBuilder,
     clock: Arc<dyn Clock>,
-    runtime: Arc<dyn Runtime>,
+    runtime: Option<Arc<dyn Runtime>>,
     vault_stores: Option<Arc<dyn VaultStores>>,
     sync: SyncSettings,
     collections: Collections,
@@ -272,6 +276,7 @@ impl ClientBuilder {
     }
 
     /// Settings of the HTTP transport: certificates of the server's own making, plain HTTP beyond this machine.
+    #[cfg(feature = "http")]
     pub fn http(mut self, http: HttpBuilder) -> Self {
         self.http = http;
         self
@@ -291,7 +296,7 @@ impl ClientBuilder {
 
     /// Another async runtime than tokio. The HTTP transport needs tokio; bring a transport as well.
     pub fn runtime(mut self, runtime: Arc<dyn Runtime>) -> Self {
-        self.runtime = runtime;
+        self.runtime = Some(runtime);
         self
     }
 
@@ -335,6 +340,7 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client> {
         let misuse = |why: &str| Error::ApiMisuse(why.to_owned());
         let store = self.store.ok_or_else(|| misuse("choose where accounts are kept: store or in_memory"))?;
+        let runtime = self.runtime.ok_or_else(|| misuse("bring an async runtime: this app was built without one"))?;
         let keychain: Arc<dyn Keychain> = match (self.keychain, self.app_key) {
             (Some(_), Some(_)) => return Err(misuse("choose either a keychain or a key of the app")),
             (Some(keychain), None) => keychain,
@@ -353,12 +359,13 @@ impl ClientBuilder {
             api: Api::default(),
             place: RwLock::default(),
             app: self.app,
+            #[cfg(feature = "http")]
             http: self.http,
             transport: self.transport,
             client: OnceLock::new(),
             turned: Bell::default(),
             keeper: Keeper { store, keychain },
-            edges: Edges { clock: self.clock, runtime: self.runtime },
+            edges: Edges { clock: self.clock, runtime },
         };
         if let Some(url) = self.server_url {
             let (tenant, accepted_name) = (self.tenant, self.accepted_name);

@@ -13,7 +13,9 @@ use crate::server::{Expectation, ServerAddress, host_and_port, name_for_password
 use crate::store::Folder;
 use crate::store::vaults::VaultStores;
 use crate::sync::room::SyncSettings;
-use crate::transport::{HttpBuilder, Transport, server_address};
+#[cfg(feature = "http")]
+use crate::transport::HttpBuilder;
+use crate::transport::{Transport, server_address};
 use crate::trust::{Evidence, Exhibit};
 use selkie_protocol::Private;
 use selkie_protocol::id::LinkChannel;
@@ -28,6 +30,7 @@ pub(crate) struct Context {
     pub(crate) api: Api,
     pub(crate) place: RwLock<Option<Arc<Place>>>,
     pub(crate) app: Option<String>,
+    #[cfg(feature = "http")]
     pub(crate) http: HttpBuilder,
     /// The app's own, for whatever server is named.
     pub(crate) transport: Option<Arc<dyn Transport>>,
@@ -57,15 +60,23 @@ impl Context {
         let url = server_address(&named.url).map_err(|error| Error::BadAddress(error.into()))?;
         let transport = match named.transport.or_else(|| self.transport.clone()) {
             Some(transport) => transport,
-            None => {
-                let http = self.http.clone().build(url.as_str());
-                Arc::new(http.map_err(|error| Error::BadAddress(error.into()))?)
-            }
+            None => self.usual_transport(&url)?,
         };
         let place = Place { url, tenant: named.tenant, accepted_name: named.accepted_name };
         *self.place.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(place));
         self.api.reach_through(transport);
         Ok(())
+    }
+
+    #[cfg(feature = "http")]
+    fn usual_transport(&self, url: &Url) -> Result<Arc<dyn Transport>> {
+        let http = self.http.clone().build(url.as_str());
+        Ok(Arc::new(http.map_err(|error| Error::BadAddress(error.into()))?))
+    }
+
+    #[cfg(not(feature = "http"))]
+    fn usual_transport(&self, _: &Url) -> Result<Arc<dyn Transport>> {
+        Err(Error::ApiMisuse("bring a transport: this app was built without one".into()))
     }
 
     pub(crate) fn place(&self) -> Result<Arc<Place>> {

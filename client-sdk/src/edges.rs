@@ -15,7 +15,7 @@ pub trait Clock: Send + Sync + Debug {
     fn now_ms(&self) -> u64;
 }
 
-/// What an async runtime does for the core. With tokio there is nothing to do: [`TokioRuntime`] is the default.
+/// What an async runtime does for the core. With tokio there is nothing to do: `TokioRuntime` is the default.
 #[async_trait]
 pub trait Runtime: Send + Sync + Debug {
     /// Runs a job that computes or blocks for a while (a password is stretched for 150 ms) away from the threads that
@@ -49,9 +49,11 @@ impl Clock for SystemClock {
 }
 
 /// Tokio's blocking threads and timer.
+#[cfg(feature = "tokio")]
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokioRuntime;
 
+#[cfg(feature = "tokio")]
 #[async_trait]
 impl Runtime for TokioRuntime {
     fn run_apart(&self, job: Box<dyn FnOnce() + Send>) {
@@ -67,8 +69,19 @@ impl Runtime for TokioRuntime {
     }
 }
 
+/// The one that an app has if it says nothing.
+#[cfg(feature = "tokio")]
+pub(crate) fn usual_runtime() -> Option<Arc<dyn Runtime>> {
+    Some(Arc::new(TokioRuntime))
+}
+
+#[cfg(not(feature = "tokio"))]
+pub(crate) fn usual_runtime() -> Option<Arc<dyn Runtime>> {
+    None
+}
+
 /// How one task hands another a single thing: no runtime is needed for that.
-pub(crate) use tokio::sync::oneshot::{Receiver as Take, Sender as Give, channel as handover};
+pub(crate) use futures_channel::oneshot::{Receiver as Take, Sender as Give, channel as handover};
 
 /// What the outermost layer hands to everything below it.
 #[derive(Clone, Debug)]

@@ -101,10 +101,14 @@
 //! | feature | |
 //! |---|---|
 //! | `sqlite` (default) | keeps vaults in a SQLite file beside the account |
+//! | `http` (default) | speaks to servers over HTTP and TLS; brings `tokio` |
+//! | `tokio` (default) | runs on tokio |
 //! | `crdt` | fields that are documents of their own, made with `yrs`: every letter that anybody typed stands |
 //! | `testing` | a server, devices and a network in memory, for `[dev-dependencies]` |
 //!
 //! Without `sqlite` there are the store in memory and stores of the app's own: see [`ClientBuilder::vault_stores`].
+//! Without `http` an app brings a [`Transport`](transport::Transport), without `tokio` a [`Runtime`]: see
+//! [`ClientBuilder::transport`] and [`ClientBuilder::runtime`].
 //!
 //! # On the disk
 //!
@@ -152,7 +156,9 @@ pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};
 #[cfg(feature = "crdt")]
 pub use conflict::{Document, NotADocument};
-pub use edges::{Clock, Runtime, SystemClock, Task, TokioRuntime};
+#[cfg(feature = "tokio")]
+pub use edges::TokioRuntime;
+pub use edges::{Clock, Runtime, SystemClock, Task};
 pub use error::{Error, Misbehaviour, Quarantine, Refusal, Result, SignInReason, WrongKey};
 pub use keys::EmergencySheet;
 pub use keys::at_rest::{Keychain, KeychainError, SecretsAtRest};

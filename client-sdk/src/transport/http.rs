@@ -3,6 +3,7 @@
 //! Owns the socket, its timeouts and what is refused before a byte leaves: plain HTTP to anywhere but this machine.
 //! Knows nothing of messages: bytes in, bytes out.
 
+use super::address::{HttpError, server_address};
 use super::{Method, Request, Response, Streamed, Transport, TransportError};
 use async_trait::async_trait;
 use selkie_protocol::Face;
@@ -32,26 +33,6 @@ pub struct Http {
 pub struct HttpBuilder {
     allow_plain_http: bool,
     only_certificates: Vec<reqwest::Certificate>,
-}
-
-/// Why an address is not one to send secrets to.
-#[derive(Debug, thiserror::Error)]
-pub enum HttpError {
-    /// It is not the address of a server.
-    #[error("this is not an address of a server: it looks like https://example.org")]
-    NotAnAddress,
-    /// Plain http goes only to this machine; use https.
-    #[error("plain http goes only to this machine; use https")]
-    PlainHttp,
-    /// The certificates are not PEM.
-    #[error("the certificates are not PEM")]
-    Certificate(#[source] reqwest::Error),
-    /// There is no certificate in what should name those to trust.
-    #[error("there is no certificate in it: nothing would be trusted, or everything")]
-    NoCertificate,
-    /// TLS could not be set up.
-    #[error("TLS could not be set up")]
-    Setup(#[source] reqwest::Error),
 }
 
 impl HttpBuilder {
@@ -101,16 +82,6 @@ impl Http {
     pub fn builder() -> HttpBuilder {
         HttpBuilder::default()
     }
-}
-
-/// An http(s) address with a host and nothing that does not belong: no user, no query, no fragment.
-pub(crate) fn server_address(text: &str) -> Result<Url, HttpError> {
-    let url = Url::parse(text.trim()).map_err(|_| HttpError::NotAnAddress)?;
-    let plain = url.username().is_empty() && url.password().is_none() && url.query().is_none();
-    if !matches!(url.scheme(), "http" | "https") || url.host().is_none() || !plain || url.fragment().is_some() {
-        return Err(HttpError::NotAnAddress);
-    }
-    Ok(url)
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -1,12 +1,16 @@
 //! How bytes get to the server and back.
 //!
-//! Owns the shape of one exchange and nothing of its meaning: no keys, no accounts, no retries. [`Http`] is the real
-//! one; an app may bring its own, and the tests do.
+//! Owns the shape of one exchange and nothing of its meaning: no keys, no accounts, no retries. `Http` is the real one;
+//! an app may bring its own, and the tests do.
 
+mod address;
+#[cfg(feature = "http")]
 mod http;
 
-pub(crate) use http::server_address;
-pub use http::{Http, HttpBuilder, HttpError};
+pub use address::HttpError;
+pub(crate) use address::server_address;
+#[cfg(feature = "http")]
+pub use http::{Http, HttpBuilder};
 
 use async_trait::async_trait;
 use futures_util::Stream;

@@ -58,6 +58,16 @@ fn the_clock_and_the_dice_of_the_server_are_handed_in() {
 }
 
 #[test]
+fn the_client_meets_the_world_at_its_edges_alone() {
+    let client = &["client-sdk/src"];
+    let (edges, http) = ("client-sdk/src/edges.rs", "client-sdk/src/transport");
+    // The kit is an edge of its own: it brings a runtime for tests.
+    assert_only_in(client, &[edges, http, "client-sdk/src/lib.rs", "client-sdk/src/testing"], &["tokio", "reqwest"]);
+    assert_only_in(client, &[edges], &["SystemTime", "Instant"]);
+    assert_only_in(client, &["client-sdk/src/store"], &["rusqlite", "std::thread", "std::fs"]);
+}
+
+#[test]
 fn no_room_is_a_lumber_room() {
     let names = ["common", "util", "utils", "helper", "helpers", "misc"];
     let is_one =
