@@ -120,6 +120,7 @@ impl Client {
             clock: Arc::new(SystemClock),
             runtime: usual_runtime(),
             vault_stores: None,
+            records_in_the_clear: false,
             sync: SyncSettings::default(),
             collections: Collections::default(),
         }
@@ -221,6 +222,7 @@ pub struct ClientBuilder {
     clock: Arc<dyn Clock>,
     runtime: Option<Arc<dyn Runtime>>,
     vault_stores: Option<Arc<dyn VaultStores>>,
+    records_in_the_clear: bool,
     sync: SyncSettings,
     collections: Collections,
 }
@@ -307,6 +309,14 @@ impl ClientBuilder {
         self
     }
 
+    /// Keeps records on this device's disk as they are, for a platform that seals its disks and its apps from each
+    /// other. The default is that they are sealed. Keys and secrets are sealed in any case, and so is everything that
+    /// leaves the device. What was written before stays as it was until it is written anew.
+    pub fn records_in_the_clear(mut self) -> Self {
+        self.records_in_the_clear = true;
+        self
+    }
+
     /// Says what holds for a collection: its version, how its conflicts are decided, what is looked for in it. Any
     /// that is not declared is of version 1 and merged by field.
     pub fn collection(mut self, shape: CollectionShape) -> Self {
@@ -354,6 +364,7 @@ impl ClientBuilder {
         let settle = ByCollection { collections: self.collections.clone(), otherwise: self.sync.settle };
         let context = Context {
             vault_stores,
+            records_in_the_clear: self.records_in_the_clear,
             sync: SyncSettings { settle: Arc::new(settle), ..self.sync },
             collections: self.collections,
             api: Api::default(),

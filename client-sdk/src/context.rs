@@ -36,6 +36,7 @@ pub(crate) struct Context {
     pub(crate) transport: Option<Arc<dyn Transport>>,
     pub(crate) keeper: Keeper,
     pub(crate) vault_stores: Arc<dyn VaultStores>,
+    pub(crate) records_in_the_clear: bool,
     pub(crate) sync: SyncSettings,
     pub(crate) collections: Collections,
     pub(crate) edges: Edges,

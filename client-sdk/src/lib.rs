@@ -113,7 +113,8 @@
 //! # On the disk
 //!
 //! Secrets lie on the disk sealed under a key from the app, from a [`Keychain`] or, if there is neither, from a file
-//! that only this user can read: [`Client::secrets_at_rest`] says which. Records are sealed in any case.
+//! that only this user can read: [`Client::secrets_at_rest`] says which. Records are sealed in any case, unless the app
+//! says that the platform does that already: [`ClientBuilder::records_in_the_clear`].
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]

@@ -100,15 +100,30 @@ impl Keyring {
 
 /// Seals what this device keeps of vaults. A content opens in its place and in no other.
 #[derive(Debug)]
-pub(crate) struct AtRest(LocalKey);
+pub(crate) struct AtRest {
+    key: LocalKey,
+    in_the_clear: bool,
+}
+
+/// Before a record in the clear, and the tag that holds it to its place. What is sealed begins with 24 random bytes.
+const IN_THE_CLEAR: &[u8] = b"in clear";
 
 impl AtRest {
     pub(crate) fn new(key: LocalKey) -> Self {
-        AtRest(key)
+        AtRest { key, in_the_clear: false }
+    }
+
+    /// Records are written as they are, where the platform seals the disk. Keys are sealed all the same. What was
+    /// written in another way before is read as it lies.
+    pub(crate) fn in_the_clear(self) -> Self {
+        AtRest { in_the_clear: true, ..self }
     }
 
     pub(crate) fn seal_record(&self, vault: &VaultId, record: &RecordId, body: &[u8]) -> Vec<u8> {
-        self.0.seal(&record_place(vault, record), body)
+        match self.in_the_clear {
+            true => [IN_THE_CLEAR, self.clear_tag(vault, record, body).as_slice(), body].concat(),
+            false => self.key.seal(&record_place(vault, record), body),
+        }
     }
 
     pub(crate) fn open_record(
@@ -117,11 +132,20 @@ impl AtRest {
         record: &RecordId,
         sealed: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        self.0.open(&record_place(vault, record), sealed)
+        let Some(clear) = sealed.strip_prefix(IN_THE_CLEAR) else {
+            return self.key.open(&record_place(vault, record), sealed);
+        };
+        let (tag, body) = clear.split_first_chunk::<16>().ok_or(OpenError)?;
+        let is_as_written = *tag == self.clear_tag(vault, record, body);
+        is_as_written.then(|| Zeroizing::new(body.to_vec())).ok_or(OpenError)
+    }
+
+    fn clear_tag(&self, vault: &VaultId, record: &RecordId, body: &[u8]) -> [u8; 16] {
+        self.key.tag(&[b"in-clear\0".as_slice(), vault.as_bytes(), record.as_bytes(), body].concat())
     }
 
     pub(crate) fn seal_key(&self, key: &EpochKey) -> (u32, Vec<u8>) {
-        (key.epoch(), self.0.seal(&key_place(&key.vault(), key.epoch()), key.to_bytes().as_slice()))
+        (key.epoch(), self.key.seal(&key_place(&key.vault(), key.epoch()), key.to_bytes().as_slice()))
     }
 
     /// The key, if it is the one that the log commits to.
@@ -132,14 +156,14 @@ impl AtRest {
         sealed: &[u8],
         commitment: &[u8; 32],
     ) -> Result<EpochKey, OpenError> {
-        let bytes = self.0.open(&key_place(vault, epoch), sealed)?;
+        let bytes = self.key.open(&key_place(vault, epoch), sealed)?;
         let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).map_err(|_| OpenError)?);
         EpochKey::from_bytes(*vault, epoch, &key, commitment)
     }
 
     /// The key of an epoch that this device wanted to begin, and that the log does not know yet.
     pub(crate) fn open_coming_key(&self, vault: &VaultId, epoch: u32, sealed: &[u8]) -> Option<EpochKey> {
-        let bytes = self.0.open(&key_place(vault, epoch), sealed).ok()?;
+        let bytes = self.key.open(&key_place(vault, epoch), sealed).ok()?;
         let key = Zeroizing::new(<[u8; 32]>::try_from(bytes.as_slice()).ok()?);
         EpochKey::uncommitted(*vault, epoch, &key)
     }
@@ -158,12 +182,12 @@ impl AtRest {
     }
 
     fn state_tag(&self, vault: &VaultId, state: &[u8]) -> [u8; 16] {
-        self.0.tag(&[b"vault-state\0".as_slice(), vault.as_bytes(), state].concat())
+        self.key.tag(&[b"vault-state\0".as_slice(), vault.as_bytes(), state].concat())
     }
 
     /// The tag under which a collection is looked up here.
     pub(crate) fn shelf(&self, vault: &VaultId, collection: &str) -> [u8; 16] {
-        self.0.tag(&[b"collection\0".as_slice(), vault.as_bytes(), collection.as_bytes()].concat())
+        self.key.tag(&[b"collection\0".as_slice(), vault.as_bytes(), collection.as_bytes()].concat())
     }
 }
 

@@ -284,6 +284,7 @@ impl Room {
     pub(crate) fn open(context: &Context, folder: &Folder) -> Result<Room> {
         let store = context.vault_stores.open(folder)?;
         let at_rest = AtRest::new(local_key(context.keeper.keychain.as_ref(), folder)?);
+        let at_rest = if context.records_in_the_clear { at_rest.in_the_clear() } else { at_rest };
         let mut crowd = Crowd::default();
         for (user, log) in store.people()? {
             let entries: Option<Vec<Bytes>> = Face::Cbor.decode(&log).ok();

@@ -2,9 +2,10 @@
 
 use super::{Note, note};
 use crate::fake::Fake;
+use crate::storage::find;
 use crate::vaults::{APP, PASSWORD};
 use futures_util::StreamExt as _;
-use selkie_client::{Account, CollectionShape, RecordState, SignUp, Vault, field};
+use selkie_client::{Account, CollectionShape, Error, RecordState, SignUp, Vault, field};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -46,8 +47,12 @@ async fn records_outlive_the_program_and_neither_they_nor_their_indexes_can_be_r
     notes.update(id, |note| note.likes = 7).await.unwrap();
     assert!(notes.undo(id).await.unwrap());
 
-    let mut folders = vec![folder.path().to_owned()];
-    let mut looked_at = 0;
+    assert_eq!(told(folder.path(), b"canary"), 0);
+}
+
+/// How often these bytes are in the files of a folder.
+fn told(folder: &Path, canary: &[u8]) -> usize {
+    let (mut folders, mut looked_at, mut found) = (vec![folder.to_owned()], 0, 0);
     while let Some(path) = folders.pop() {
         if path.is_dir() {
             folders.extend(std::fs::read_dir(path).unwrap().map(|entry| entry.unwrap().path()));
@@ -55,9 +60,54 @@ async fn records_outlive_the_program_and_neither_they_nor_their_indexes_can_be_r
         }
         let bytes = std::fs::read(&path).unwrap();
         looked_at += bytes.len();
-        assert!(!bytes.windows(6).any(|window| window == b"canary"), "{} tells", path.display());
+        found += bytes.windows(canary.len()).filter(|window| *window == canary).count();
     }
     assert!(looked_at > 10_000);
+    found
+}
+
+/// Where the platform seals the disk, an app may leave that to it; and may think otherwise later.
+#[tokio::test]
+async fn an_app_may_leave_the_sealing_of_records_to_the_platform_and_change_its_mind() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    let program = async |in_the_clear: bool| {
+        let mut builder = server.builder().store(folder.path());
+        if in_the_clear {
+            builder = builder.records_in_the_clear();
+        }
+        let account = builder.build().unwrap().account("ana@example.org").await.unwrap().unwrap();
+        let vault = account.vault("Journal").await.unwrap().unwrap();
+        (account, vault)
+    };
+    drop(begun(&server, folder.path()).await);
+    let mut ids = Vec::new();
+    for in_the_clear in [false, true, false] {
+        let (account, vault) = program(in_the_clear).await;
+        let notes = vault.collection::<Note>("notes");
+        for id in &ids {
+            assert!(notes.get(*id).await.unwrap().is_some(), "however it was written");
+        }
+        let before = told(folder.path(), b"canary");
+        ids.push(notes.put(&note("a canary")).await.unwrap());
+        vault.flush().await.unwrap();
+        assert_eq!(told(folder.path(), b"canary") > before, in_the_clear);
+        vault.sync().await.unwrap();
+        assert!(account.check_storage().await.unwrap().is_sound());
+    }
+    assert!(!server.all_bodies().iter().any(|body| body.windows(6).any(|window| window == b"canary")));
+
+    // In the clear is not unguarded: another's hand is noticed.
+    let file = find(folder.path(), "vaults.sqlite").unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let places: Vec<usize> = (0..bytes.len() - 6).filter(|at| &bytes[*at..at + 6] == b"canary").collect();
+    assert!(!places.is_empty());
+    places.into_iter().for_each(|at| bytes[at] = b'C');
+    std::fs::write(&file, bytes).unwrap();
+    let (account, vault) = program(true).await;
+    assert!(matches!(vault.collection::<Note>("notes").get(ids[1]).await, Err(Error::Damaged { .. })));
+    assert!(!account.check_storage().await.unwrap().is_sound());
+    vault.fetch_again().await.unwrap();
+    assert_eq!(vault.collection::<Note>("notes").get(ids[1]).await.unwrap(), Some(note("a canary")));
 }
 
 #[tokio::test]

@@ -102,7 +102,7 @@ fn copy_folder(from: &Path, to: &Path) {
 }
 
 /// The one file of that name somewhere beneath.
-fn find(folder: &Path, name: &str) -> Option<PathBuf> {
+pub(crate) fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.into_iter().find_map(|path| match path.is_dir() {
         true => find(&path, name),
