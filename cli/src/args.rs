@@ -51,6 +51,10 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
+    /// Say nothing of what went well, as suits a job of cron: what was asked for is told, and what went wrong
+    #[arg(long, short, global = true)]
+    pub(crate) quiet: bool,
+
     /// Say more on standard error; twice for still more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     pub(crate) verbose: u8,

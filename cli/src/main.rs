@@ -18,7 +18,7 @@ use terminal::Terminal;
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     start_tracing(cli.verbose);
-    let terminal = Terminal { json: cli.json };
+    let terminal = Terminal { json: cli.json, quiet: cli.quiet };
     match commands::run(&cli, terminal).await {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -8,15 +8,26 @@
 use crate::args::PasswordFrom;
 use crate::failure::Usage;
 use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressBarIter, ProgressStyle};
 use selkie_client::Private;
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::{BufRead as _, IsTerminal as _, Read, Write};
 use std::path::Path;
+use std::time::Duration;
 
 /// How to speak.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terminal {
     pub(crate) json: bool,
+    /// Only what was asked for, and what went wrong.
+    pub(crate) quiet: bool,
 }
+
+/// How far along something is that takes its time, drawn where somebody is watching, and gone when it is over.
+pub(crate) struct Bar(ProgressBar);
+
+const PLAIN: &str = "{spinner} {msg}";
+const OF_BYTES: &str = "{spinner} {msg}  {bytes}";
+const OF_THINGS: &str = "{spinner} {msg}  {bar:30} {human_pos} of {human_len}";
 
 impl Terminal {
     /// The answer: text for people, or one JSON object a line for scripts.
@@ -27,6 +38,13 @@ impl Terminal {
                 text = for_eyes(&text);
             }
             say(format!("{text}\n").as_bytes());
+        }
+    }
+
+    /// What was done, for whoever wants to know that it went well.
+    pub(crate) fn report(self, text: &str, json: &serde_json::Value) {
+        if !self.quiet {
+            self.answer(text, json);
         }
     }
 
@@ -41,23 +59,37 @@ impl Terminal {
 
     /// A remark beside the answer; scripts do not hear it.
     pub(crate) fn remark(self, text: &str) {
-        if !self.json {
-            eprintln!("{text}");
+        if !self.json && !self.quiet {
+            complain(text);
         }
     }
 
     /// What is going on, where somebody is watching.
     pub(crate) fn progress(self, text: &str) {
-        if !self.json && std::io::stderr().is_terminal() {
+        if self.is_watched() {
             eprintln!("{text} ...");
         }
+    }
+
+    /// The same, for what goes on for so long that one wants to see how far it is.
+    pub(crate) fn bar(self, text: &str) -> Bar {
+        if !self.is_watched() {
+            return Bar(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::no_length().with_style(style(PLAIN)).with_message(text.to_owned());
+        bar.enable_steady_tick(Duration::from_millis(100));
+        Bar(bar)
+    }
+
+    fn is_watched(self) -> bool {
+        !self.json && !self.quiet && std::io::stderr().is_terminal()
     }
 
     pub(crate) fn error(self, text: &str, json: &serde_json::Value) {
         if self.json {
             eprintln!("{json}");
         } else {
-            eprintln!("{text}");
+            complain(text);
         }
     }
 
@@ -114,16 +146,63 @@ impl Terminal {
     }
 }
 
+impl Bar {
+    /// Something is written of which nobody knows how long it will be.
+    pub(crate) fn over_writing<W: Write>(&self, to: W) -> ProgressBarIter<W> {
+        self.0.set_style(style(OF_BYTES));
+        self.0.wrap_write(to)
+    }
+
+    /// Something is read, parts of it more than once.
+    pub(crate) fn over_reading<R: Read>(&self, from: R) -> ProgressBarIter<R> {
+        self.0.set_style(style(OF_BYTES));
+        self.0.wrap_read(from)
+    }
+
+    /// So much is left. The most that was ever left is the whole.
+    pub(crate) fn left(&self, left: u64, text: String) {
+        self.0.set_message(text);
+        let whole = self.0.length().unwrap_or_default().max(left);
+        if whole > 0 {
+            self.0.set_style(style(OF_THINGS));
+            self.0.set_length(whole);
+            self.0.set_position(whole - left);
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    // The templates are ours, and a test tries them.
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}
+
+/// On standard error. Servers and files have their say in it.
+fn complain(text: &str) {
+    if std::io::stderr().is_terminal() {
+        eprintln!("{}", for_eyes(text));
+    } else {
+        eprintln!("{text}");
+    }
+}
+
 fn say(bytes: &[u8]) {
     // A reader that went away (`| head`) has what it wanted, and `println!` would panic.
     let mut out = std::io::stdout().lock();
     let _gone = out.write_all(bytes).and_then(|()| out.flush());
 }
 
-/// What others wrote must not steer the terminal: colours, titles, and answers typed in the reader's name.
+/// What others wrote must not steer the terminal: colours, titles, and answers typed in the reader's name; nor turn
+/// around what stands beside it.
 fn for_eyes(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && !matches!(c, '\n' | '\t') { char::REPLACEMENT_CHARACTER } else { c };
-    text.chars().map(shown).collect()
+    let turns = |c: char| matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    let steers = |c: char| c.is_control() && !matches!(c, '\n' | '\t') || turns(c);
+    text.chars().map(|c| if steers(c) { char::REPLACEMENT_CHARACTER } else { c }).collect()
 }
 
 /// A password that needs no asking.
@@ -190,9 +269,23 @@ mod tests {
         assert_eq!(time(1_795_257_000_000), "2026-11-21 10:30");
     }
 
+    /// A template that cannot be read would show nothing of what it is for.
+    #[test]
+    fn how_far_it_is_can_be_drawn() {
+        for template in [PLAIN, OF_BYTES, OF_THINGS] {
+            ProgressStyle::with_template(template).unwrap();
+        }
+        let bar = Bar(ProgressBar::hidden());
+        for (left, at) in [(40, 0), (100, 0), (30, 70), (0, 100)] {
+            bar.left(left, "Reading".into());
+            assert_eq!(bar.0.position(), at);
+        }
+    }
+
     #[test]
     fn what_others_wrote_does_not_steer_the_terminal() {
         assert_eq!(for_eyes("one\n\ttwo é 漢"), "one\n\ttwo é 漢");
+        assert_eq!(for_eyes("a\u{202e}b\u{2066}c"), "a\u{fffd}b\u{fffd}c");
         assert_eq!(for_eyes("\u{1b}[2J\u{9b}31m\r\u{7}\u{7f}"), "\u{fffd}[2J\u{fffd}31m\u{fffd}\u{fffd}\u{fffd}");
     }
 

@@ -295,6 +295,9 @@ on_both_backends! {
             let export = ["export", "Journal", "--to", &sealed, "--passphrase-file", &passphrase];
             assert_eq!(desk.selkie("laptop", &export).await.succeeds()["sealed"], true);
         }
+        for quiet in [&["sync", "--quiet"][..], &["export", "Journal", "--to", &open, "--quiet"]] {
+            assert_eq!(desk.in_words("laptop", quiet).await.says(), "", "cron would send a letter");
+        }
         let left = |name: &str| std::fs::read_dir(desk.path("")).unwrap().any(|entry| {
             entry.unwrap().file_name().to_string_lossy().ends_with(name)
         });

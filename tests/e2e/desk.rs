@@ -88,6 +88,12 @@ impl Desk {
         self.run("selkie", [&["--json", "--data", &data], arguments].concat(), &[]).await
     }
 
+    /// The same, as it speaks to a person.
+    pub(crate) async fn in_words(&self, device: &str, arguments: &[&str]) -> Ended {
+        let data = self.path(device);
+        self.run("selkie", [&["--data", &data], arguments].concat(), &[]).await
+    }
+
     /// The same, for a command that goes on until it is interrupted.
     pub(crate) fn selkie_that_goes_on(&self, device: &str, arguments: &[&str]) -> Speaking {
         let data = self.path(device);
@@ -125,6 +131,13 @@ impl Ended {
         let complained = String::from_utf8_lossy(&self.output.stderr);
         assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
         serde_json::from_str(&said).unwrap_or_else(|error| panic!("{}: not JSON ({error}):\n{said}", self.what))
+    }
+
+    /// Everything that it said, when all went well.
+    pub(crate) fn says(self) -> String {
+        let [said, complained] = [&self.output.stdout, &self.output.stderr].map(|said| String::from_utf8_lossy(said));
+        assert!(self.output.status.success(), "{}: {:?}\n{said}\n{complained}", self.what, self.output.status);
+        format!("{said}{complained}")
     }
 
     pub(crate) fn fails_with(self, code: i32) {

@@ -19,11 +19,14 @@ pub(super) async fn export(place: &Place<'_>, terminal: Terminal, args: &ExportA
     let passphrase = args.passphrase_file.as_deref().map(first_line_of).transpose()?;
     let vault = place.vault(&args.vault).await?;
     let sealed = passphrase.is_some();
-    terminal.progress("Exporting");
     let draft = Draft::beside(&args.to)?;
-    let written = vault.export(draft.create()?, ExportOptions { history: args.history, passphrase }).await;
-    let (file, report) = written?;
+    let bar = terminal.bar("Exporting");
+    let options = ExportOptions { history: args.history, passphrase };
+    let file = draft.create()?;
+    let watched = bar.over_writing(file.try_clone().context("the file cannot be written")?);
+    let (_, report) = vault.export(watched, options).await?;
     let bytes = draft.takes_its_place(file, &args.to)?;
+    drop(bar);
 
     let shown = args.to.display().to_string();
     let mut text = format!("{shown} is written: {} records of {} collections", report.records, report.collections);
@@ -40,18 +43,19 @@ pub(super) async fn export(place: &Place<'_>, terminal: Terminal, args: &ExportA
     if !sealed {
         terminal.remark("Whoever has the file can read it: --passphrase-file seals it.");
     }
-    terminal.answer(
-        &text,
-        &json!({
-            "file": shown,
-            "bytes": bytes,
-            "sealed": sealed,
-            "collections": report.collections,
-            "records": report.records,
-            "versions": report.versions,
-            "unreadable": report.unreadable,
-        }),
-    );
+    let json = json!({
+        "file": shown,
+        "bytes": bytes,
+        "sealed": sealed,
+        "collections": report.collections,
+        "records": report.records,
+        "versions": report.versions,
+        "unreadable": report.unreadable,
+    });
+    match report.unreadable {
+        0 => terminal.report(&text, &json),
+        _ => terminal.answer(&text, &json),
+    }
     Ok(())
 }
 
@@ -71,8 +75,8 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
             let mapping = mapping(&args.fields, args.only)?;
             let (id_field, overwrite) = (args.id_field.clone(), args.overwrite);
             let table = Table { form, collection, id_field, mapping, overwrite };
-            terminal.progress("Importing");
-            let report = vault.import_table(file, table).await?;
+            let bar = terminal.bar("Importing");
+            let report = vault.import_table(bar.over_reading(file), table).await?;
             (vault, report)
         }
         None if args.collection.is_some() => {
@@ -85,8 +89,8 @@ pub(super) async fn import(place: &Place<'_>, terminal: Terminal, args: &ImportA
                 Some(into) => owner.vault(into).await?,
                 None => home_of(&owner, &read_manifest(file, passphrase)?).await?,
             };
-            terminal.progress("Importing");
-            let report = vault.import(open()?, passphrase).await?;
+            let bar = terminal.bar("Importing");
+            let report = vault.import(bar.over_reading(open()?), passphrase).await?;
             (vault, report)
         }
     };
@@ -164,7 +168,7 @@ fn say(terminal: Terminal, owner: &Owner, vault: &Vault, report: &ImportReport) 
             Owner::Device(_) => "\nThey are on this device alone, until somebody signs up or in.",
         });
     }
-    terminal.answer(
+    terminal.report(
         &text,
         &json!({
             "vault": vault.id().to_string(),

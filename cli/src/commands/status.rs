@@ -112,7 +112,10 @@ fn in_words(state: &SyncState) -> String {
         SyncState::Alone => "by itself: nobody has signed up or in on this device".into(),
         SyncState::Offline => "the server cannot be reached".into(),
         SyncState::PutOff(reason) => reason.clone(),
-        SyncState::Syncing { done, of } => format!("coming into step, {done} of {of} vaults"),
+        SyncState::Syncing { done, of, to_read: 0 } => format!("coming into step, {done} of {of} vaults"),
+        SyncState::Syncing { done, of, to_read } => {
+            format!("coming into step, {done} of {of} vaults, {to_read} to be read in the next")
+        }
         SyncState::Pending(0) => "not in step yet: selkie sync".into(),
         SyncState::Pending(_) => "waiting for a sync: selkie sync".into(),
         SyncState::Synced { .. } => "in step".into(),

@@ -10,10 +10,13 @@ use crate::failure::Usage;
 use crate::place::{Owner, Place};
 use crate::terminal::{Terminal, time};
 use anyhow::Context as _;
+use futures_util::StreamExt as _;
 use selkie_client::{
-    Account, AccountSync, CollectionReport, Error, LogEntry, Role, SyncReport, UserId, Vault, VaultState, VaultSummary,
+    Account, AccountSync, CollectionReport, Error, LogEntry, Role, Status, SyncReport, SyncState, UserId, Vault,
+    VaultState, VaultSummary,
 };
 use serde_json::{Value, json};
+use std::pin::pin;
 
 /// `selkie vault create NAME`
 pub(super) async fn create(place: &Place<'_>, terminal: Terminal, args: &VaultCreateArgs) -> anyhow::Result<()> {
@@ -300,13 +303,13 @@ async fn went_on(terminal: Terminal, vault: &Vault, lost: u64) -> anyhow::Result
 /// `selkie sync`, once or for as long as it runs
 pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs) -> anyhow::Result<()> {
     let (_, account) = place.account().await?;
-    terminal.progress("Coming into step");
     if !args.follow {
-        return say_what_was_done(&account, terminal, account.sync().await?, true).await;
+        let outcome = watched(&account, terminal).await?;
+        return say_what_was_done(&account, terminal, outcome, true).await;
     }
     let mut follow = account.follow();
     loop {
-        match account.sync().await {
+        match watched(&account, terminal).await {
             Ok(outcome) => {
                 // One vault that is set apart, or waits, keeps nobody from following the others.
                 if let Err(error) = say_what_was_done(&account, terminal, outcome, false).await {
@@ -317,6 +320,22 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs)
             Err(error) => return Err(error.into()),
         }
         follow.next().await?;
+    }
+}
+
+/// Comes into step, and shows how far it is.
+async fn watched(account: &Account, terminal: Terminal) -> Result<AccountSync, Error> {
+    let bar = terminal.bar("Coming into step");
+    let (mut status, mut sync) = (account.status(), pin!(account.sync()));
+    loop {
+        tokio::select! {
+            outcome = &mut sync => return outcome,
+            now = status.next() => {
+                if let Some(Status { state: SyncState::Syncing { done, of, to_read }, pending, .. }) = now {
+                    bar.left(to_read + pending, format!("Coming into step, {done} of {of} vaults"));
+                }
+            }
+        }
     }
 }
 
@@ -349,7 +368,11 @@ async fn say_what_was_done(
     if text.is_empty() {
         text.push_str("Nothing was to be done.\n");
     }
-    terminal.answer(&text, &json!({ "vaults": objects }));
+    let json = json!({ "vaults": objects });
+    match &failure {
+        None => terminal.report(&text, &json),
+        Some(_) => terminal.answer(&text, &json),
+    }
     failure.map_or(Ok(()), |error| Err(error.into()))
 }
 

@@ -61,6 +61,9 @@ pub enum SyncState {
         done: usize,
         /// Of how many; 0 while that is being asked.
         of: usize,
+        /// How much is still to be read in the vault that it is at, in records and entries of its log, as far as is
+        /// known. What is still to be sent is in [`Status::pending`].
+        to_read: u64,
     },
     /// So many writes wait for a round. With 0, there has been none yet.
     Pending(u64),
@@ -185,7 +188,7 @@ impl Account {
         let state = match (blocked.first(), beat.running, &beat.failure, beat.last_success_ms) {
             (None, None, None, _) if is_alone => SyncState::Alone,
             (Some(first), _, _, _) if first.what == BlockedPlace::Account => SyncState::Blocked(first.reason.clone()),
-            (_, Some((done, of)), _, _) => SyncState::Syncing { done, of },
+            (_, Some((done, of)), _, _) => SyncState::Syncing { done, of, to_read: beat.to_read },
             (_, None, Some(failure), _) if failure.kind == Error::OFFLINE => SyncState::Offline,
             (_, None, Some(failure), _) => SyncState::PutOff(failure.reason.clone()),
             (Some(first), None, None, _) => SyncState::Blocked(first.reason.clone()),

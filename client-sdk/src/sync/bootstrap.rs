@@ -152,6 +152,7 @@ impl Round<'_> {
         let room = self.room.clone();
         context.edges.apart(move || room.store.stage(&vault, true, &[], &[])).await??;
         for page in 0..hashes.len() {
+            self.room.pulse.still_to_read(((hashes.len() - page) * PAGE_SIZE) as u64);
             let mut whole = CheckpointItems { items: Vec::new(), payloads: Vec::new(), more: true };
             while whole.more {
                 let from = whole.items.len();

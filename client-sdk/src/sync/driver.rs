@@ -424,6 +424,9 @@ impl<'a> Round<'a> {
     fn pulled(&self, server: u64) -> Step<Event> {
         let replica = self.replica()?;
         let keys_missing = self.keys_missing(replica);
+        if server != u64::MAX {
+            self.room.pulse.still_to_read(server.saturating_sub(replica.head().n));
+        }
         Ok(Event::Pulled { head: replica.head().n, server, keys_missing, in_flight: replica.in_flight.is_some() })
     }
 

@@ -24,6 +24,8 @@ pub(crate) struct Pulse {
 pub(crate) struct Beat {
     /// While a round runs: how many vaults are done, and how many there are.
     pub(crate) running: Option<(usize, usize)>,
+    /// What is still to be read in the one that it is at, as far as is known.
+    pub(crate) to_read: u64,
     pub(crate) last_success_ms: Option<u64>,
     /// Why the last round as a whole was none.
     pub(crate) failure: Option<Failure>,
@@ -68,7 +70,7 @@ impl Pulse {
 
     /// A round begins, and ends with what is returned, at the latest when that is dropped.
     pub(crate) fn begin(&self) -> Running<'_> {
-        self.change(|beat| beat.running = Some((0, 0)));
+        self.change(|beat| (beat.running, beat.to_read) = (Some((0, 0)), 0));
         Running(self)
     }
 
@@ -80,6 +82,17 @@ impl Pulse {
         };
         if !same {
             self.change(|beat| (beat.next_attempt_ms, beat.held_back) = (next_attempt_ms, held_back));
+        }
+    }
+
+    /// So much is still to be read in the vault that the round is at.
+    pub(crate) fn still_to_read(&self, left: u64) {
+        let is_news = {
+            let beat = self.lock();
+            beat.running.is_some() && beat.to_read != left
+        };
+        if is_news {
+            self.change(|beat| beat.to_read = left);
         }
     }
 
@@ -98,7 +111,7 @@ pub(crate) struct Running<'a>(&'a Pulse);
 
 impl Running<'_> {
     pub(crate) fn goes_on(&self, done: usize, of: usize) {
-        self.0.change(|beat| beat.running = Some((done, of)));
+        self.0.change(|beat| (beat.running, beat.to_read) = (Some((done, of)), 0));
     }
 
     /// Nothing was to be done in a vault.
@@ -134,5 +147,28 @@ impl Drop for Running<'_> {
         if self.0.lock().running.is_some() {
             self.0.change(|beat| beat.running = None);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_still_to_be_read_is_told_of_the_vault_a_round_is_at_and_of_no_other() {
+        let pulse = Pulse::default();
+        pulse.still_to_read(7);
+        assert_eq!(pulse.beat().to_read, 0, "no round runs");
+        let round = pulse.begin();
+        round.goes_on(0, 2);
+        let rung = pulse.changed.rung();
+        pulse.still_to_read(7);
+        assert_ne!(pulse.changed.rung(), rung, "whoever watches hears of it");
+        assert_eq!(pulse.beat().to_read, 7);
+        let rung = pulse.changed.rung();
+        pulse.still_to_read(7);
+        assert_eq!(pulse.changed.rung(), rung, "nothing new");
+        round.goes_on(1, 2);
+        assert_eq!(pulse.beat().to_read, 0, "that was of the one before");
     }
 }
