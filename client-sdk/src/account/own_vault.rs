@@ -186,7 +186,12 @@ impl Account {
         let note = DeviceNote { heads, at_ms: now_ms, name, signed, lives };
         first.put(DEVICES, device, &Face::Cbor.encode(&note)).await?;
         let kept = room.clone();
-        self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await?
+        self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await??;
+        // At once: who has just come into step has nothing that waits.
+        if let Err(error) = first.sync_known(false, 0, crate::sync::backoff::Backoff::of_one_try()).await {
+            tracing::info!(%error, "what this device tells the others waits for the next round");
+        }
+        Ok(())
     }
 
     /// Holds what another device has seen against what is known here, in the life of the server in which its note was

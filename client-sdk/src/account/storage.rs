@@ -31,6 +31,8 @@ pub struct VaultUsage {
     pub name: Option<String>,
     /// In bytes.
     pub usage: Usage,
+    /// How many records are in memory, opened or by what they are found, until [`Account::clear_caches`].
+    pub in_memory: usize,
 }
 
 /// What [`Account::check_storage`] has found.
@@ -81,10 +83,19 @@ impl Account {
         let mut vaults = Vec::with_capacity(used.len());
         for (id, usage) in used {
             // Room is taken whether or not it can be read what for.
-            let name = Vault::new(self.clone(), room.clone(), id).name().await.unwrap_or_default();
-            vaults.push(VaultUsage { id, name, usage });
+            let vault = Vault::new(self.clone(), room.clone(), id);
+            let in_memory = vault.slot.view.held();
+            vaults.push(VaultUsage { id, name: vault.name().await.unwrap_or_default(), usage, in_memory });
         }
         Ok(StorageUsage { vaults, total })
+    }
+
+    /// Lets go of what is in memory only so that it need not be read again: for when the platform says that memory is
+    /// short, or the app goes to the back. What is asked for next takes its time once.
+    pub async fn clear_caches(&self) -> Result<()> {
+        let room = self.room().await?;
+        // A vault that is large takes a moment to be let go of, too.
+        Ok(self.context().edges.apart(move || room.let_go_of_memory()).await?)
     }
 
     /// Lets go of what records said longer ago than this and say no more, on this device alone: the server and other

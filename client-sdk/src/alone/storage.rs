@@ -21,6 +21,14 @@ impl Client {
         }
     }
 
+    /// Lets go of what is in memory only to be quicker, as [`Account::clear_caches`] does.
+    pub async fn clear_caches(&self) -> Result<()> {
+        match self.who_has_vaults().await? {
+            Some(account) => account.clear_caches().await,
+            None => Ok(()),
+        }
+    }
+
     /// Lets go of old history, as [`Account::prune_history`] does. Of what no server has, nothing goes.
     pub async fn prune_history(&self, older_than: Duration) -> Result<Usage> {
         match self.who_has_vaults().await? {

@@ -59,6 +59,14 @@ impl View {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
+    /// How many records are held here, in whatever way.
+    pub(crate) fn held(&self) -> usize {
+        let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
+        let indexed = shelves.values().map(|shelved| shelved.lock().unwrap_or_else(PoisonError::into_inner).rows.len());
+        let indexed: usize = indexed.sum();
+        indexed + self.hot.lock().unwrap_or_else(PoisonError::into_inner).records.len()
+    }
+
     /// The index of a collection, empty when it is first asked for.
     pub(super) fn shelved(&self, name: &Arc<str>) -> Arc<Mutex<Shelved>> {
         self.shelves.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_default().clone()

@@ -322,6 +322,16 @@ impl Room {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
     }
 
+    /// Lets go of what is in memory only to be quicker. Whoever works with a vault goes on with what they hold.
+    pub(crate) fn let_go_of_memory(&self) {
+        for slot in self.slots.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            slot.view.forget();
+            if let Some(mut place) = slot.replica.try_lock() {
+                *place = None;
+            }
+        }
+    }
+
     /// Does something with the store after which everything in memory is to be read again. No round runs meanwhile.
     pub(crate) async fn turned_over<T>(&self, work: impl AsyncFnOnce() -> T) -> T {
         let slots: Vec<Arc<Slot>> =

@@ -135,3 +135,34 @@ async fn two_programs_on_one_file_lose_nothing_of_each_other() {
     tokio::join!(count(here.clone()), count(there.clone()));
     assert_eq!(here.get(id).await.unwrap().unwrap().likes, 40);
 }
+
+/// When memory is short, nothing is kept that can be read again; and what is asked for next is right.
+#[tokio::test]
+async fn an_app_that_goes_to_the_back_holds_nothing_in_memory() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    let account = begun(&server, folder.path()).await;
+    let vault = account.vault("Journal").await.unwrap().unwrap();
+    let notes = vault.collection::<Note>("canary-notes");
+    let mut ids = Vec::new();
+    for number in 0..30 {
+        ids.push(notes.put(&note(&format!("number {number}"))).await.unwrap());
+    }
+    vault.sync().await.unwrap();
+    let held = async || {
+        let usage = account.storage().await.unwrap();
+        usage.vaults.iter().find(|one| one.id == vault.id()).unwrap().in_memory
+    };
+    let look = async || {
+        for id in &ids {
+            assert!(notes.get(*id).await.unwrap().is_some());
+        }
+        assert_eq!(notes.query().filter(field("title").eq("number 7")).count().await.unwrap(), 1);
+    };
+    look().await;
+    assert!(held().await >= 60, "opened, and in the index");
+    account.clear_caches().await.unwrap();
+    assert!(held().await <= 1, "the vault's own name at most");
+    look().await;
+    notes.put(&note("one more")).await.unwrap();
+    assert_eq!(vault.sync().await.unwrap().pushed, 1);
+}
