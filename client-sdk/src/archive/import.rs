@@ -86,6 +86,8 @@ fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verd
         }
         None => Verdict::New(theirs.clone()),
         Some(ours) if ours.says_the_same(theirs) => Verdict::Same,
+        // A record stays in its collection, as with every other write.
+        Some(ours) if !ours.deleted && ours.collection != theirs.collection => Verdict::Kept,
         Some(ours) if ours.hlc < theirs.hlc && !ahead => Verdict::Updated(theirs.clone()),
         Some(_) => Verdict::Kept,
     }
@@ -203,6 +205,14 @@ mod tests {
         assert!(matches!(decide(Some(&later), &said("b", NOW - 9), NOW), Verdict::Same));
         let gone = RecordBody::deletion("notes", Hlc { ms: NOW, count: 0 });
         assert!(matches!(decide(Some(&gone), &later, NOW), Verdict::Kept));
+    }
+
+    #[test]
+    fn a_record_that_is_there_stays_in_its_collection() {
+        let here = RecordBody::new("letters", Hlc { ms: NOW - 2, count: 0 }, b"a".to_vec());
+        assert!(matches!(decide(Some(&here), &said("b", NOW - 1), NOW), Verdict::Kept));
+        let gone = RecordBody::deletion("letters", Hlc { ms: NOW - 2, count: 0 });
+        assert!(matches!(decide(Some(&gone), &said("b", NOW - 1), NOW), Verdict::Updated(_)));
     }
 
     #[test]

@@ -136,7 +136,6 @@ async fn one_status_tells_of_the_device_and_then_of_its_account() {
 
     client.use_server(URL).await.unwrap();
     let (account, _) = sign_up(&client).await;
-    until(&mut status, &|now| now.state != SyncState::Alone).await;
     account.sync().await.unwrap();
     let now = until(&mut status, &|now| matches!(now.state, SyncState::Synced { .. })).await;
     assert_eq!(now.pending, 0);
