@@ -51,7 +51,7 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// Say nothing of what went well, as suits a job of cron: what was asked for is told, and what went wrong
+    /// Say nothing of a sync, an export or an import that went well, in JSON or in words: for jobs of cron
     #[arg(long, short, global = true)]
     pub(crate) quiet: bool,
 

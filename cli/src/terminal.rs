@@ -59,8 +59,15 @@ impl Terminal {
 
     /// A remark beside the answer; scripts do not hear it.
     pub(crate) fn remark(self, text: &str) {
-        if !self.json && !self.quiet {
+        if !self.json {
             complain(text);
+        }
+    }
+
+    /// A piece of advice, for whoever wants to hear more than what went wrong.
+    pub(crate) fn hint(self, text: &str) {
+        if !self.quiet {
+            self.remark(text);
         }
     }
 
@@ -81,7 +88,7 @@ impl Terminal {
         Bar(bar)
     }
 
-    fn is_watched(self) -> bool {
+    pub(crate) fn is_watched(self) -> bool {
         !self.json && !self.quiet && std::io::stderr().is_terminal()
     }
 
@@ -159,11 +166,14 @@ impl Bar {
         self.0.wrap_read(from)
     }
 
-    /// So much is left. The most that was ever left is the whole.
+    /// So much is left of what is called so. The most that was ever left is the whole.
     pub(crate) fn left(&self, left: u64, text: String) {
+        let before = if self.0.message() == text { self.0.length().unwrap_or_default() } else { 0 };
         self.0.set_message(text);
-        let whole = self.0.length().unwrap_or_default().max(left);
-        if whole > 0 {
+        let whole = before.max(left);
+        if whole == 0 {
+            self.0.set_style(style(PLAIN));
+        } else {
             self.0.set_style(style(OF_THINGS));
             self.0.set_length(whole);
             self.0.set_position(whole - left);
@@ -280,6 +290,8 @@ mod tests {
             bar.left(left, "Reading".into());
             assert_eq!(bar.0.position(), at);
         }
+        bar.left(8, "Reading another".into());
+        assert_eq!((bar.0.position(), bar.0.length()), (0, Some(8)));
     }
 
     #[test]

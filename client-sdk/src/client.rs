@@ -311,7 +311,8 @@ impl ClientBuilder {
 
     /// Keeps records on this device's disk as they are, for a platform that seals its disks and its apps from each
     /// other. The default is that they are sealed. Keys and secrets are sealed in any case, and so is everything that
-    /// leaves the device. What was written before stays as it was until it is written anew.
+    /// leaves the device. What was written before stays as it was until it is written anew, and what is deleted may be
+    /// in free places of the file until others are written there: the other way, too.
     pub fn records_in_the_clear(mut self) -> Self {
         self.records_in_the_clear = true;
         self

@@ -88,7 +88,8 @@
 //! | change the app's types | [`CollectionShape::version`], [`CollectionShape::upcast`] |
 //! | come into step | [`Account::sync`] now and then, [`Account::follow`] while the app is in front |
 //! | show how it is | [`Collection::state`], [`Vault::status`], [`Account::status`] |
-//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::clear_caches`], [`Account::repair`], [`Vault::leave_out`] |
+//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`], [`Vault::leave_out`] |
+//! | mind the memory | [`Account::clear_caches`] |
 //! | share with others | [`Vault::add_member`], [`Role`] |
 //! | keep plain bytes instead of types | [`Vault::put`], [`Vault::get`] |
 //! | have a password or device replaced | [`Account::change_password`], [`Account::revoke`], [`Client::recover`] |

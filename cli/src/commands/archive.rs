@@ -41,7 +41,7 @@ pub(super) async fn export(place: &Place<'_>, terminal: Terminal, args: &ExportA
         ));
     }
     if !sealed {
-        terminal.remark("Whoever has the file can read it: --passphrase-file seals it.");
+        terminal.hint("Whoever has the file can read it: --passphrase-file seals it.");
     }
     let json = json!({
         "file": shown,
@@ -168,20 +168,21 @@ fn say(terminal: Terminal, owner: &Owner, vault: &Vault, report: &ImportReport) 
             Owner::Device(_) => "\nThey are on this device alone, until somebody signs up or in.",
         });
     }
-    terminal.report(
-        &text,
-        &json!({
-            "vault": vault.id().to_string(),
-            "new": report.new,
-            "updated": report.updated,
-            "same": report.same,
-            "kept": report.kept,
-            "unreadable": report.unreadable,
-            "rows": report.rows,
-            "digest": report.digest.map(|digest| selkie_client::to_base64url(&digest)),
-            "kept_records": report.kept_records.iter().map(ToString::to_string).collect::<Vec<_>>(),
-        }),
-    );
+    let json = json!({
+        "vault": vault.id().to_string(),
+        "new": report.new,
+        "updated": report.updated,
+        "same": report.same,
+        "kept": report.kept,
+        "unreadable": report.unreadable,
+        "rows": report.rows,
+        "digest": report.digest.map(|digest| selkie_client::to_base64url(&digest)),
+        "kept_records": report.kept_records.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    match report.kept + report.unreadable {
+        0 => terminal.report(&text, &json),
+        _ => terminal.answer(&text, &json),
+    }
 }
 
 /// A file that is being written; it is removed if it does not become the one that was asked for.

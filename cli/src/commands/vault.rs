@@ -325,14 +325,17 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs)
 
 /// Comes into step, and shows how far it is.
 async fn watched(account: &Account, terminal: Terminal) -> Result<AccountSync, Error> {
+    if !terminal.is_watched() {
+        return account.sync().await;
+    }
     let bar = terminal.bar("Coming into step");
     let (mut status, mut sync) = (account.status(), pin!(account.sync()));
     loop {
         tokio::select! {
             outcome = &mut sync => return outcome,
             now = status.next() => {
-                if let Some(Status { state: SyncState::Syncing { done, of, to_read }, pending, .. }) = now {
-                    bar.left(to_read + pending, format!("Coming into step, {done} of {of} vaults"));
+                if let Some(Status { state: SyncState::Syncing { done, of, to_read }, .. }) = now {
+                    bar.left(to_read, format!("Coming into step, {done} of {of} vaults"));
                 }
             }
         }
@@ -345,7 +348,7 @@ async fn say_what_was_done(
     outcome: AccountSync,
     even_nothing: bool,
 ) -> anyhow::Result<()> {
-    let (mut text, mut objects, mut failure) = (String::new(), Vec::new(), None);
+    let (mut text, mut objects, mut failure, mut all_well) = (String::new(), Vec::new(), None, true);
     let summaries = account.vaults().await?;
     let name = |id| summaries.iter().find(|vault| vault.id == id).map_or("", called);
     for (vault, done) in outcome.vaults {
@@ -353,6 +356,7 @@ async fn say_what_was_done(
             Ok(report) => {
                 text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
                 text.push_str(&by_collection(&report));
+                all_well &= report.set_aside == 0 && report.waiting == 0 && report.given_up == 0;
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {
@@ -369,9 +373,9 @@ async fn say_what_was_done(
         text.push_str("Nothing was to be done.\n");
     }
     let json = json!({ "vaults": objects });
-    match &failure {
-        None => terminal.report(&text, &json),
-        Some(_) => terminal.answer(&text, &json),
+    match all_well && failure.is_none() {
+        true => terminal.report(&text, &json),
+        false => terminal.answer(&text, &json),
     }
     failure.map_or(Ok(()), |error| Err(error.into()))
 }

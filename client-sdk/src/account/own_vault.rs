@@ -7,6 +7,7 @@
 use super::Account;
 use super::settings::own_app;
 use crate::error::{Error, Result};
+use crate::sync::backoff::Backoff;
 use crate::sync::room::{Glance, Room, Shared};
 use crate::vault::{Record, Vault};
 use selkie_protocol::Face;
@@ -105,7 +106,7 @@ impl Account {
         if is_new && self.make_own_vault(&room, false).await?.is_some() {
             let own = self.own_vault(&room).await?;
             if let Some(own) = own {
-                own.sync_known(false, 0, crate::sync::backoff::Backoff::of_one_try()).await?;
+                own.sync_known(false, 0, Backoff::of_one_try()).await?;
             }
         }
         Ok(())
@@ -140,22 +141,23 @@ impl Account {
 
     /// Writes down how far this device has seen every vault, hourly, and takes what the others have written as a
     /// promise of the server: it must show at least that. What was written into a vault that all have given up is taken
-    /// over.
-    pub(super) async fn gossip(&self, room: &Arc<Room>) -> Result<()> {
+    /// over. Returns the vaults that were opened for this alone and do not get on by themselves, and why.
+    pub(super) async fn gossip(&self, room: &Arc<Room>) -> Result<Vec<(VaultId, Error)>> {
+        let mut trouble = Vec::new();
         let own = self.own_vaults(room).await?;
-        let Some((first, given_up)) = own.split_first() else { return Ok(()) };
+        let Some((first, given_up)) = own.split_first() else { return Ok(trouble) };
         let device = RecordId(self.device_id().0);
         let present = first.glance().await?.incarnation;
         let mut here = BTreeSet::new();
         for record in first.records(DEVICES).await? {
             here.insert(record.id);
             if record.id != device {
-                self.listen(room, &record, present).await?;
+                trouble.extend(self.listen(room, &record, present).await?);
             }
         }
         for vault in given_up {
             for record in vault.records(DEVICES).await?.into_iter().filter(|record| record.id != device) {
-                self.listen(room, &record, present).await?;
+                trouble.extend(self.listen(room, &record, present).await?);
                 if here.insert(record.id) {
                     first.put(DEVICES, record.id, &record.data).await?;
                 }
@@ -164,12 +166,12 @@ impl Account {
         let now_ms = self.context().now_ms();
         let last = room.shared().gossiped_ms;
         if now_ms.abs_diff(last) < GOSSIP_MS && here.contains(&device) {
-            return Ok(());
+            return Ok(trouble);
         }
         let kept = room.clone();
         let (mut heads, mut signed) = (Vec::new(), Vec::new());
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
-            // One that is damaged was told of when it was to come into step.
+            // One that is trouble was told of when it was to come into step.
             let glance = match Vault::new(self.clone(), room.clone(), id).glance().await {
                 Err(Error::Damaged { .. }) => continue,
                 glance => glance?,
@@ -188,17 +190,27 @@ impl Account {
         let kept = room.clone();
         self.context().edges.apart(move || kept.change_shared(|shared| shared.gossiped_ms = now_ms)).await??;
         // At once: who has just come into step has nothing that waits.
-        if let Err(error) = first.sync_known(false, 0, crate::sync::backoff::Backoff::of_one_try()).await {
-            tracing::info!(%error, "what this device tells the others waits for the next round");
+        match first.sync_known(true, 0, Backoff::of_one_try()).await {
+            Ok(_) => {}
+            Err(error) if error.is_retryable() => {
+                tracing::info!(%error, "what this device tells the others waits for the next round");
+            }
+            Err(error) => trouble.push((first.id(), error)),
         }
-        Ok(())
+        Ok(trouble)
     }
 
     /// Holds what another device has seen against what is known here, in the life of the server in which its note was
-    /// read.
-    async fn listen(&self, room: &Arc<Room>, told: &Record, present: Option<Incarnation>) -> Result<()> {
+    /// read. Returns the vaults that are damaged here.
+    async fn listen(
+        &self,
+        room: &Arc<Room>,
+        told: &Record,
+        present: Option<Incarnation>,
+    ) -> Result<Vec<(VaultId, Error)>> {
+        let mut damaged = Vec::new();
         // A note that cannot be read was written by a later version.
-        let Ok(note) = Face::Cbor.decode::<DeviceNote>(&told.data) else { return Ok(()) };
+        let Ok(note) = Face::Cbor.decode::<DeviceNote>(&told.data) else { return Ok(damaged) };
         let teller = DeviceId(told.id.0);
         let kept = room.clone();
         let here = self.context().edges.apart(move || kept.store.vaults()).await??;
@@ -230,11 +242,17 @@ impl Account {
             if known || !in_this_life || glance.quarantine.is_some() || glance.behind.is_some() {
                 continue;
             }
-            vault.alone(async |round| round.heard(head, incarnation, proof).await).await?;
+            match vault.alone(async |round| round.heard(head, incarnation, proof).await).await {
+                Err(error @ Error::Damaged { .. }) => {
+                    damaged.push((id, error));
+                    continue;
+                }
+                heard => heard?,
+            }
             if n <= glance.head.n {
                 vault.slot.note_compared(teller, head);
             }
         }
-        if is_over && !is_told { Err(self.two_lives().await) } else { Ok(()) }
+        if is_over && !is_told { Err(self.two_lives().await) } else { Ok(damaged) }
     }
 }

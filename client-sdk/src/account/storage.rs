@@ -75,16 +75,15 @@ impl Account {
         let room = self.room().await?;
         let kept = room.clone();
         let look = move || {
-            let usage = |id: VaultId| Ok((id, kept.store.usage(&id)?));
+            let usage = |id: VaultId| Ok((id, kept.store.usage(&id)?, kept.slot(&id).view.held()));
             let vaults = kept.store.vaults()?.into_iter().map(usage).collect::<Result<Vec<_>>>()?;
             Ok::<_, Error>((vaults, kept.store.size()?))
         };
         let (used, total) = self.context().edges.apart(look).await??;
         let mut vaults = Vec::with_capacity(used.len());
-        for (id, usage) in used {
+        for (id, usage, in_memory) in used {
             // Room is taken whether or not it can be read what for.
             let vault = Vault::new(self.clone(), room.clone(), id);
-            let in_memory = vault.slot.view.held();
             vaults.push(VaultUsage { id, name: vault.name().await.unwrap_or_default(), usage, in_memory });
         }
         Ok(StorageUsage { vaults, total })

@@ -253,7 +253,14 @@ impl Account {
         }
         // Whatever one vault suffers from, the devices tell each other of the rest.
         match self.gossip(room).await {
-            Ok(()) => {}
+            Ok(trouble) => {
+                for (id, error) in trouble {
+                    all_well = false;
+                    if !outcome.vaults.iter().any(|(told, done)| *told == id && done.is_err()) {
+                        outcome.vaults.push((id, Err(error)));
+                    }
+                }
+            }
             Err(error) if all_well && !matches!(error, Error::Quarantined(_)) => return Err(error),
             Err(error) => {
                 tracing::warn!(%error, "what the devices tell each other was not heard to the end");

@@ -56,15 +56,18 @@ impl View {
     /// Everything is read again.
     pub(crate) fn forget(&self) {
         *self.hot.lock().unwrap_or_else(PoisonError::into_inner) = Hot::default();
-        self.shelves.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let shelves = std::mem::take(&mut *self.shelves.lock().unwrap_or_else(PoisonError::into_inner));
+        // To let go of much takes a moment.
+        drop(shelves);
     }
 
     /// How many records are held here, in whatever way.
     pub(crate) fn held(&self) -> usize {
         let shelves = self.shelves.lock().unwrap_or_else(PoisonError::into_inner);
-        let indexed = shelves.values().map(|shelved| shelved.lock().unwrap_or_else(PoisonError::into_inner).rows.len());
-        let indexed: usize = indexed.sum();
-        indexed + self.hot.lock().unwrap_or_else(PoisonError::into_inner).records.len()
+        let shelves: Vec<Arc<Mutex<Shelved>>> = shelves.values().cloned().collect();
+        // One that is being built is waited for: nobody else may be, meanwhile.
+        let indexed = shelves.iter().map(|shelved| shelved.lock().unwrap_or_else(PoisonError::into_inner).rows.len());
+        indexed.sum::<usize>() + self.hot.lock().unwrap_or_else(PoisonError::into_inner).records.len()
     }
 
     /// The index of a collection, empty when it is first asked for.

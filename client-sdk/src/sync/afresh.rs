@@ -75,20 +75,6 @@ impl Round<'_> {
     /// Fetches the vault once more, whole, and puts it in the place of what is kept: for what is damaged, and for a
     /// history that was let go. What is to be sent stays, but for writes that cannot be read any more: these are named.
     pub(crate) async fn fetch_again(&mut self) -> Step<Vec<RecordId>> {
-        self.read_all_again().await?;
-        // Only now that nothing else can fail: else they were gone and nobody had heard of it.
-        let given_up = self.give_up_what_cannot_be_read().await?;
-        match self.come_into_step(false).await {
-            Err(Trouble::Error(error)) if error.is_retryable() => {
-                tracing::info!(%error, "the vault is whole again, and comes into step with the next round");
-            }
-            outcome => outcome?,
-        }
-        Ok(given_up)
-    }
-
-    /// Reads the vault once more, from its beginning or from a checkpoint, and puts it in the place of what is kept.
-    pub(super) async fn read_all_again(&mut self) -> Step<()> {
         let before = match self.load().await {
             Ok(()) => self.replica.take(),
             Err(Trouble::Error(Error::Damaged { .. })) => None,
@@ -134,7 +120,15 @@ impl Round<'_> {
             }
             Err(trouble) => return Err(trouble),
         }
-        Ok(())
+        // Only now that nothing else can fail: else they were gone and nobody had heard of it.
+        let given_up = self.give_up_what_cannot_be_read().await?;
+        match self.come_into_step(false).await {
+            Err(Trouble::Error(error)) if error.is_retryable() => {
+                tracing::info!(%error, "the vault is whole again, and comes into step with the next round");
+            }
+            outcome => outcome?,
+        }
+        Ok(given_up)
     }
 
     async fn revision(&self) -> Step<u64> {

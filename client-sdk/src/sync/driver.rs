@@ -380,7 +380,7 @@ impl<'a> Round<'a> {
     async fn take(&mut self, frames: Vec<Bytes>, head: Option<SignedHead>) -> Step<Event> {
         let (me, crowd, vault) = (self.me, self.room.crowd(), self.vault);
         let now_ms = self.account.context().now_ms();
-        let (taken, end, anew) = self
+        let (taken, end, look_again) = self
             .with_replica(move |replica, room| {
                 let news = match &head {
                     Some(head) => note_head(replica, head)?,
@@ -395,28 +395,22 @@ impl<'a> Round<'a> {
                 })?;
                 let end = head.as_ref().map_or(replica.head().n, |head| head.head.n);
                 let at_end = replica.head().n >= end && taken.needs.is_none();
-                let outside = replica.role(&me.user).is_none();
-                let missed_outside = replica.state.missed_outside || at_end && outside;
-                replica.state.missed_outside = missed_outside && !replica.state.missing.is_empty();
-                let anew = at_end && !outside && replica.state.missed_outside;
-                if at_end && !anew {
+                let look_again = at_end && replica.state.missing_from_before && replica.role(&me.user).is_some();
+                if at_end && !look_again {
                     check_the_end(replica, &me.user)?;
                 }
-                if !anew && (news || !frames.is_empty()) {
+                if news || !frames.is_empty() {
                     keep(replica, room, &taken.step)?;
                 }
-                Ok((taken, end, anew))
+                Ok((taken, end, look_again))
             })
             .await?;
-        if anew {
-            tracing::info!("the vault is read anew: some of it was not for us while we were no member");
-            self.replica = None;
-            self.read_all_again().await?;
-            return self.pulled(u64::MAX);
-        }
         self.count(&taken);
         if let Some((user, index)) = taken.needs {
             return Ok(Event::PersonNeeded { user, index });
+        }
+        if look_again {
+            self.look_for_what_is_missing().await?;
         }
         self.pulled(end)
     }

@@ -1,21 +1,27 @@
-//! What is missing and can be fetched: keys of the vault, account logs of its people; and what they make readable.
+//! What is missing and can be fetched: keys of the vault, account logs of its people, payloads that a restored server
+//! has once more; and what they make readable.
 //!
 //! Owns the fetching. Which key counts is decided in `keys`, which log in `trust`.
 
 use super::driver::{Round, Step, keep, keep_all};
 use super::engine::Event;
+use super::heads::check_the_end;
 use super::replica::{Me, Replica};
 use super::room::Room;
 use super::take::{Place, open_item};
 use crate::account::Account;
+use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::keys::vault::Found;
 use crate::store::vaults::Advance;
 use crate::trust::Alarm;
+use selkie_protocol::Bytes;
 use selkie_protocol::id::UserId;
-use selkie_protocol::log::PageItem;
+use selkie_protocol::log::{Body, Frame, PageItem, Refusal, payload_hash};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+const LIVE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: true };
 
 impl Round<'_> {
     pub(super) async fn learn_keys(&mut self) -> Step<Event> {
@@ -62,6 +68,29 @@ impl Round<'_> {
         Ok(Event::KeysLearned { missing })
     }
 
+    /// What is live and did not come in an earlier life of the server: a member must be shown it in this one.
+    pub(super) async fn look_for_what_is_missing(&mut self) -> Step<()> {
+        let (context, vault, me, head) = (self.account.context(), self.vault, self.me, self.replica()?.head().n);
+        tracing::info!("payloads are looked for that did not come before the server was restored");
+        let mut after = 0;
+        while after < head && !self.replica()?.state.missing.is_empty() {
+            let answer =
+                self.account.call(|bearer| async move { context.api.vault_log(&bearer, &vault, after, LIVE).await });
+            let frames = answer.await?.frames;
+            if frames.is_empty() {
+                break;
+            }
+            after += frames.len() as u64;
+            self.with_replica(move |replica, room| take_what_was_missing(replica, room, after, &frames)).await?;
+        }
+        self.with_replica(move |replica, room| {
+            check_the_end(replica, &me.user)?;
+            replica.state.missing_from_before = false;
+            keep_all(replica, room)
+        })
+        .await
+    }
+
     /// What could not be read when the program was last started may be readable now.
     pub(super) async fn try_again_what_was_aside(&mut self) -> Step<()> {
         if self.replica()?.tried_aside {
@@ -82,6 +111,42 @@ impl Round<'_> {
     fn count_readable(&mut self, readable: &Readable) {
         readable.iter().for_each(|(name, many)| self.report.of_collection(name).pulled += many);
     }
+}
+
+/// Keeps the payloads that are missing here and stand in these frames, the last of them at `last`. Which changes are
+/// live, and the hashes of their payloads, our own log says.
+fn take_what_was_missing(replica: &mut Replica, room: &Room, last: u64, frames: &[Bytes]) -> Step<()> {
+    let (vault, mut step) = (replica.vault(), Advance::default());
+    let first = last + 1 - frames.len() as u64;
+    for (n, bytes) in (first..).zip(frames) {
+        let frame = Frame::parse(bytes).map_err(|malformed| Alarm::refused(n, &Refusal::from(malformed)))?;
+        let (header, Body::Data(data)) = (&frame.entry.header, &frame.entry.body) else { continue };
+        let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
+        for (index, change) in (0..).zip(data.changes()) {
+            let item = PageItem { user, device, dev_seq, epoch, head: true, change };
+            let leaf = item.leaf(&vault);
+            let Some(payload) = frame.payload(index) else { continue };
+            let name = (leaf.record, leaf.change);
+            let Some(live) = replica.log.live().record(&leaf.record) else { continue };
+            let is_ours = live.changes().any(|ours| ours.id == leaf.change && ours.payload == payload_hash(payload));
+            if !is_ours || !replica.state.missing.remove(&name) {
+                continue;
+            }
+            let place = Place { change: leaf.change, n, unix_ms: header.unix_ms };
+            match open_item(&vault, &replica.keys, &room.at_rest, &item, payload, place) {
+                Ok((version, _)) => {
+                    step.heads.push((leaf.record, live.heads()));
+                    step.versions.push(version);
+                }
+                Err(aside) => step.aside.push(*aside),
+            }
+        }
+    }
+    if step.versions.is_empty() && step.aside.is_empty() {
+        return Ok(());
+    }
+    step.state = Some(replica.state_bytes(&room.at_rest));
+    keep(replica, room, &step)
 }
 
 /// How many changes of others became readable, by collection.

@@ -58,9 +58,9 @@ pub(crate) struct State {
     pub(crate) links: BackLinks,
     /// Live changes whose payloads have not come.
     pub(crate) missing: BTreeSet<(RecordId, ChangeId)>,
-    /// Some of them were not shown to us while we were no member.
+    /// Some of them did not come in an earlier life of the server: in this one it may have them again.
     #[serde(default)]
-    pub(crate) missed_outside: bool,
+    pub(crate) missing_from_before: bool,
     /// The latest checkpoint that was recomputed here and is right.
     pub(crate) checkpoint_ok: u64,
     /// Where the last checkpoint stands.
@@ -167,7 +167,7 @@ impl State {
             first_in_life: None,
             links: BackLinks::new(),
             missing: BTreeSet::new(),
-            missed_outside: false,
+            missing_from_before: false,
             checkpoint_ok: 0,
             last_checkpoint: 0,
             since_checkpoint: 0,

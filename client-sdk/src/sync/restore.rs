@@ -310,6 +310,8 @@ fn accept_new_life(replica: &mut Replica, incarnation: Incarnation) {
     // What our key is sealed in may have been lost with it.
     replica.state.sealed_to = None;
     replica.state.behind = None;
+    // What it had dropped, because something had taken its place, it may have once more and nothing in its place.
+    replica.state.missing_from_before = !replica.state.missing.is_empty();
     if let Some(flight) = &mut replica.in_flight {
         flight.acknowledged = None;
     }

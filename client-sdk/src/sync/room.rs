@@ -322,9 +322,13 @@ impl Room {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner).entry(*vault).or_default().clone()
     }
 
+    fn all_slots(&self) -> Vec<Arc<Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     /// Lets go of what is in memory only to be quicker. Whoever works with a vault goes on with what they hold.
     pub(crate) fn let_go_of_memory(&self) {
-        for slot in self.slots.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        for slot in self.all_slots() {
             slot.view.forget();
             if let Some(mut place) = slot.replica.try_lock() {
                 *place = None;
@@ -334,8 +338,7 @@ impl Room {
 
     /// Does something with the store after which everything in memory is to be read again. No round runs meanwhile.
     pub(crate) async fn turned_over<T>(&self, work: impl AsyncFnOnce() -> T) -> T {
-        let slots: Vec<Arc<Slot>> =
-            self.slots.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let slots = self.all_slots();
         let mut places = Vec::with_capacity(slots.len());
         for slot in &slots {
             places.push(slot.replica.lock().await);

@@ -96,6 +96,7 @@ impl<P: People> Reading<'_, P> {
         taken.step.trail = replica.trail_after(before);
         taken.step.trail_from = replica.log.trail().first();
         taken.step.frames_before_ms = self.now_ms.saturating_sub(FRAMES_KEPT_MS);
+        replica.state.missing_from_before &= !replica.state.missing.is_empty();
         taken.step.state = Some(replica.state_bytes(self.at_rest));
         Ok(taken)
     }

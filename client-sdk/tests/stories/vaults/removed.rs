@@ -1,10 +1,11 @@
 //! Who was removed from a vault: what they are shown, what stays theirs, and that they can come back.
 
-use super::{APP, id, person, text};
-use crate::fake::Fake;
-use selkie_client::{Account, Error, Misbehaviour, Role, Vault, VaultState};
+use super::{APP, PASSWORD, id, person, text};
+use crate::fake::{Fake, Mishap};
+use selkie_client::{Account, Error, Misbehaviour, Role, SignUp, Vault, VaultState};
 use selkie_protocol::log::{Body, Frame};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 async fn sync(account: &Account) {
     let outcome = account.sync().await.unwrap();
@@ -125,48 +126,95 @@ async fn what_the_server_has_dropped_since_is_no_lie_to_who_was_removed() {
     }
 }
 
-/// A backup may have what was dropped since, and be without what had taken its place.
+/// Bo was removed, and what Ana wrote before was dropped when she wrote it anew. The backup has the one and not the
+/// other; nobody who has the end comes by, and Cy, who has not, lets Bo in again. Bo's program ends after everything.
+struct Restored {
+    server: Arc<Fake>,
+    folder: tempfile::TempDir,
+    cy: Account,
+}
+
+impl Restored {
+    async fn begin(whole: bool) -> Restored {
+        let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+        let [ana, cy] = [person(&server, "ana").await, person(&server, "cy").await];
+        let (ana, cy) = (ana.account, cy.account);
+        let device = server.builder().store(folder.path()).build().unwrap();
+        let bo = device.sign_up("bo", PASSWORD, SignUp::default()).await.unwrap().account;
+        drop(device);
+        let at_ana = ana.create_vault("Family", APP).await.unwrap();
+        sync(&ana).await;
+        for (fellow, role) in [(&bo, Role::Editor), (&cy, Role::Admin)] {
+            at_ana.add_member(fellow.user_id(), role).await.unwrap();
+            sync(fellow).await;
+        }
+        at_ana.put("notes", id(1), b"one").await.unwrap();
+        sync(&ana).await;
+        at_ana.remove_member(bo.user_id()).await.unwrap();
+        sync(&cy).await;
+        let backup = at_ana.digest().await.unwrap().n;
+        at_ana.put("notes", id(1), b"two").await.unwrap();
+        sync(&ana).await;
+        let (place, frame) = drop_last_but_one(&server, &at_ana);
+        let bo_id = bo.user_id();
+        drop(bo);
+        let restored = Restored { server, folder, cy };
+        let bo = restored.bo().await;
+        sync(&bo).await;
+        assert_eq!(family(&bo).await.status().await.unwrap().state, VaultState::NotAMember);
+        assert_eq!(text(&family(&bo).await, 1).await, None);
+        drop(bo);
+        restored.server.with(|world| {
+            let people = world.people();
+            let dropped = std::mem::replace(&mut world.vaults.all.get_mut(&at_ana.id()).unwrap().frames[place], frame);
+            world.vaults.restore(&BTreeMap::from([(at_ana.id(), backup)]), &people);
+            if !whole {
+                world.vaults.all.get_mut(&at_ana.id()).unwrap().frames[place] = dropped;
+            }
+        });
+        let bo = restored.bo().await;
+        sync(&bo).await;
+        drop(bo);
+        sync(&restored.cy).await;
+        family(&restored.cy).await.add_member(bo_id, Role::Editor).await.unwrap();
+        restored
+    }
+
+    /// Bo's program, begun anew.
+    async fn bo(&self) -> Account {
+        let device = self.server.builder().store(self.folder.path()).build().unwrap();
+        device.account("bo").await.unwrap().unwrap()
+    }
+}
+
 #[tokio::test]
 async fn what_a_restored_server_has_once_more_is_read_by_who_is_let_in_again() {
-    let server = Fake::start();
-    let [ana, bo, cy] = [person(&server, "ana").await, person(&server, "bo").await, person(&server, "cy").await];
-    let (ana, bo, cy) = (ana.account, bo.account, cy.account);
-    let at_ana = ana.create_vault("Family", APP).await.unwrap();
-    sync(&ana).await;
-    for (fellow, role) in [(&bo, Role::Editor), (&cy, Role::Admin)] {
-        at_ana.add_member(fellow.user_id(), role).await.unwrap();
-        sync(fellow).await;
-    }
-    at_ana.put("notes", id(1), b"one").await.unwrap();
-    sync(&ana).await;
-    at_ana.remove_member(bo.user_id()).await.unwrap();
-    sync(&cy).await;
-    let backup = at_ana.digest().await.unwrap().n;
-    at_ana.put("notes", id(1), b"two").await.unwrap();
-    sync(&ana).await;
-    let (place, whole) = drop_last_but_one(&server, &at_ana);
-    sync(&bo).await;
-    assert_eq!(family(&bo).await.status().await.unwrap().state, VaultState::NotAMember);
-    assert_eq!(text(&family(&bo).await, 1).await, None);
-    let at_bo = family(&bo).await;
-
-    // Nobody who has the end comes by, and Bo, whom Cy lets in again, has a write in hand.
-    server.with(|world| {
-        world.vaults.all.get_mut(&at_ana.id()).unwrap().frames[place] = whole;
-        let people = world.people();
-        world.vaults.restore(&BTreeMap::from([(at_ana.id(), backup)]), &people);
-    });
-    sync(&cy).await;
-    family(&cy).await.add_member(bo.user_id(), Role::Editor).await.unwrap();
-    for _ in 0..2 {
+    let restored = Restored::begin(true).await;
+    for mishap in [Some(Mishap::NotDelivered), Some(Mishap::AnswerLost), None] {
+        let bo = restored.bo().await;
+        if let Some(mishap) = mishap {
+            restored.server.next_request_to("/log?after=0&", mishap);
+        }
         sync(&bo).await;
-        assert_eq!(at_bo.status().await.unwrap().state, VaultState::Ready);
-        assert_eq!(text(&at_bo, 1).await.as_deref(), Some("one"));
+        assert_eq!(family(&bo).await.status().await.unwrap().state, VaultState::Ready);
+        assert_eq!(text(&family(&bo).await, 1).await.as_deref(), Some("one"));
     }
-    at_bo.put("notes", id(2), b"back again").await.unwrap();
+    let (bo, cy) = (restored.bo().await, &restored.cy);
+    restored.server.asked();
+    family(&bo).await.put("notes", id(2), b"back again").await.unwrap();
     sync(&bo).await;
-    sync(&cy).await;
-    super::same(&[&at_bo, &family(&cy).await]).await;
+    assert!(!restored.server.asked().iter().any(|path| path.contains("/log?after=0&")), "it was looked for once");
+    sync(cy).await;
+    super::same(&[&family(&bo).await, &family(cy).await]).await;
+}
+
+#[tokio::test]
+async fn what_a_restored_server_keeps_from_who_is_let_in_again_is_a_lie() {
+    let restored = Restored::begin(false).await;
+    let bo = restored.bo().await;
+    let caught = bo.sync().await.unwrap();
+    let Some((_, Error::Quarantined(quarantine))) = caught.first_error() else { panic!("{caught:?}") };
+    assert_eq!(quarantine.kind, Misbehaviour::Withheld);
 }
 
 /// Who is let in again is a member like any other: nothing that is live may be kept from them.
