@@ -66,7 +66,8 @@ impl<'a> Stretch<'a> {
     /// Where an entry stands in it.
     pub(super) fn position_of(&self, hash: &[u8; 32]) -> Option<u64> {
         let at = self.entries.iter().position(|entry| entry.hash() == *hash)?;
-        Some(self.base + 1 + at as u64)
+        // Whoever made the file says where it begins, and may say: at the last position there is.
+        Some(self.base.saturating_add(1 + at as u64))
     }
 
     pub(super) fn positions(&self) -> impl Iterator<Item = u64> + use<> {
