@@ -11,6 +11,23 @@ pub struct Policy {
 #[derive(Debug, Deserialize)]
 pub struct Licences {
     pub allow: Vec<String>,
+    pub exceptions: Vec<Exception>,
+}
+
+/// Licences that are allowed for one crate.
+#[derive(Debug, Deserialize)]
+pub struct Exception {
+    pub allow: Vec<String>,
+    #[serde(rename = "crate")]
+    pub name: String,
+}
+
+impl Licences {
+    /// What is allowed for a crate of that name.
+    pub fn allowed_for(&self, name: &str) -> Vec<String> {
+        let exceptions = self.exceptions.iter().filter(|exception| exception.name == name);
+        self.allow.iter().chain(exceptions.flat_map(|exception| &exception.allow)).cloned().collect()
+    }
 }
 
 #[derive(Debug, Deserialize)]

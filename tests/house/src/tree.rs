@@ -17,9 +17,9 @@ pub fn of(package: &str) -> Vec<Linked> {
     cargo_tree(&["--package", package, "--edges", "normal,build"])
 }
 
-/// Every package that any member needs, tests included.
+/// Every package that any member needs, tests included, whatever features are turned on.
 pub fn of_everything() -> Vec<Linked> {
-    cargo_tree(&["--workspace", "--edges", "normal,build,dev"])
+    cargo_tree(&["--workspace", "--all-features", "--edges", "normal,build,dev"])
 }
 
 /// Every package that any member is built from, tests left out.

@@ -42,6 +42,14 @@ fn the_client_does_link_the_ciphers() {
     }
 }
 
+/// It would be linked into every program of the workspace that is built beside it, and brings a `main` of its own.
+#[test]
+fn the_fuzzer_is_built_only_where_it_is_asked_for() {
+    let fuzzer = |package: &Linked| package.name == "libfuzzer-sys";
+    assert!(!tree::of_products().iter().any(fuzzer), "libfuzzer-sys is linked by default");
+    assert!(tree::of_everything().iter().any(fuzzer), "and nothing asks for it any more");
+}
+
 #[test]
 fn the_testing_kit_is_in_nothing_that_is_shipped() {
     for manifest in ["client-sdk/Cargo.toml", "cli/Cargo.toml", "server/Cargo.toml", "protocol/Cargo.toml"] {
@@ -65,8 +73,9 @@ fn nothing_that_is_banned_is_linked() {
 
 #[test]
 fn every_licence_is_one_we_allow() {
-    let allowed = Policy::read().licenses.allow;
-    let complaint = |package: &Linked| match licence::is_allowed(&package.licence, &allowed) {
+    let licences = Policy::read().licenses;
+    let verdict = |package: &Linked| licence::is_allowed(&package.licence, &licences.allowed_for(&package.name));
+    let complaint = |package: &Linked| match verdict(package) {
         Ok(true) => None,
         Ok(false) => Some(format!("{} {}: {}", package.name, package.version, package.licence)),
         Err(part) => {
