@@ -38,6 +38,17 @@ impl MeasuredServer {
         Self::run(program, premises, variables, Some(&first.url))
     }
 
+    /// Ends it, as a loss of power would, and starts it again on the same, under the same name.
+    pub fn start_again(&mut self, program: &Path, premises: &Premises, variables: &[(&str, &str)]) {
+        self.end();
+        *self = Self::run(program, premises, variables, Some(&self.url));
+    }
+
+    fn end(&mut self) {
+        let _gone = self.child.kill();
+        let _gone = self.child.wait();
+    }
+
     fn run(program: &Path, premises: &Premises, variables: &[(&str, &str)], known_as: Option<&str>) -> Self {
         let more = format!("[registration]\npolicy = \"open\"\n{}", without_limits());
         // The server is known by its address, so the address must be known before.
@@ -78,8 +89,7 @@ impl MeasuredServer {
 
 impl Drop for MeasuredServer {
     fn drop(&mut self) {
-        let _gone = self.child.kill();
-        let _gone = self.child.wait();
+        self.end();
     }
 }
 
@@ -102,18 +112,33 @@ pub fn cpu_of(process: u32) -> f64 {
 /// Seconds of a process and of all its children, those that have ended included.
 pub fn cpu_of_family(parent: u32) -> f64 {
     let of_parent = usage(parent).expect("it runs");
+    let children = children_of(parent).map(|(_, usage)| usage.own).sum::<f64>();
+    (of_parent.own + of_parent.ended_children + children) / TICKS_A_SECOND
+}
+
+/// What a process and its children take of the memory.
+pub fn pss_mib_of_family(parent: u32) -> f64 {
+    let children = children_of(parent).filter_map(|(process, _)| pss_mib(process)).sum::<f64>();
+    pss_mib_of(parent) + children
+}
+
+fn children_of(parent: u32) -> impl Iterator<Item = (u32, Usage)> {
     let all = std::fs::read_dir("/proc").expect("the kernel tells");
     let processes = all.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let children = processes.filter_map(usage).filter(|usage| usage.parent == parent);
-    (of_parent.own + of_parent.ended_children + children.map(|usage| usage.own).sum::<f64>()) / TICKS_A_SECOND
+    let usages = processes.filter_map(|process| Some((process, usage(process)?)));
+    usages.filter(move |(_, usage)| usage.parent == parent)
 }
 
 /// What a process takes of the memory, shared pages shared out.
 pub fn pss_mib_of(process: u32) -> f64 {
-    let rollup = format!("/proc/{process}/smaps_rollup");
-    let text = std::fs::read_to_string(rollup).expect("it runs");
-    let line = text.lines().find(|line| line.starts_with("Pss:")).expect("the kernel tells");
-    line.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok()).expect("a number") / 1024.0
+    pss_mib(process).expect("it runs")
+}
+
+/// `None` for a process that has just gone.
+fn pss_mib(process: u32) -> Option<f64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/smaps_rollup")).ok()?;
+    let line = text.lines().find(|line| line.starts_with("Pss:"))?;
+    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / 1024.0)
 }
 
 /// In ticks.

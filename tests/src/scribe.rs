@@ -33,7 +33,8 @@ use crate::caller::{Answer, Caller, fixed, input, open, stretch};
 
 /// The app of every vault here.
 pub const APP: &str = "org.example.journal";
-const PASSWORD: &str = "seven silver swans sail";
+/// Everybody's password.
+pub const PASSWORD: &str = "seven silver swans sail";
 const FIRST: u32 = 1;
 /// The clock of whoever writes here: nothing depends on it.
 const NOW_MS: u64 = 1_700_000_000_000;
