@@ -67,6 +67,20 @@ impl Figure {
         self
     }
 
+    /// How long single operations took, in milliseconds, and how many there were.
+    pub(crate) fn spread(self, latencies: &mut Latencies) -> Figure {
+        self.and("p50 ms", latencies.percentile(50.0))
+            .and("p95 ms", latencies.percentile(95.0))
+            .and("p99 ms", latencies.percentile(99.0))
+            .and("max ms", latencies.percentile(100.0))
+            .and("n", latencies.0.len() as f64)
+    }
+
+    /// How many requests were not answered as they have to be.
+    pub(crate) fn failed(&self) -> f64 {
+        self.more.get("failed").copied().unwrap_or_default()
+    }
+
     fn judged(mut self) -> Figure {
         let share = self.share();
         self.met = self.goal.map(|goal| {
@@ -122,7 +136,7 @@ fn shown(value: f64) -> String {
     }
 }
 
-/// How long single operations took.
+/// How long single operations took: all of them, so that a percentile is exact.
 #[derive(Default)]
 pub(crate) struct Latencies(Vec<Duration>);
 
@@ -133,6 +147,10 @@ impl Latencies {
 
     pub(crate) fn join(&mut self, other: Latencies) {
         self.0.extend(other.0);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// In milliseconds.

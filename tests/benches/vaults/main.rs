@@ -8,23 +8,32 @@
 
 #![allow(clippy::print_stdout, reason = "a bench tells what it found")]
 
+mod arrivals;
+mod crowd;
 mod figures;
 mod first_sync;
+mod half;
+mod idle;
 mod line;
 mod logins;
 mod machine;
+mod mix;
 mod polls;
 mod pulls;
 mod pushes;
 mod raw;
+mod start;
+mod storm;
 mod streams;
 
 use std::path::PathBuf;
 
+use rustix::process::{Resource, getrlimit, setrlimit};
 use selkie_e2e::measured::build_server;
 use selkie_e2e::premises::Backend;
 use selkie_test_postgres::Cluster;
 
+use crowd::Crowd;
 use figures::{Figure, Goal};
 use machine::Machine;
 
@@ -89,6 +98,7 @@ fn main() {
     }
     // `cargo test --benches` runs this too; the figures of an unoptimised build are worth nothing.
     let Some(plan) = Plan::read() else { return };
+    allow_many_files();
     let server = plan.server.clone().unwrap_or_else(build_server);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let found = runtime.expect("threads can be made").block_on(async {
@@ -107,6 +117,15 @@ fn main() {
         let text = serde_json::to_string_pretty(&found).expect("figures are plain");
         std::fs::write(file, text).expect("the file can be written");
     }
+    let failed: f64 = found.iter().map(Figure::failed).sum();
+    assert!(failed == 0.0, "{failed} requests were not answered as they have to be");
+}
+
+/// Ten thousand streams are as many files, here and in the server, which has from us what it may open.
+fn allow_many_files() {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit).expect("a process may have what it is allowed");
 }
 
 async fn measure(machine: &mut Machine, plan: &Plan, found: &mut Vec<Figure>) {
@@ -121,10 +140,26 @@ async fn measure(machine: &mut Machine, plan: &Plan, found: &mut Vec<Figure>) {
     polls::measure(machine, plan, found).await;
     logins::measure(machine, plan, found).await;
     streams::measure(machine, plan, found).await;
+    half::measure(machine, plan, found).await;
+    crowded(machine, plan, found).await;
     first_sync::measure(machine, plan, found).await;
+    start::measure(machine, plan, found).await;
     if let Some(figure) = day(machine.name, found) {
         plan.report(found, figure);
     }
+}
+
+/// What takes very many devices, who are gathered once.
+async fn crowded(machine: &Machine, plan: &Plan, found: &mut Vec<Figure>) {
+    let few = plan.wants(&idle::name(plan, idle::FEW));
+    let many = plan.wants(&idle::name(plan, idle::MANY)) || mix::is_wanted(plan) || storm::is_wanted(plan);
+    if !few && !many {
+        return;
+    }
+    let mut crowd = Crowd::gather(machine, plan.scaled(if many { idle::MANY } else { idle::FEW })).await;
+    idle::measure(machine, plan, found, &crowd).await;
+    mix::measure(machine, plan, found, &mut crowd).await;
+    storm::measure(machine, plan, found, &mut crowd).await;
 }
 
 /// Of 10,000 people, each with two devices that ask once a minute for eight hours, and with 100 records.

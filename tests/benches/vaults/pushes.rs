@@ -40,19 +40,19 @@ pub(crate) struct Desks {
     pub(crate) pens: Vec<Pen>,
 }
 
-struct Run {
+pub(crate) struct Run {
     used: Used,
-    rate: f64,
+    pub(crate) rate: f64,
     latencies: Latencies,
     /// Of a record, there and back.
     wire_bytes: f64,
 }
 
 impl Desks {
-    pub(crate) async fn open(machine: &Machine, count: usize) -> Desks {
+    pub(crate) async fn open(machine: &Machine, of: &str, count: usize) -> Desks {
         let mut pens = Vec::new();
         for number in 0..count {
-            let author = Author::new(&machine.server.url, &format!("writer{number}@example.org")).await;
+            let author = Author::new(&machine.server.url, &format!("{of}{number}@example.org")).await;
             pens.push(author.make_vault().await.pen(&author.first()));
         }
         Desks { pens }
@@ -60,7 +60,7 @@ impl Desks {
 }
 
 pub(crate) async fn measure(machine: &mut Machine, plan: &Plan, found: &mut Vec<Figure>) {
-    let mut desks = Desks::open(machine, MOST_CLIENTS).await;
+    let mut desks = Desks::open(machine, "writer", MOST_CLIENTS).await;
     for (batch, clients, each) in CELLS {
         let what = format!("push of {batch}, {clients} {}", if clients == 1 { "client" } else { "clients" });
         if !plan.wants(&what) {
@@ -158,7 +158,7 @@ pub(crate) async fn fill(machine: &Machine, devices: &[Scribe], volume: &Volume,
         .and("p99 ms", latencies.percentile(99.0))
 }
 
-async fn run(machine: &Machine, pens: &mut [Pen], batch: usize, each: usize) -> Run {
+pub(crate) async fn run(machine: &Machine, pens: &mut [Pen], batch: usize, each: usize) -> Run {
     let prepared: Vec<Vec<Vec<u8>>> = pens.iter_mut().map(|pen| prepare(pen, batch, each)).collect();
     let clients = prepared.len();
     let mut lines = Vec::new();

@@ -58,8 +58,12 @@ fn report(machine: &Machine, plan: &Plan, found: &mut Vec<Figure>, what: &str, l
 }
 
 async fn listen(address: SocketAddr, scribe: &Scribe) -> Line {
+    listen_as(address, scribe.tokens.access_token.as_str()).await
+}
+
+pub(crate) async fn listen_as(address: SocketAddr, token: &str) -> Line {
     let mut line = Line::to(address).await;
-    let request = request("GET", "/v1/events", scribe.tokens.access_token.as_str(), &[]);
+    let request = request("GET", "/v1/events", token, &[]);
     let request = String::from_utf8(request).expect("a head is text").replace("application/cbor", "*/*");
     line.open(request.as_bytes()).await;
     line
