@@ -115,6 +115,23 @@ const PULL: &[(&str, &str)] = &[
 
 /// Sets up an app with every route and what surrounds them.
 pub fn configure(config: &mut web::ServiceConfig) {
+    config
+        .service(web::resource(openapi::PATH).route(web::get().to(openapi::serve)))
+        .service(web::resource("/healthz").route(web::get().to(health::healthz)))
+        .service(web::resource("/readyz").route(web::get().to(health::readyz)))
+        .service(web::resource("/metrics").route(web::get().to(health::metrics)));
+    for (path, routes) in by_path() {
+        let mut resource = web::resource(path);
+        for route in routes {
+            resource = resource.route((route.serve)(route.status, route.body));
+        }
+        config.service(resource);
+    }
+}
+
+/// The framework holds a request against one path after the other. A pattern costs it many times what fixed text does,
+/// so those come last: a poll would pay for all of them.
+fn by_path() -> Vec<(&'static str, Vec<Route>)> {
     let mut by_path: Vec<(&'static str, Vec<Route>)> = Vec::new();
     for route in routes() {
         match by_path.iter_mut().find(|(path, _)| *path == route.path) {
@@ -122,18 +139,12 @@ pub fn configure(config: &mut web::ServiceConfig) {
             None => by_path.push((route.path, vec![route])),
         }
     }
-    for (path, routes) in by_path {
-        let mut resource = web::resource(path);
-        for route in routes {
-            resource = resource.route((route.serve)(route.status, route.body));
-        }
-        config.service(resource);
-    }
-    config
-        .service(web::resource(openapi::PATH).route(web::get().to(openapi::serve)))
-        .service(web::resource("/healthz").route(web::get().to(health::healthz)))
-        .service(web::resource("/readyz").route(web::get().to(health::readyz)))
-        .service(web::resource("/metrics").route(web::get().to(health::metrics)));
+    by_path.sort_by_key(|(path, _)| is_pattern(path));
+    by_path
+}
+
+fn is_pattern(path: &str) -> bool {
+    path.contains('{')
 }
 
 /// What is known of a handler: how to serve it, what it takes, what it answers.
@@ -295,6 +306,13 @@ fn described<T: ToSchema>() -> Described {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_pattern_stands_before_a_fixed_path() {
+        assert!(by_path().is_sorted_by_key(|(path, _)| is_pattern(path)));
+        let total: usize = by_path().iter().map(|(_, routes)| routes.len()).sum();
+        assert_eq!(total, routes().len(), "each is served");
+    }
 
     #[test]
     fn strangers_are_given_little_room() {
