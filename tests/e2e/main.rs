@@ -3,15 +3,19 @@
 
 mod accounts;
 mod alone;
+mod apart;
 mod background;
 mod bad_input;
+mod clocks;
 mod commands;
 mod contract;
 mod crash;
+mod damaged;
 mod deletion;
 mod desk;
 mod doors;
 mod hints;
+mod killed;
 mod learns_nothing;
 mod malice;
 mod network;
@@ -25,5 +29,6 @@ mod storage;
 mod timing;
 mod vault_durability;
 mod vaults;
+mod versions;
 mod weeks;
 mod wrong_logins;

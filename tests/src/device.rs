@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::canary::Canaries;
 use crate::clock::ManualClock;
+use crate::disk::Disk;
 
 /// One device. It derefs to its SDK client.
 #[derive(Debug)]
@@ -25,6 +26,8 @@ pub struct Device {
     /// From how many entries on a vault is begun with a checkpoint, if not from the usual number.
     checkpoints_from: Option<u64>,
     app: App,
+    /// Whose calls may fail, if it is not the usual store.
+    disk: Option<Disk>,
     client: Client,
 }
 
@@ -44,9 +47,18 @@ impl Device {
         let folder = Arc::new(tempfile::tempdir().expect("there is room for temporary files"));
         let clock = ManualClock::at_present();
         let app: App = |client| client;
-        let client = client(server_url, None, &folder, &clock, None, app);
+        let client = client(server_url, None, &folder, &clock, None, app, None);
         let server_url = server_url.to_owned();
-        Device { server_url, name, tenant: None, folder, clock, checkpoints_from: None, app, client }
+        Device { server_url, name, tenant: None, folder, clock, checkpoints_from: None, app, disk: None, client }
+    }
+
+    /// Another program on the same device, with the same folder and the same app.
+    pub fn another_program(&self) -> Self {
+        let (server_url, folder, clock) = (self.server_url.clone(), self.folder.clone(), self.clock.clone());
+        let mut program =
+            Device { server_url, folder, clock, disk: self.disk.clone(), client: self.client.clone(), ..*self };
+        program.restart();
+        program
     }
 
     pub fn of_tenant(mut self, tenant: &'static str) -> Self {
@@ -68,10 +80,17 @@ impl Device {
         self
     }
 
+    /// With vaults on this disk, which lies in the device's folder.
+    pub fn with_disk(mut self, disk: &Disk) -> Self {
+        self.disk = Some(disk.clone());
+        self.restart();
+        self
+    }
+
     /// As after the app was closed and opened again: nothing is left but the data folder.
     pub fn restart(&mut self) {
-        let Device { server_url, tenant, folder, clock, checkpoints_from, app, .. } = &*self;
-        self.client = client(server_url, *tenant, folder, clock, *checkpoints_from, *app);
+        let Device { server_url, tenant, folder, clock, checkpoints_from, app, disk, .. } = &*self;
+        self.client = client(server_url, *tenant, folder, clock, *checkpoints_from, *app, disk.as_ref());
     }
 
     /// This device's own clock.
@@ -170,6 +189,7 @@ fn client(
     clock: &ManualClock,
     checkpoints_from: Option<u64>,
     app: App,
+    disk: Option<&Disk>,
 ) -> Client {
     let builder = Client::builder(server_url);
     let builder = match checkpoints_from {
@@ -178,6 +198,10 @@ fn client(
     };
     let builder = match tenant {
         Some(tenant) => builder.tenant(tenant),
+        None => builder,
+    };
+    let builder = match disk {
+        Some(disk) => builder.vault_stores(disk.in_folder(folder.path())),
         None => builder,
     };
     app(builder)

@@ -11,6 +11,7 @@ pub mod canary;
 pub mod clock;
 pub mod device;
 pub mod dice;
+pub mod disk;
 pub mod liar;
 pub mod line;
 pub mod measured;

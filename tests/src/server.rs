@@ -182,9 +182,14 @@ impl TestServer {
 
     /// Ends it and starts it again from what there was earlier, as if nothing had happened since.
     pub async fn replaced(self, earlier: Premises) -> Self {
+        self.gives_way_to(earlier).await.0
+    }
+
+    /// Ends it and starts another at the same address. What the first stood on is kept.
+    pub async fn gives_way_to(self, another: Premises) -> (Self, Premises) {
         let surroundings = self.surroundings.clone();
-        self.running.stop().await.expect("a server can stop");
-        Self::at(earlier, surroundings).await
+        let premises = self.stop().await;
+        (Self::at(another, surroundings).await, premises)
     }
 
     /// Everything as it is now, for later. The server goes on.
