@@ -13,6 +13,7 @@ use selkie_e2e::canary::Canaries;
 use selkie_e2e::device::{Device, Person};
 use selkie_e2e::on_both_backends;
 use selkie_e2e::premises::Premises;
+use selkie_e2e::round::step;
 use selkie_e2e::server::TestServer;
 use serde::{Deserialize, Serialize};
 
@@ -36,13 +37,6 @@ struct Letter {
 
 fn letter(text: &str) -> Letter {
     Letter { to: "whoever it may concern".into(), text: text.into() }
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
 }
 
 /// Somebody's laptop with a few letters, all of them on the server.

@@ -1,9 +1,10 @@
 //! Devices whose clocks are ten years off, ahead and behind: what they write meets and stays, and who is right is not
 //! beaten for ever by who was wrong.
 
-use selkie_client::{Account, ClientBuilder, CollectionShape, Merge, RecordId, Strategy, Vault};
+use selkie_client::{ClientBuilder, CollectionShape, Merge, RecordId, Strategy, Vault};
 use selkie_e2e::device::Device;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::{journal, step};
 use selkie_e2e::server::TestServer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -39,17 +40,6 @@ struct Note {
 
 fn titled(title: &str) -> Note {
     Note { title: title.into(), likes: 0 }
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
-}
-
-async fn journal(account: &Account) -> Vault {
-    account.vault("Journal").await.unwrap().expect("the journal is here")
 }
 
 async fn retitle(vault: &Vault, (collection, id): (&str, RecordId), title: &str) {

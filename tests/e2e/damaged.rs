@@ -10,6 +10,7 @@ use selkie_client::{Account, Error, RecordId, RecordState, Vault};
 use selkie_e2e::device::{Device, Person};
 use selkie_e2e::disk::Disk;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::step;
 use selkie_e2e::server::TestServer;
 use serde::{Deserialize, Serialize};
 
@@ -26,13 +27,6 @@ struct Note {
 
 fn note(title: &str) -> Note {
     Note { title: title.into() }
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
 }
 
 async fn journal(account: &Account) -> selkie_client::Result<Vault> {

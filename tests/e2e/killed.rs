@@ -1,9 +1,10 @@
 //! An app that is killed in the middle of a sync with the real server, at the calls of its store: what it had written
 //! is there, what it had sent is sent once, and the next sync goes on.
 
-use selkie_client::{Account, RecordId, Vault};
+use selkie_client::{RecordId, Vault};
 use selkie_e2e::disk::Disk;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::{journal, step};
 use selkie_e2e::server::TestServer;
 use serde::{Deserialize, Serialize};
 
@@ -19,17 +20,6 @@ struct Note {
 
 fn note(title: &str) -> Note {
     Note { title: title.into(), body: String::new() }
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
-}
-
-async fn journal(account: &Account) -> Vault {
-    account.vault("Journal").await.unwrap().expect("the journal is here")
 }
 
 /// How often something is in a note's history.

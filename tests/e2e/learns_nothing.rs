@@ -12,6 +12,7 @@ use selkie_e2e::device::{Device, Person};
 use selkie_e2e::network::Network;
 use selkie_e2e::premises::{Backend, Premises};
 use selkie_e2e::program::ServerProcess;
+use selkie_e2e::round::step;
 use selkie_test_postgres::Cluster;
 use serde::{Deserialize, Serialize};
 
@@ -110,13 +111,6 @@ struct Day {
 async fn start(premises: &Premises, network: &Network) -> ServerProcess {
     let settings = format!("[registration]\npolicy = \"open\"\n[metrics]\ntoken = \"{FIGURES}\"\n");
     ServerProcess::start(premises, network, &settings, &[("SELKIE_LOG__LEVEL", "trace")]).await
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
 }
 
 async fn notes_in(account: &Account, name: &str) -> (Vault, Collection<Note>) {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use selkie_client::{Account, Error, RecordId, Role, Vault, VaultState};
 use selkie_e2e::network::Outcome;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::step;
 use selkie_e2e::server::TestServer;
 
 const ANA: &str = "ana@example.org";
@@ -13,13 +14,6 @@ const BO: &str = "bo@example.org";
 const PASSWORD: &str = "seven silver swans sail";
 const APP: &str = "org.example.notes";
 const NOTES: &str = "notes";
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
-}
 
 async fn named(account: &Account, name: &str) -> Vault {
     account.vault(name).await.expect("the list can be read").expect("the vault is here")

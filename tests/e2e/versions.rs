@@ -4,6 +4,7 @@
 use selkie_client::{Account, ClientBuilder, CollectionShape, Error, Fields, RecordId, Value, Vault};
 use selkie_e2e::device::Device;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::{journal, step};
 use selkie_e2e::server::TestServer;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -59,17 +60,6 @@ fn new_app(client: ClientBuilder) -> ClientBuilder {
         fields
     };
     client.collection(CollectionShape::new(NOTES).version(2).upcast(1, raise).index(["headline"]))
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
-}
-
-async fn journal(account: &Account) -> Vault {
-    account.vault("Journal").await.unwrap().expect("the journal is here")
 }
 
 async fn says<T: Serialize + DeserializeOwned>(vault: &Vault, collection: &str, id: RecordId) -> T {

@@ -2,10 +2,11 @@
 //! decided, and the same in the end. The finer points are told in the client's own stories.
 
 use selkie_client::{
-    Account, ClientBuilder, CollectionShape, CustomMerge, Decision, Document, Merge, RecordId, Strategy, Value, Vault,
+    ClientBuilder, CollectionShape, CustomMerge, Decision, Document, Merge, RecordId, Strategy, Value, Vault,
 };
 use selkie_e2e::device::Device;
 use selkie_e2e::on_both_backends;
+use selkie_e2e::round::{journal, step};
 use selkie_e2e::server::TestServer;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -64,17 +65,6 @@ impl Paper {
         let text = shown.get_or_insert_text("text");
         text.get_string(&shown.transact())
     }
-}
-
-async fn step(account: &Account) {
-    let outcome = account.sync().await.expect("the server is there");
-    if let Some((vault, error)) = outcome.first_error() {
-        panic!("{vault} did not come into step: {error:?}");
-    }
-}
-
-async fn journal(account: &Account) -> Vault {
-    account.vault("Journal").await.unwrap().expect("the journal is here")
 }
 
 /// What everything says, and what it has said.

@@ -19,6 +19,7 @@ pub mod message;
 pub mod network;
 pub mod premises;
 pub mod program;
+pub mod round;
 pub mod s3;
 pub mod scribe;
 pub mod server;
