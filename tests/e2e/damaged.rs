@@ -1,4 +1,4 @@
-//! The disk under an app that syncs with the real server: full, not to be written to, or changed under its hands.
+//! The disk under an app that syncs with the real server: full, not to be written to, cut off, flipped bit by bit.
 //! Whatever it is, it is told, nothing is written over, and what the server has is fetched again.
 
 use std::io::ErrorKind;
@@ -18,7 +18,6 @@ const ANA: &str = "ana@example.org";
 const PASSWORD: &str = "seven silver swans sail";
 const NOTES: &str = "notes";
 const MANY: usize = 40;
-const FILE: &str = "vaults.sqlite";
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Note {
@@ -85,6 +84,35 @@ fn find(folder: &Path, name: &str) -> Option<PathBuf> {
     })
 }
 
+/// Where the vaults lie now: after a repair in another file than before.
+fn file_of_vaults(device: &Device) -> PathBuf {
+    let named = find(device.folder(), "vaults.made").unwrap();
+    named.with_file_name(std::fs::read_to_string(&named).unwrap())
+}
+
+/// What becomes of a file, by itself or by a disk that fails.
+#[derive(Clone, Copy, Debug)]
+enum Harm {
+    /// In thousandths of it.
+    CutTo(usize),
+    FlippedAt(usize),
+}
+
+impl Harm {
+    fn befalls(self, file: &Path) -> Vec<u8> {
+        let mut bytes = std::fs::read(file).unwrap();
+        match self {
+            Harm::CutTo(part) => bytes.truncate(bytes.len() * part / 1_000),
+            Harm::FlippedAt(part) => {
+                let at = bytes.len() * part / 1_000;
+                bytes[at] ^= 0x41;
+            }
+        }
+        std::fs::write(file, &bytes).unwrap();
+        bytes
+    }
+}
+
 on_both_backends! {
     async fn a_disk_that_takes_nothing_stops_a_sync_and_costs_nothing(backend: Backend) {
         let server = TestServer::start(backend).await;
@@ -138,6 +166,59 @@ on_both_backends! {
         }
     }
 
+    async fn a_file_that_is_cut_off_or_flipped_is_told_and_fetched_again(backend: Backend) {
+        let server = TestServer::start(backend).await;
+        let mut device = server.device("laptop");
+        let (person, mut laptop, ids) = with_many_notes(&device).await;
+        let phone = server.device("phone").signs_in(&person).await.unwrap().account;
+        step(&phone).await;
+        step(&laptop).await;
+        let on_phone = journal(&phone).await.unwrap();
+        let flips = [4, 90, 190, 290, 410, 520, 640, 730, 850, 970].map(Harm::FlippedAt);
+        let (mut told_of, mut saved) = (0, 0);
+        for harm in [Harm::CutTo(0), Harm::CutTo(333), Harm::CutTo(980)].into_iter().chain(flips) {
+            let unsent = journal(&laptop).await.unwrap().collection(NOTES).put(&note("unsent")).await.unwrap();
+            journal(&laptop).await.unwrap().flush().await.unwrap();
+            on_phone.collection(NOTES).put(&note("from the phone")).await.unwrap();
+            step(&phone).await;
+            // The app is closed, and the file comes to harm.
+            drop(laptop);
+            device.restart();
+            let file = file_of_vaults(&device);
+            let harmed = harm.befalls(&file);
+            laptop = device.account(ANA).await.unwrap().unwrap();
+            let told = uses(&laptop, &ids).await.err();
+            if let Some(told) = &told {
+                assert!(matches!(told, Error::Damaged { .. }), "{harm:?}: {told:?}");
+                assert!(told.advice().contains("repair"), "{}", told.advice());
+                told_of += 1;
+            }
+            let is_cut = matches!(harm, Harm::CutTo(_));
+            if is_cut {
+                assert!(told.is_some(), "{harm:?}: it cannot go unnoticed");
+                assert_eq!(std::fs::read(&file).unwrap(), harmed, "{harm:?}: nothing was written over it");
+            }
+
+            let repair = laptop.repair().await.unwrap_or_else(|error| panic!("{harm:?}: {error:?}"));
+            assert!(repair.failed.is_empty(), "{harm:?}: {repair:?}");
+            has_everything(&laptop, &ids).await;
+            let check = laptop.check_storage().await.unwrap();
+            assert!(check.is_sound(), "{harm:?}: {check:?}");
+            for account in [&laptop, &phone, &laptop] {
+                step(account).await;
+            }
+            let vault = journal(&laptop).await.unwrap();
+            assert_eq!(vault.digest().await.unwrap(), on_phone.digest().await.unwrap(), "{harm:?}");
+            let kept = vault.collection::<Note>(NOTES).get(unsent).await.unwrap();
+            let is_named = repair.lost_writes.iter().any(|(_, record)| *record == unsent);
+            let is_told = is_named || repair.rebuilt;
+            assert!(kept.is_some() || is_told, "{harm:?}: it is gone and nobody was told: {repair:?}");
+            saved += usize::from(kept.is_some());
+        }
+        // Much of a file is what was received lately, and nobody looks at that every day.
+        assert!(told_of >= 3 && saved >= 8, "{told_of} were told of, {saved} unsent notes were saved");
+    }
+
     async fn a_file_that_comes_to_harm_during_a_sync_is_never_read_wrong(backend: Backend) {
         let server = TestServer::start(backend).await;
         let mut device = server.device("laptop");
@@ -155,7 +236,7 @@ on_both_backends! {
         assert!(journal(&laptop).await.is_ok());
 
         // While the next page is on its way, much of the file becomes something else.
-        let file = find(device.folder(), FILE).unwrap();
+        let file = file_of_vaults(&device);
         let harmed = Arc::new(AtomicBool::new(false));
         let to_be_harmed = harmed.clone();
         server.network().behave(move |request, server| {

@@ -44,7 +44,8 @@ on_both_backends! {
         step(&laptop).await;
         let on_phone = journal(&phone).await;
 
-        // Each time both write, one of the notes is the same, and the laptop's sync comes further.
+        // Each time both write, one of the notes is the same, and the laptop's sync comes further: to a call of its
+        // store that is not carried out, or that is and nobody hears of it.
         let (mut written, mut moment, mut killed) = (Vec::new(), 0_u64, 0);
         loop {
             let of_phone = format!("phone {moment}");
@@ -59,7 +60,7 @@ on_both_backends! {
             vault.collection::<Note>(NOTES).update(shared, move |note| note.title = title.clone()).await.unwrap();
             written.push((id, of_laptop, of_phone));
 
-            disk.kills_after(moment, moment % 2 == 1);
+            disk.kills_after(moment / 2, moment % 2 == 1);
             let outcome = laptop.sync().await;
             let was_killed = disk.has_killed();
             if !was_killed {
@@ -73,15 +74,15 @@ on_both_backends! {
             step(&phone).await;
             step(&laptop).await;
             let vault = journal(&laptop).await;
-            assert_eq!(vault.digest().await.unwrap(), on_phone.digest().await.unwrap(), "killed at call {moment}");
-            assert_eq!(vault.status().await.unwrap().pending, 0, "killed at call {moment}");
+            assert_eq!(vault.digest().await.unwrap(), on_phone.digest().await.unwrap(), "killed at moment {moment}");
+            assert_eq!(vault.status().await.unwrap().pending, 0, "killed at moment {moment}");
             if !was_killed {
                 break;
             }
             killed += 1;
             moment += 1;
         }
-        assert!(killed > 10, "it was killed at {killed} places only");
+        assert!(killed > 30, "it was killed at {killed} places only");
 
         let vault = journal(&laptop).await;
         for place in [&vault, &on_phone] {
