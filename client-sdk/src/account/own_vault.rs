@@ -171,7 +171,7 @@ impl Account {
         let kept = room.clone();
         let (mut heads, mut signed) = (Vec::new(), Vec::new());
         for id in self.context().edges.apart(move || kept.store.vaults()).await?? {
-            // One that is trouble was told of when it was to come into step.
+            // One that is damaged was told of when it was to come into step.
             let glance = match Vault::new(self.clone(), room.clone(), id).glance().await {
                 Err(Error::Damaged { .. }) => continue,
                 glance => glance?,

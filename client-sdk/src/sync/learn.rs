@@ -76,7 +76,12 @@ impl Round<'_> {
         while after < head && !self.replica()?.state.missing.is_empty() {
             let answer =
                 self.account.call(|bearer| async move { context.api.vault_log(&bearer, &vault, after, LIVE).await });
-            let frames = answer.await?.frames;
+            let page = answer.await?;
+            // In yet another life it is looked for anew, once our log was held against that one.
+            if self.replica()?.state.incarnation != Some(self.signed(&page.head).await?.incarnation) {
+                return Ok(());
+            }
+            let frames = page.frames;
             if frames.is_empty() {
                 break;
             }
@@ -125,13 +130,15 @@ fn take_what_was_missing(replica: &mut Replica, room: &Room, last: u64, frames: 
         for (index, change) in (0..).zip(data.changes()) {
             let item = PageItem { user, device, dev_seq, epoch, head: true, change };
             let leaf = item.leaf(&vault);
-            let Some(payload) = frame.payload(index) else { continue };
             let name = (leaf.record, leaf.change);
+            let Some(payload) = frame.payload(index).filter(|_| replica.state.missing.contains(&name)) else {
+                continue;
+            };
             let Some(live) = replica.log.live().record(&leaf.record) else { continue };
-            let is_ours = live.changes().any(|ours| ours.id == leaf.change && ours.payload == payload_hash(payload));
-            if !is_ours || !replica.state.missing.remove(&name) {
+            if !live.changes().any(|ours| ours.id == leaf.change && ours.payload == payload_hash(payload)) {
                 continue;
             }
+            replica.state.missing.remove(&name);
             let place = Place { change: leaf.change, n, unix_ms: header.unix_ms };
             match open_item(&vault, &replica.keys, &room.at_rest, &item, payload, place) {
                 Ok((version, _)) => {
