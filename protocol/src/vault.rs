@@ -18,6 +18,9 @@ pub type WrapBytes = Fixed<WRAP_LENGTH>;
 /// What a session has seen of all its vaults, in the server's own words. Only ever shown back to it.
 pub type PollState = Fixed<16>;
 
+/// How many records are asked for at a time.
+pub const MAX_WANTED_RECORDS: usize = 256;
+
 wire! {
     /// `POST /v1/vaults`: makes a vault. The frame is its CREATE entry, with nothing beside it; the wraps are for its
     /// creator. Answers [`Pushed`], with `n` = 1.
@@ -124,15 +127,34 @@ wire! {
         pub head: SignedHeadBytes,
     }
 
-    /// `GET /v1/vaults/{vid}/checkpoint/{n}/pages/{page}?from=i`: the live changes of one page, from its `i`th on, as
-    /// far as an answer goes.
+    /// `GET /v1/vaults/{vid}/checkpoint/{n}/pages/{page}?from=i&payloads=none`: the live changes of one page, from its
+    /// `i`th on, as far as an answer goes.
     pub struct CheckpointItems {
+        /// [`PageItem`](crate::log::PageItem)s.
+        pub items: Vec<Bytes>,
+        /// The payload of each. None at all with `payloads=none`.
+        pub payloads: Vec<Bytes>,
+        /// There are more in this page.
+        pub more: bool,
+    }
+
+    /// `POST /v1/vaults/{vid}/records`: what is live of some records, at most
+    /// [`MAX_WANTED_RECORDS`](crate::vault::MAX_WANTED_RECORDS). For a device that keeps the log and not all that is in
+    /// it.
+    pub struct WantedRecords {
+        pub records: Vec<RecordId>,
+    }
+
+    /// Records whole, as far as an answer goes. One of which nothing is live at the head has no item.
+    pub struct LiveRecords {
         /// [`PageItem`](crate::log::PageItem)s.
         pub items: Vec<Bytes>,
         /// The payload of each.
         pub payloads: Vec<Bytes>,
-        /// There are more in this page.
-        pub more: bool,
+        /// Those that had no room, or were written while this was put together: to be asked for again.
+        pub left: Vec<RecordId>,
+        /// Where the log stood.
+        pub head: SignedHeadBytes,
     }
 
     /// `POST /v1/vaults/{vid}/restore-tail`: puts back, at their positions, entries that the server has acknowledged

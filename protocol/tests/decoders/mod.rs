@@ -25,8 +25,8 @@ use selkie_protocol::session::{
     Refresh, RegisterFinish, RegisterStart, RegisterStarted, Registered, SignOut, Tokens,
 };
 use selkie_protocol::vault::{
-    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, Polled, Push, Pushed, RestoreTail, TailRestored,
-    VaultHead, VaultMoved, Wraps,
+    Beginning, CheckpointItems, Controls, CreateVault, LiveRecords, LogFrames, Polled, Push, Pushed, RestoreTail,
+    TailRestored, VaultHead, VaultMoved, WantedRecords, Wraps,
 };
 use selkie_protocol::version::Capabilities;
 use selkie_protocol::{Face, bytes};
@@ -108,6 +108,8 @@ const READERS: &[(Name, Reader)] = readers![
     Controls,
     Beginning,
     CheckpointItems,
+    WantedRecords,
+    LiveRecords,
     TailRestored,
     VaultMoved,
     Snapshot,

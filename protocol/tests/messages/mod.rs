@@ -14,8 +14,8 @@ use selkie_protocol::session::{
     Scope, SignOut, SignOutScope, Tokens,
 };
 use selkie_protocol::vault::{
-    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, PlacedEntry, Polled, PolledVault, Push, Pushed,
-    RecordConflict, RestoreTail, TailRestored, VaultHead, VaultMoved, Wrap, Wraps,
+    Beginning, CheckpointItems, Controls, CreateVault, LiveRecords, LogFrames, PlacedEntry, Polled, PolledVault, Push,
+    Pushed, RecordConflict, RestoreTail, TailRestored, VaultHead, VaultMoved, WantedRecords, Wrap, Wraps,
 };
 use selkie_protocol::version::{Capabilities, Limits, RegistrationPolicy};
 use selkie_protocol::{Bytes, Fixed};
@@ -284,6 +284,9 @@ fn beginnings(visit: &mut impl Visit) {
     visit.message("Beginning", beginning);
     let items = CheckpointItems { items: vec![bytes(5)], payloads: vec![bytes(6)], more: false };
     visit.message("CheckpointItems", items);
+    visit.message("WantedRecords", WantedRecords { records: vec![RecordId([0x2c; 16])] });
+    let (items, payloads, left) = (vec![bytes(5)], vec![bytes(6)], vec![RecordId([0x2c; 16])]);
+    visit.message("LiveRecords", LiveRecords { items, payloads, left, head: fixed(0x4e) });
 }
 
 fn about_the_server(visit: &mut impl Visit) {

@@ -97,7 +97,8 @@ pub(super) fn routes() -> Vec<Route> {
         get("/v1/vaults/{vid}/wraps", "The keys that are sealed to the caller.", signed_in(vaults::wraps)),
         post("/v1/vaults/{vid}/wraps", "Adds sealed keys for other members.", signed_in(vaults::add_wraps)).body(Room::Push),
         get("/v1/vaults/{vid}/checkpoint", "What a new device begins with.", signed_in(vaults::beginning)),
-        get("/v1/vaults/{vid}/checkpoint/{n}/pages/{page}", "Live changes of one page, as far as an answer goes.", signed_in(vaults::checkpoint_page)).query(&[("from", "The first change wanted, by its place in the page; 0 if missing.")]),
+        get("/v1/vaults/{vid}/checkpoint/{n}/pages/{page}", "Live changes of one page, as far as an answer goes.", signed_in(vaults::checkpoint_page)).query(PAGE),
+        post("/v1/vaults/{vid}/records", "What is live of some records, as far as an answer goes.", signed_in(vaults::records)),
         post("/v1/vaults/{vid}/restore-tail", "Puts back what the server has acknowledged and lost.", signed_in(vaults::restore_tail)).body(Room::Restore),
         get("/v1/poll", "What is new in all vaults of the session.", signed_in(vaults::poll)).query(&[("known", "The state that was answered before.")]),
         get("/v1/events", "Hints, as server-sent events: `vault` with a VaultMoved, `resync` when some may have been missed. Poll for facts.", streams(events::events)).streams(),
@@ -111,6 +112,11 @@ const PULL: &[(&str, &str)] = &[
     ("max_entries", "Entries wanted at most."),
     ("max_bytes", "Bytes wanted at most, unless a single entry is longer."),
     ("payloads", "`live` leaves out those that are superseded; `all` if missing."),
+];
+
+const PAGE: &[(&str, &str)] = &[
+    ("from", "The first change wanted, by its place in the page; 0 if missing."),
+    ("payloads", "`none` leaves them out; `all` if missing."),
 ];
 
 /// Sets up an app with every route and what surrounds them.

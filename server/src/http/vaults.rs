@@ -7,8 +7,8 @@ use crate::sync::pull::Wanted;
 use selkie_protocol::account::{Done, LogPage};
 use selkie_protocol::bytes::from_base64url;
 use selkie_protocol::vault::{
-    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, PollState, Polled, Push, Pushed, RestoreTail,
-    TailRestored, VaultHead, Wraps,
+    Beginning, CheckpointItems, Controls, CreateVault, LiveRecords, LogFrames, PollState, Polled, Push, Pushed,
+    RestoreTail, TailRestored, VaultHead, WantedRecords, Wraps,
 };
 use std::str::FromStr;
 
@@ -27,6 +27,24 @@ impl FromStr for Payloads {
         match text {
             "all" => Ok(Payloads::All),
             "live" => Ok(Payloads::Live),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Whether a page of a checkpoint brings what its changes say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Contents {
+    All,
+    None,
+}
+
+impl FromStr for Contents {
+    type Err = ();
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "all" => Ok(Contents::All),
+            "none" => Ok(Contents::None),
             _ => Err(()),
         }
     }
@@ -91,7 +109,15 @@ pub(super) async fn beginning(door: Door, caller: Caller, _: Nothing) -> Answer<
 pub(super) async fn checkpoint_page(door: Door, caller: Caller, _: Nothing) -> Answer<CheckpointItems> {
     let (vid, n, page) = (door.path("vid")?, door.path("n")?, door.path("page")?);
     let from = door.query("from")?.unwrap_or(0);
-    Ok(door.logs().checkpoint_page(&caller, vid, n, page, from).await?)
+    let mut items = door.logs().checkpoint_page(&caller, vid, n, page, from).await?;
+    if let Some(Contents::None) = door.query("payloads")? {
+        items.payloads.clear();
+    }
+    Ok(items)
+}
+
+pub(super) async fn records(door: Door, caller: Caller, message: WantedRecords) -> Answer<LiveRecords> {
+    Ok(door.logs().records(&caller, door.from, door.path("vid")?, message).await?)
 }
 
 pub(super) async fn restore_tail(door: Door, caller: Caller, message: RestoreTail) -> Answer<TailRestored> {

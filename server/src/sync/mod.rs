@@ -34,6 +34,7 @@ pub mod poll;
 mod prepare;
 pub mod pull;
 pub mod push;
+pub mod records;
 mod refusal;
 pub mod restore;
 mod retention;

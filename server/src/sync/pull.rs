@@ -127,7 +127,7 @@ impl Room {
     }
 
     /// A state that is at least as new as a head that was just read: who was removed there is no member any more.
-    async fn known_since(&self, at: Place, head: Head) -> Result<Arc<Known>> {
+    pub(super) async fn known_since(&self, at: Place, head: Head) -> Result<Arc<Known>> {
         match self.office.cores.get(&at) {
             Some(known) if known.head() == head => Ok(known),
             _ => self.office.look_up(at).await,

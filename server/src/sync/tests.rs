@@ -21,6 +21,7 @@ macro_rules! on_both {
 
 mod beginning;
 mod crowd;
+mod records;
 mod refusals;
 mod replicas;
 
