@@ -39,6 +39,7 @@ pub(crate) fn exit_code(error: &anyhow::Error) -> u8 {
             | Error::WrongKey(_)
             | Error::SecondFactorNeeded { .. }
             | Error::WeakPassword { .. }
+            | Error::NotHere { .. }
             | Error::NotPossible(_),
         ) => 6,
         // The disk, and not what is in the file.

@@ -28,6 +28,13 @@ pub(crate) struct LinkPlace<'a> {
     pub(crate) tenant: Option<String>,
 }
 
+/// Whether what records say is fetched with the log, or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Contents {
+    Now,
+    Later,
+}
+
 /// How much of a log is wanted in one answer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PageSize {
@@ -282,8 +289,19 @@ impl Api {
         n: u64,
         page: usize,
         from: usize,
+        contents: Contents,
     ) -> Result<vault::CheckpointItems> {
-        self.get(&format!("/v1/vaults/{vault}/checkpoint/{n}/pages/{page}?from={from}"), Some(bearer)).await
+        let payloads = if contents == Contents::Later { "&payloads=none" } else { "" };
+        self.get(&format!("/v1/vaults/{vault}/checkpoint/{n}/pages/{page}?from={from}{payloads}"), Some(bearer)).await
+    }
+
+    pub(crate) async fn live_records(
+        &self,
+        bearer: &Private,
+        vault: &VaultId,
+        body: &vault::WantedRecords,
+    ) -> Result<vault::LiveRecords> {
+        self.post(&format!("/v1/vaults/{vault}/records"), Some(bearer), body).await
     }
 
     pub(crate) async fn restore_tail(

@@ -172,6 +172,14 @@ pub enum Error {
         version: u32,
     },
 
+    /// The record is in the vault's log, and what it says is not kept on this device: it was let go, or not fetched
+    /// yet. [`Vault::fetch_records`](crate::Vault::fetch_records) brings it. Nothing was written.
+    #[error("what the record {record} says is not kept on this device")]
+    NotHere {
+        /// Which record.
+        record: selkie_protocol::id::RecordId,
+    },
+
     /// An archive or a table of records was not taken, or could not be written.
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -386,6 +394,7 @@ impl Error {
             Error::Damaged { .. } => "damaged",
             Error::Storage(_) => "storage",
             Error::NewerRecord { .. } => "newer_record",
+            Error::NotHere { .. } => "not_here",
             Error::Archive(_) => "archive",
             Error::NotPossible(_) => "not_possible",
             Error::ApiMisuse(_) => "api_misuse",
@@ -453,6 +462,7 @@ impl Error {
                     .into()
             }
             Error::Storage(error) => error.advice().into(),
+            Error::NotHere { .. } => "Fetch it from the server, and try again.".into(),
             Error::Archive(why) => why.advice().into(),
             Error::NotPossible(_) => "Nothing was changed.".into(),
             Error::ApiMisuse(_) => "This is a mistake in the app: please report it.".into(),

@@ -88,7 +88,8 @@
 //! | change the app's types | [`CollectionShape::version`], [`CollectionShape::upcast`] |
 //! | come into step | [`Account::sync`] now and then, [`Account::follow`] while the app is in front |
 //! | show how it is | [`Collection::state`], [`Vault::status`], [`Account::status`] |
-//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`], [`Vault::leave_out`] |
+//! | mind the disk | [`Account::storage`], [`Account::prune_history`], [`Account::repair`] |
+//! | keep less on a device | [`Vault::leave_out`], [`Vault::let_go`], [`Account::fetch_vault_headers_first`] |
 //! | mind the memory | [`Account::clear_caches`] |
 //! | share with others | [`Vault::add_member`], [`Role`] |
 //! | keep plain bytes instead of types | [`Vault::put`], [`Vault::get`] |
@@ -177,6 +178,7 @@ pub use selkie_protocol::record::{Hlc, RecordBody};
 pub use selkie_protocol::version::RegistrationPolicy;
 pub use selkie_protocol::{ErrorCode, Private};
 pub use server::{Server, ServerAddress};
+pub use sync::contents::LetGo;
 pub use sync::driver::{CollectionReport, SyncReport};
 pub use sync::replica::KeptTrust;
 pub use sync::schedule::{Conditions, Schedule};

@@ -107,35 +107,104 @@ on_both_backends! {
     }
 }
 
-/// The disk has room for so much: a limit of the shell on what a program may write stands for a full one.
-#[cfg(unix)]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_disk_that_is_full_is_told_and_what_was_written_before_is_safe() {
-    let premises = Premises::new(selkie_e2e::premises::Backend::SqliteAndFiles).await;
-    let network = Network::new().await;
-    let server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
-    let (desk, ids) = at_the_desk(&server, &network, 3).await;
-    let large = format!(r#"{{"title":"{}"}}"#, "x".repeat(200_000));
-    let (file, data) = (desk.write("note", &large), desk.path("laptop"));
-    let selkie = selkie_e2e::program::program("selkie");
-    // A signal that is ignored stays so in the program: a write that is too much is an error like that of a full disk.
-    let script = format!(
-        "trap '' XFSZ; ulimit -f 64; exec '{}' --json --data '{data}' put Journal notes --file '{file}'",
-        selkie.display()
-    );
-    let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
-    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{complaint}");
-    let error: Value = serde_json::from_str(complaint.lines().last().unwrap()).unwrap();
-    assert_eq!(error["error"]["kind"], "storage", "{complaint}");
-    assert!(error["error"]["advice"].as_str().unwrap().contains("room"), "{complaint}");
+on_both_backends! {
+    async fn what_was_let_go_is_fetched_record_by_record_and_all_at_the_command_line(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        let (desk, ids) = at_the_desk(&server, &network, 12).await;
+        let unsent = put(&desk, r#"{"title":"unsent"}"#).await;
+        let gone = desk.selkie("laptop", &["storage", "let-go", "Journal", "--older-than", "0"]).await.succeeds();
+        assert_eq!(gone["records"], 12, "{gone}");
+        desk.selkie("laptop", &["get", "Journal", &ids[3]]).await.fails_with(6);
+        desk.selkie("laptop", &["get", "Journal", &unsent]).await.succeeds();
+        let change = desk.write("note", r#"{"title":"blind"}"#);
+        desk.selkie("laptop", &["put", "Journal", "notes", &ids[3], "--file", &change]).await.fails_with(6);
+        assert_eq!(desk.selkie("laptop", &["storage", "check"]).await.succeeds()["sound"], true);
+        assert_eq!(desk.selkie("laptop", &["vault", "status", "Journal"]).await.succeeds()["elsewhere"], 12);
 
-    // There is room again.
-    assert_eq!(desk.selkie("laptop", &["storage", "check"]).await.succeeds()["sound"], true);
-    for id in &ids {
-        desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();
+        // Somebody else writes one of them, and deletes another.
+        desk.selkie("phone", &["put", "Journal", "notes", &ids[0], "--file", &change]).await.succeeds();
+        desk.selkie("phone", &["rm", "Journal", "notes", &ids[1]]).await.succeeds();
+        desk.selkie("phone", &["sync"]).await.succeeds();
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        let got = desk.selkie("laptop", &["get", "Journal", &ids[0]]).await.succeeds();
+        assert_eq!(got["content"]["title"], "blind", "{got}");
+        desk.selkie("laptop", &["get", "Journal", &ids[1]]).await.fails_with(2);
+
+        let fetched = desk.selkie("laptop", &["vault", "fetch", "Journal", &ids[3], &ids[4]]).await.succeeds();
+        assert_eq!((&fetched["fetched"], &fetched["elsewhere"]), (&2.into(), &8.into()), "{fetched}");
+        let fetched = desk.selkie("laptop", &["vault", "fetch", "Journal", "--missing"]).await.succeeds();
+        assert_eq!((&fetched["fetched"], &fetched["elsewhere"]), (&8.into(), &0.into()), "{fetched}");
+        for (number, id) in ids.iter().enumerate().skip(2) {
+            let got = desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();
+            assert_eq!(got["content"]["title"], format!("note {number}"), "{got}");
+        }
+        assert_eq!(desk.selkie("laptop", &["storage", "check"]).await.succeeds()["sound"], true);
     }
-    put(&desk, &large).await;
-    desk.selkie("laptop", &["sync"]).await.succeeds();
-    assert_eq!(desk.selkie("laptop", &["status"]).await.succeeds()["pending"], 0);
+
+    async fn a_phone_fetches_what_there_is_first_and_what_it_says_later(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let mut server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        let (desk, ids) = at_the_desk(&server, &network, 6).await;
+        desk.selkie("laptop", &["vault", "checkpoint", "Journal"]).await.succeeds();
+        let late = put(&desk, r#"{"title":"after it"}"#).await;
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        // The next server begins with what waits to be done: the checkpoint is laid out.
+        server.kill();
+        let _server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        premises.hold_a_blob().await;
+
+        desk.signs_in("tablet", "laptop", &network).await;
+        desk.selkie("tablet", &["vault", "leave-new"]).await.succeeds();
+        desk.selkie("tablet", &["sync"]).await.succeeds();
+        let listed = desk.selkie("tablet", &["vault", "list"]).await.succeeds();
+        let journal = listed["left_out"][0]["vault"].as_str().unwrap().to_owned();
+        let fetched = desk.selkie("tablet", &["vault", "fetch", &journal, "--headers-first"]).await.succeeds();
+        assert_eq!(fetched["elsewhere"], 6, "{fetched}");
+        desk.selkie("tablet", &["get", "Journal", &late]).await.succeeds();
+        desk.selkie("tablet", &["get", "Journal", &ids[0]]).await.fails_with(6);
+        desk.selkie("tablet", &["vault", "fetch", "Journal", "--missing"]).await.succeeds();
+        for (number, id) in ids.iter().enumerate() {
+            let got = desk.selkie("tablet", &["get", "Journal", id]).await.succeeds();
+            assert_eq!(got["content"]["title"], format!("note {number}"), "{got}");
+        }
+        assert_eq!(desk.selkie("tablet", &["storage", "check"]).await.succeeds()["sound"], true);
+    }
+}
+
+#[cfg(unix)]
+on_both_backends! {
+    /// The disk has room for so much: a limit of the shell on what a program may write stands for a full one.
+    async fn a_disk_that_is_full_is_told_and_what_was_written_before_is_safe(backend: Backend) {
+        let premises = Premises::new(backend).await;
+        let network = Network::new().await;
+        let server = ServerProcess::start(&premises, &network, OPEN, &[]).await;
+        let (desk, ids) = at_the_desk(&server, &network, 3).await;
+        let large = format!(r#"{{"title":"{}"}}"#, "x".repeat(200_000));
+        let (file, data) = (desk.write("note", &large), desk.path("laptop"));
+        let selkie = selkie_e2e::program::program("selkie");
+        // A signal that is ignored stays so in the program: a write that is too much is an error like that of a full
+        // disk.
+        let script = format!(
+            "trap '' XFSZ; ulimit -f 64; exec '{}' --json --data '{data}' put Journal notes --file '{file}'",
+            selkie.display()
+        );
+        let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+        let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(1), "{complaint}");
+        let error: Value = serde_json::from_str(complaint.lines().last().unwrap()).unwrap();
+        assert_eq!(error["error"]["kind"], "storage", "{complaint}");
+        assert!(error["error"]["advice"].as_str().unwrap().contains("room"), "{complaint}");
+
+        // There is room again.
+        assert_eq!(desk.selkie("laptop", &["storage", "check"]).await.succeeds()["sound"], true);
+        for id in &ids {
+            desk.selkie("laptop", &["get", "Journal", id]).await.succeeds();
+        }
+        put(&desk, &large).await;
+        desk.selkie("laptop", &["sync"]).await.succeeds();
+        assert_eq!(desk.selkie("laptop", &["status"]).await.succeeds()["pending"], 0);
+    }
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use selkie_client::store::vaults::{
-    Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Settlement, Shelf, Shown,
-    SqliteVaults, Together, Usage, VaultStore, VaultStores, Version,
+    Advance, Aside, Begun, Counts, Elsewhere, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Settlement, Shelf,
+    Shown, SqliteVaults, Together, Usage, VaultStore, VaultStores, Version,
 };
 use selkie_client::store::{AccountStore, Files, Folder, StoreError};
 use selkie_client::{ChangeId, RecordId, UserId, VaultId};
@@ -146,10 +146,12 @@ passed_on! {
         fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
         fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();
         fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+        fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> (u64, Usage);
         fn shrink(&self) -> ();
         fn rebuild(&self) -> bool;
     }
     reads {
+        fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;

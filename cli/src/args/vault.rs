@@ -47,9 +47,7 @@ pub(crate) enum VaultCommand {
     Rotate(VaultNameArgs),
     Rename(VaultRenameArgs),
     Drop(VaultDropArgs),
-    /// Have a vault on this device again that was dropped or left out; of one that is here, have the old history again
-    #[command(after_help = "Example:\n  selkie vault fetch Photos")]
-    Fetch(VaultNameArgs),
+    Fetch(VaultFetchArgs),
     LeaveNew(LeaveNewArgs),
     /// For an owner, when a restored server has lost entries and no device of anybody's could put them back: go on
     /// without them. What this device wrote itself is written again
@@ -229,6 +227,33 @@ pub(crate) struct VaultDropArgs {
     /// Give up what was not sent yet
     #[arg(long)]
     pub(crate) force: bool,
+}
+
+/// Have a vault on this device again that was dropped or left out; of one that is here, have the old history again, or
+/// what records say that were let go
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie vault fetch Photos
+  selkie vault fetch Photos --headers-first
+  selkie vault fetch Photos RECORD-ID
+  selkie vault fetch Photos --missing")]
+pub(crate) struct VaultFetchArgs {
+    /// The vault's name or id
+    #[arg(allow_hyphen_values = true)]
+    pub(crate) vault: String,
+
+    /// Only what these records say
+    #[arg(value_name = "RECORD")]
+    pub(crate) records: Vec<String>,
+
+    /// What any record says that is not here, and nothing else
+    #[arg(long, conflicts_with = "records")]
+    pub(crate) missing: bool,
+
+    /// Of a vault that was left out: take what proves which records there are, and leave for later what they say
+    #[arg(long, conflicts_with_all = ["records", "missing"])]
+    pub(crate) headers_first: bool,
 }
 
 /// Leave vaults out that are new to this device, until they are asked for with `selkie vault fetch`

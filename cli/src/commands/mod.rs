@@ -91,6 +91,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Storage(args) => match &args.command {
             None | Some(StorageCommand::Usage) => storage::usage(&place, terminal).await,
             Some(StorageCommand::Prune(args)) => storage::prune(&place, terminal, args).await,
+            Some(StorageCommand::LetGo(args)) => storage::let_go(&place, terminal, args).await,
             Some(StorageCommand::Check) => storage::check(&place, terminal).await,
             Some(StorageCommand::Repair) => storage::repair(&place, terminal).await,
         },

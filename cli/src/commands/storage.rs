@@ -2,13 +2,14 @@
 //!
 //! Owns the words for it.
 
+use super::records::record_id;
 use super::vault::find;
-use crate::args::{LeaveNewArgs, PruneArgs, VaultDropArgs, VaultNameArgs};
+use crate::args::{LeaveNewArgs, LetGoArgs, PruneArgs, VaultDropArgs, VaultFetchArgs};
 use crate::failure::{DoesNotHold, Usage as WrongUse};
 use crate::place::{Owner, Place};
 use crate::terminal::Terminal;
 use selkie_client::store::vaults::Usage;
-use selkie_client::{LeftOut, StorageCheck, Unsent, VaultCheck, VaultId, VaultUsage};
+use selkie_client::{Fields, LeftOut, StorageCheck, Unsent, VaultCheck, VaultId, VaultUsage};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -45,6 +46,24 @@ pub(super) async fn prune(place: &Place<'_>, terminal: Terminal, args: &PruneArg
     };
     let text = format!("{} old versions went, {}.{elsewhere}", went.versions, size(went.history));
     terminal.answer(&text, &json!({ "versions": went.versions, "bytes": went.history }));
+    Ok(())
+}
+
+/// `selkie storage let-go`
+pub(super) async fn let_go(place: &Place<'_>, terminal: Terminal, args: &LetGoArgs) -> anyhow::Result<()> {
+    let vault = place.vault(&args.vault).await?;
+    let age = Duration::from_secs(args.older_than.saturating_mul(DAY));
+    let gone = match &args.collection {
+        Some(collection) => vault.collection::<Fields>(collection).let_go(age).await?,
+        None => vault.let_go(age).await?,
+    };
+    let text = format!(
+        "What {} records say was let go, {}. The server keeps them: selkie vault fetch {} --missing",
+        gone.records,
+        size(gone.bytes),
+        args.vault
+    );
+    terminal.answer(&text, &json!({ "records": gone.records, "bytes": gone.bytes }));
     Ok(())
 }
 
@@ -125,14 +144,22 @@ pub(super) async fn leave_out(place: &Place<'_>, terminal: Terminal, args: &Vaul
 }
 
 /// `selkie vault fetch VAULT`
-pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultNameArgs) -> anyhow::Result<()> {
+pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultFetchArgs) -> anyhow::Result<()> {
+    if args.missing || !args.records.is_empty() {
+        return fetch_records(place, terminal, args).await;
+    }
     let (_, account) = place.account().await?;
     let is_meant = |left: &LeftOut| left.id.to_string() == args.vault || left.name.as_deref() == Some(&*args.vault);
     let mut meant = account.left_out().await?;
     meant.retain(is_meant);
     terminal.progress("Fetching");
     let vault = match meant.as_slice() {
+        [one] if args.headers_first => account.fetch_vault_headers_first(one.id).await?,
         [one] => account.fetch_vault(one.id).await?,
+        [] if args.headers_first => {
+            let why = "that vault is here already: selkie storage let-go makes room in it";
+            return Err(WrongUse(why.into()).into());
+        }
         [] => {
             let vault = find(&account, &args.vault).await?;
             for record in vault.fetch_again().await? {
@@ -143,13 +170,33 @@ pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultNam
         _ => return Err(WrongUse("several vaults have that name: say which one by its id".into()).into()),
     };
     let status = vault.status().await?;
-    let text = format!("It is here, with {} records.\ndigest {}", status.records, status.digest);
+    let mut text = format!("It is here, with {} records.\ndigest {}", status.records, status.digest);
+    if status.elsewhere > 0 {
+        text.push_str(&format!("\nWhat {} more say is not here: selkie vault fetch --missing", status.elsewhere));
+    }
     let object = json!({
         "vault": vault.id().to_string(),
         "records": status.records,
+        "elsewhere": status.elsewhere,
         "digest": status.digest.to_string(),
     });
     terminal.answer(&text, &object);
+    Ok(())
+}
+
+/// `selkie vault fetch VAULT RECORD...`
+async fn fetch_records(place: &Place<'_>, terminal: Terminal, args: &VaultFetchArgs) -> anyhow::Result<()> {
+    let (_, account) = place.account().await?;
+    let vault = find(&account, &args.vault).await?;
+    let records = args.records.iter().map(|text| record_id(text)).collect::<anyhow::Result<Vec<_>>>()?;
+    terminal.progress("Fetching");
+    let fetched = match args.missing {
+        true => vault.fetch_all_records().await?,
+        false => vault.fetch_records(&records).await?,
+    };
+    let left = vault.status().await?.elsewhere;
+    let text = format!("{fetched} records were fetched; {left} are not here.");
+    terminal.answer(&text, &json!({ "vault": vault.id().to_string(), "fetched": fetched, "elsewhere": left }));
     Ok(())
 }
 

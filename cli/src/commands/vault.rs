@@ -99,6 +99,9 @@ pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNa
         status.records,
         status.pending
     );
+    if status.elsewhere > 0 {
+        text.push_str(&format!("\nelsewhere  {} records: selkie vault fetch --missing", status.elsewhere));
+    }
     for reason in &status.set_aside {
         text.push_str(&format!("\nset aside  {reason}"));
     }
@@ -112,6 +115,7 @@ pub(super) async fn status(place: &Place<'_>, terminal: Terminal, args: &VaultNa
             "epoch": status.epoch,
             "records": status.records,
             "pending": status.pending,
+            "elsewhere": status.elsewhere,
             "set_aside": status.set_aside,
             "in_flight": status.in_flight,
             "last_checkpoint": status.last_checkpoint,

@@ -4,6 +4,7 @@
 //! dropped by mistake.
 
 use super::Account;
+use crate::api::Contents;
 use crate::error::{Error, Result};
 use crate::sync::room::{LeftOutNote, Room};
 use crate::untrusted::clean;
@@ -56,7 +57,7 @@ impl Vault {
             .read_as_held(move |room, vault| {
                 let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
                 // Before it is gone: or a sync would find it on the server and think that it is new.
-                let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false };
+                let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false, headers_first: false };
                 room.change_shared(|shared| shared.leave_out(note))?;
                 let dropped = match unsent {
                     Unsent::GiveUp => room.store.forget(vault).map(|()| true),
@@ -109,6 +110,21 @@ impl Account {
     /// Has a vault on this device again that was left out, and comes into step with it. If the server cannot be
     /// reached, it is fetched with the next sync.
     pub async fn fetch_vault(&self, id: VaultId) -> Result<Vault> {
+        self.fetch(id, Contents::Now).await
+    }
+
+    /// The same for a device that is in a hurry, or has little room: of a long history it takes what proves which
+    /// records there are, and leaves for later what they say; see [`Vault::elsewhere`], [`Vault::fetch_records`] and
+    /// [`Vault::fetch_all_records`]. What is written from now on comes as always. A vault that has no checkpoint yet
+    /// is short and comes whole.
+    pub async fn fetch_vault_headers_first(&self, id: VaultId) -> Result<Vault> {
+        let vault = self.fetch(id, Contents::Later).await?;
+        // What the vault is called is among what they say.
+        vault.fetch_records(&[INFO_RECORD]).await?;
+        Ok(vault)
+    }
+
+    async fn fetch(&self, id: VaultId, contents: Contents) -> Result<Vault> {
         let room = self.room().await?;
         let vault = Vault::new(self.clone(), room.clone(), id);
         {
@@ -117,7 +133,10 @@ impl Account {
             let ask_for = move || {
                 kept.change_shared(|shared| {
                     let asked_for = shared.left_out.iter_mut().filter(|note| note.id == id);
-                    asked_for.for_each(|note| note.wanted = true);
+                    asked_for.for_each(|note| {
+                        note.wanted = true;
+                        note.headers_first = contents == Contents::Later;
+                    });
                     shared.poll = None;
                 })?;
                 Ok::<_, Error>(kept.store.vaults()?.contains(&id))
@@ -126,7 +145,7 @@ impl Account {
                 self.join(&vault).await?;
             }
         }
-        vault.sync().await?;
+        vault.come_in(contents).await?;
         self.hold_to_what_was_seen(&vault).await?;
         Ok(vault)
     }
@@ -157,7 +176,13 @@ impl Account {
                     match shared.note_of(&id) {
                         Some(note) if !note.wanted => {}
                         None if shared.leaves_new_out && !is_own => {
-                            shared.leave_out(LeftOutNote { id, name: None, seen: None, wanted: false });
+                            shared.leave_out(LeftOutNote {
+                                id,
+                                name: None,
+                                seen: None,
+                                wanted: false,
+                                headers_first: false,
+                            });
                         }
                         _ => fetched.push(id),
                     }

@@ -78,6 +78,10 @@ pub(super) fn run<W: Write>(
     for aside in room.store.aside(vault)? {
         export.cannot_read(aside.record, Some(aside.change), &aside.reason);
     }
+    for elsewhere in room.store.elsewhere(vault, None, usize::MAX)? {
+        let why = "what it says is not kept on this device: fetch it first";
+        export.cannot_read(elsewhere.record, Some(elsewhere.change), why);
+    }
     let About { name, app, made_at_ms, digest } = about;
     let records = collections.iter().map(|one| one.records).sum();
     let versions = collections.iter().map(|one| one.versions).sum();

@@ -18,7 +18,7 @@ pub(super) const UNREADABLE: &str = "unreadable.ndjson";
 pub(super) const RECORDS: &str = "collections";
 pub(super) const HISTORY: &str = "history";
 /// How the names of the SDK's own collections begin. They are no part of an archive.
-pub(super) const RESERVED: &str = "selkie.";
+pub(crate) const RESERVED: &str = "selkie.";
 /// A record has at most 256 KiB; this is more than any writing of it takes.
 pub(super) const LONGEST_LINE: usize = 4 * 1024 * 1024;
 

@@ -158,8 +158,9 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
             };
             let verdict = match before {
                 Ok(before) => (self.decide)(before.as_ref(), what)?,
-                // A later version of the app may have written what cannot be read here: it is not written over.
-                Err(Error::Damaged { .. }) => Verdict::Kept,
+                // A later version of the app may have written what cannot be read here: it is not written over. Nor is
+                // what this device does not keep.
+                Err(Error::Damaged { .. } | Error::NotHere { .. }) => Verdict::Kept,
                 Err(error) => return Err(error),
             };
             match verdict {

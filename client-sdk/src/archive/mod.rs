@@ -16,7 +16,7 @@
 
 mod csv;
 mod export;
-mod format;
+pub(crate) mod format;
 mod import;
 mod mapping;
 mod sealed;

@@ -140,7 +140,7 @@ pub(super) fn run<R: Read + Seek>(
                 here += 1;
             }
             // It was kept: what cannot be read is not written over.
-            Ok(_) | Err(Error::Damaged { .. }) => {}
+            Ok(_) | Err(Error::Damaged { .. } | Error::NotHere { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -31,8 +31,8 @@ use std::sync::Arc;
 /// # Ok(()) }
 /// ```
 pub struct Collection<T> {
-    pub(super) vault: Vault,
-    pub(super) name: Arc<str>,
+    pub(crate) vault: Vault,
+    pub(crate) name: Arc<str>,
     pub(super) shape: Arc<Shape>,
     of: PhantomData<fn() -> T>,
 }

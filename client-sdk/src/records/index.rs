@@ -44,7 +44,7 @@ impl Shelved {
         let Some(touched) = touched else { return self.build(room, vault, name, shape) };
         for record in touched {
             self.forget(&record);
-            if let Some(seen) = view::read(room, vault, &record)? {
+            if let Some(seen) = view::read_if_here(room, vault, &record)? {
                 self.take(record, &seen.body, name, shape);
             }
         }

@@ -212,7 +212,7 @@ impl Concern {
         if self.any {
             return Ok(true);
         }
-        let seen = view::read(room, vault, record)?;
+        let seen = view::read_if_here(room, vault, record)?;
         let content = seen.and_then(|seen| readable(&seen.body, &self.name, &self.shape));
         Ok(content.is_some_and(|content| self.filter.fits(&content.fields)))
     }
@@ -274,7 +274,7 @@ impl Asked {
         let places: Vec<Place> = places.into_iter().skip(self.offset).take(self.limit).collect();
         let mut shown = Vec::with_capacity(places.len());
         for (_, record) in &places {
-            if let Some(seen) = view::read(asking.room, asking.vault, record)? {
+            if let Some(seen) = view::read_if_here(asking.room, asking.vault, record)? {
                 shown.push((*record, seen.body));
             }
         }
@@ -336,7 +336,7 @@ impl Asked {
         if matches!(self.filter, Filter::All) && by.is_none() {
             return Ok(Some(Value::Null));
         }
-        let Some(seen) = view::read(asking.room, asking.vault, record)? else { return Ok(None) };
+        let Some(seen) = view::read_if_here(asking.room, asking.vault, record)? else { return Ok(None) };
         let Some(content) = readable(&seen.body, asking.name, asking.shape) else { return Ok(None) };
         let fields: Fields = content.fields;
         let value = || by.and_then(|by| fields.at(by)).map_or(Value::Null, Value::in_one_form);

@@ -30,6 +30,8 @@ pub enum RecordState {
     Syncing,
     /// What is here is in the log.
     Synced,
+    /// It is in the log, and what it says is not kept on this device: see [`Vault::fetch_records`].
+    Elsewhere,
     /// A person is to decide: see [`Collection::undecided`].
     Conflict,
     /// It does not get on, and why.
@@ -63,6 +65,9 @@ impl Vault {
                 return Ok(RecordState::Conflict);
             }
             let aside = room.store.aside(vault)?.into_iter().find(|aside| aside.record == id);
+            if room.store.now(vault, &id)?.elsewhere.is_some() {
+                return Ok(RecordState::Elsewhere);
+            }
             let pending = room.store.pending_of(vault, &id)?;
             let blocked = match (&glance.quarantine, glance.role(&user), glance.has_key) {
                 (Some(_), _, _) => Some("the vault is set apart, because the server was caught".to_owned()),

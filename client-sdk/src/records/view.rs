@@ -107,7 +107,20 @@ impl View {
 
 /// The record as the store has it.
 pub(crate) fn read(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Option<Seen>> {
-    let Now { pending, current } = room.store.now(vault, record)?;
+    let now = room.store.now(vault, record)?;
+    if now.elsewhere.is_some() {
+        return Err(Error::NotHere { record: *record });
+    }
+    opened(room, vault, record, now)
+}
+
+/// The same for whoever looks only among what is here.
+pub(crate) fn read_if_here(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Option<Seen>> {
+    opened(room, vault, record, room.store.now(vault, record)?)
+}
+
+fn opened(room: &Room, vault: &VaultId, record: &RecordId, now: Now) -> Result<Option<Seen>> {
+    let Now { pending, current, .. } = now;
     if let Some(pending) = pending {
         let body = Arc::new(open(room, vault, record, &pending.sealed)?);
         return Ok(Some(Seen { body, change: None }));

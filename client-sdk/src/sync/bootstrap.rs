@@ -7,9 +7,10 @@ use super::driver::{Round, Step, Trouble};
 use super::replica::{KeptTrust, Me, Replica, State};
 use super::room::Room;
 use super::take::{Place, open_item};
+use crate::api::Contents;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::{BackLinks, Keyring};
-use crate::store::vaults::Fresh;
+use crate::store::vaults::{Elsewhere, Fresh};
 use crate::trust::Alarm;
 use selkie_protocol::ErrorCode;
 use selkie_protocol::account_log::AccountLog;
@@ -25,8 +26,6 @@ use std::sync::Arc;
 const MOST_CONTROL_BYTES: usize = 64 << 20;
 
 type People = BTreeMap<UserId, AccountLog>;
-/// A log, what opens its keys, those that are open, and what was taken of others.
-type WayThrough = (VaultLog, BackLinks, Keyring, BTreeMap<String, usize>);
 
 /// A way in that is open.
 struct WayIn {
@@ -35,6 +34,17 @@ struct WayIn {
     keys: Keyring,
     /// Changes of other devices that were taken on the way, by collection; nameless where they could not be opened.
     taken: BTreeMap<String, usize>,
+    /// What is live and is not fetched now.
+    elsewhere: Vec<Elsewhere>,
+}
+
+/// The same, once every page has come.
+struct WayThrough {
+    log: VaultLog,
+    links: BackLinks,
+    keys: Keyring,
+    taken: BTreeMap<String, usize>,
+    elsewhere: Vec<Elsewhere>,
 }
 
 impl Round<'_> {
@@ -72,7 +82,7 @@ impl Round<'_> {
         if trust == Trust::Unconfirmed && !nothing_else {
             return Ok(false);
         }
-        let (log, links, keys, taken) = self.fetch_pages(way, &beginning).await?;
+        let WayThrough { log, links, keys, taken, elsewhere } = self.fetch_pages(way, &beginning).await?;
         let mut state = State::new(true);
         state.links = links;
         state.trust = KeptTrust::from(trust);
@@ -80,7 +90,7 @@ impl Round<'_> {
         let mut replica = Replica::new(log, state);
         replica.keys = keys;
         carry(&mut replica).map_err(|refusal| Alarm::refused(beginning.n, &refusal))?;
-        self.replace_by(replica, revision, Fresh::default()).await?;
+        self.replace_by(replica, revision, Fresh { elsewhere, ..Fresh::default() }).await?;
         for (name, many) in taken {
             self.report.pulled += many;
             if !name.is_empty() {
@@ -129,7 +139,7 @@ impl Round<'_> {
                     keys.open_wraps(vault, &me.user, &master, &wraps, bootstrap.core().governance(), &links);
                 }
                 let arriving = arrive(bootstrap, &me.user, &checkpoint, &crowd.logs)?;
-                Ok(WayIn { arriving, links, keys, taken: BTreeMap::new() })
+                Ok(WayIn { arriving, links, keys, taken: BTreeMap::new(), elsewhere: Vec::new() })
             };
             match context.edges.apart(open).await? {
                 Ok(way) => return Ok(way),
@@ -143,6 +153,7 @@ impl Round<'_> {
 
     async fn fetch_pages(&mut self, mut way: WayIn, beginning: &Beginning) -> Step<WayThrough> {
         let (context, vault, n, me) = (self.account.context(), self.vault, beginning.n, self.me);
+        let contents = self.contents;
         let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
         let (hashes, rest) = beginning.page_hashes.as_chunks::<32>();
         if !rest.is_empty() {
@@ -156,11 +167,12 @@ impl Round<'_> {
             let mut whole = CheckpointItems { items: Vec::new(), payloads: Vec::new(), more: true };
             while whole.more {
                 let from = whole.items.len();
-                let answer = self
-                    .account
-                    .call(|bearer| async move { context.api.checkpoint_page(&bearer, &vault, n, page, from).await });
+                let answer = self.account.call(|bearer| async move {
+                    context.api.checkpoint_page(&bearer, &vault, n, page, from, contents).await
+                });
                 let part = answer.await?;
-                let fits = part.items.len() == part.payloads.len() && from + part.items.len() <= PAGE_SIZE;
+                let payloads = if contents == Contents::Later { 0 } else { part.items.len() };
+                let fits = part.payloads.len() == payloads && from + part.items.len() <= PAGE_SIZE;
                 if !fits || (part.items.is_empty() && part.more) {
                     return Err(strange("a page of at most 1024 changes, each with its payload").into());
                 }
@@ -171,9 +183,9 @@ impl Round<'_> {
             let room = self.room.clone();
             way = context.edges.apart(move || take_page(way, &room, &vault, &me, n, &whole)).await??;
         }
-        let WayIn { arriving, links, keys, taken } = way;
+        let WayIn { arriving, links, keys, taken, elsewhere } = way;
         let log = context.edges.apart(move || arriving.finish()).await?.map_err(refused)?;
-        Ok((log, links, keys, taken))
+        Ok(WayThrough { log, links, keys, taken, elsewhere })
     }
 
     /// Puts another log in the place of the one that is kept at this revision, with the records that were put beside.
@@ -182,8 +194,8 @@ impl Round<'_> {
         let (room, vault) = (self.room.clone(), self.vault);
         self.replica = None;
         let replace = move || {
-            let Fresh { again, sent, settlements, .. } = what_else;
-            let fresh = Fresh { again, sent, settlements, ..replica.fresh(&room.at_rest) };
+            let Fresh { again, sent, settlements, elsewhere, .. } = what_else;
+            let fresh = Fresh { again, sent, settlements, elsewhere, ..replica.fresh(&room.at_rest) };
             let replaced = room.store.replace(&vault, revision, &fresh);
             room.ring(&vault);
             replaced
@@ -236,6 +248,13 @@ fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, me: &Me, n: u64, page
     let items = page.items.iter().map(|item| PageItem::parse(item)).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|malformed| refused(malformed.into()))?;
     way.arriving.page(&items).map_err(refused)?;
+    if page.payloads.is_empty() {
+        way.elsewhere.extend(items.iter().map(|item| {
+            let (record, size) = (item.change.record, u64::from(item.change.payload_length));
+            Elsewhere { record, change: item.leaf(vault).change, shelf: None, size }
+        }));
+        return Ok(way);
+    }
     let (mut versions, mut aside) = (Vec::new(), Vec::new());
     for (item, payload) in items.iter().zip(&page.payloads) {
         let change = item.leaf(vault).change;

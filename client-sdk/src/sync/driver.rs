@@ -12,7 +12,7 @@ use super::replica::{InFlight, Me, Replica};
 use super::room::{Recollection, Room, Slot};
 use super::take::{Reading, Refused, Taken, stands};
 use crate::account::Account;
-use crate::api::PageSize;
+use crate::api::{Contents, PageSize};
 use crate::error::{Error, Misbehaviour, Result};
 use crate::store::vaults::{Advance, Pending};
 use crate::trust::Alarm;
@@ -130,6 +130,8 @@ pub(crate) struct Round<'a> {
     pub(crate) checkpoint_wanted: bool,
     /// Where a poll has just said that the log ends.
     pub(crate) server_at: u64,
+    /// Whether a checkpoint that this begins with brings what records say.
+    pub(crate) contents: Contents,
     pub(crate) backoff: Backoff,
 }
 
@@ -150,6 +152,7 @@ impl<'a> Round<'a> {
             complaint: None,
             checkpoint_wanted: false,
             server_at: 0,
+            contents: room.shared().contents_of(&vault),
             backoff: Backoff::of_a_round(),
         }
     }

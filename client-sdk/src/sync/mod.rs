@@ -29,6 +29,7 @@ mod again;
 pub(crate) mod backoff;
 mod bootstrap;
 pub(crate) mod compose;
+pub(crate) mod contents;
 pub(crate) mod driver;
 pub(crate) mod duties;
 pub(crate) mod engine;

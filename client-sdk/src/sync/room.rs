@@ -6,6 +6,7 @@
 use super::pulse::Pulse;
 use super::replica::{Replica, State, read_state};
 use super::settle::{NewestFirst, Settle};
+use crate::api::Contents;
 use crate::context::Context;
 use crate::error::{Error, Quarantine, Result};
 use crate::keys::at_rest::local_key;
@@ -241,9 +242,20 @@ pub(crate) struct LeftOutNote {
     /// It was asked for again. The note stays until the server has shown what was seen, however often it is cut off.
     #[serde(default)]
     pub(crate) wanted: bool,
+    /// And what its records say is fetched later.
+    #[serde(default)]
+    pub(crate) headers_first: bool,
 }
 
 impl Shared {
+    /// Whether what the records of a vault say is fetched with its log.
+    pub(crate) fn contents_of(&self, vault: &VaultId) -> Contents {
+        match self.note_of(vault) {
+            Some(note) if note.wanted && note.headers_first => Contents::Later,
+            _ => Contents::Now,
+        }
+    }
+
     /// A life of the server that is not the present one begins.
     pub(crate) fn begin_life(&mut self, life: Incarnation) {
         self.lives.push(life);
@@ -421,6 +433,11 @@ impl Room {
 
 impl super::take::Recall for Recollection<'_> {
     fn is_deleted(&self, record: &selkie_protocol::id::RecordId) -> Option<bool> {
+        let now = self.room.store.now(&self.vault, record).ok()?;
+        if let Some(elsewhere) = now.elsewhere {
+            // What was let go was living; of what was never fetched nothing is known.
+            return elsewhere.shelf.map(|_| false);
+        }
         let versions = self.room.store.versions(&self.vault, record).ok()?;
         let current = versions.iter().rfind(|version| version.current)?;
         let plain = self.room.at_rest.open_record(&self.vault, record, &current.sealed).ok()?;

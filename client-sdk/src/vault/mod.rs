@@ -6,6 +6,7 @@
 
 mod check;
 mod conflicts;
+mod contents;
 mod inspect;
 mod members;
 mod records;
@@ -19,6 +20,7 @@ pub(crate) use records::{INFO_RECORD, named};
 pub use records::{Record, RecordVersion};
 
 use crate::account::Account;
+use crate::api::Contents;
 use crate::error::{Error, Quarantine, Result};
 use crate::sync::backoff::Backoff;
 use crate::sync::driver::{Round, SyncReport, Trouble};
@@ -100,6 +102,8 @@ pub struct VaultStatus {
     pub epoch: u32,
     /// How many records are here, deleted ones among them.
     pub records: u64,
+    /// How many there are of which this device does not keep what they say: see [`Vault::let_go`].
+    pub elsewhere: u64,
     /// Writes that are not in the log yet.
     pub pending: u64,
     /// Changes that cannot be read here, for now, and why.
@@ -172,6 +176,13 @@ impl Vault {
         round.run(&here.slot, known_current).await
     }
 
+    /// The first time: from a checkpoint, if there is one.
+    pub(crate) async fn come_in(&self, contents: Contents) -> Result<SyncReport> {
+        let here = self.here();
+        let round = Round { server_at: u64::MAX, contents, ..here.round() };
+        round.run(&here.slot, false).await
+    }
+
     fn round(&self) -> Round<'_> {
         Round::new(&self.account, &self.room, self.id)
     }
@@ -198,6 +209,7 @@ impl Vault {
             digest: Digest { n: glance.head.n, h: glance.head.h },
             epoch: glance.epoch,
             records: counts.records,
+            elsewhere: counts.elsewhere,
             pending: counts.pending,
             set_aside: aside.into_iter().map(|aside| aside.reason).collect(),
             in_flight: glance.in_flight,

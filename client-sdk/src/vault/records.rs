@@ -131,6 +131,9 @@ impl Vault {
             let bodies = current.map(|version| Ok((open(room, vault, &version)?, version.change)));
             let bodies = bodies.collect::<Result<Vec<_>>>()?;
             let newest = bodies.into_iter().max_by_key(|(body, change)| (body.hlc, *change));
+            if newest.is_none() {
+                is_here(room, vault, id)?;
+            }
             Ok(newest.and_then(|(body, _)| shown(body, id, false)))
         })
         .await
@@ -202,6 +205,9 @@ impl Vault {
                     lost_conflict: false,
                 });
             }
+            if history.is_empty() {
+                is_here(room, vault, id)?;
+            }
             Ok(history)
         })
         .await
@@ -209,7 +215,11 @@ impl Vault {
 
     /// What the vault is called, if this device can read it.
     pub async fn name(&self) -> Result<Option<String>> {
-        let info = self.get(INFO_RECORD).await?.filter(|record| record.collection == INFO_COLLECTION);
+        let info = match self.get(INFO_RECORD).await {
+            Err(Error::NotHere { .. }) => None,
+            info => info?,
+        };
+        let info = info.filter(|record| record.collection == INFO_COLLECTION);
         let info = info.and_then(|record| Face::Cbor.decode::<VaultInfo>(&record.data).ok());
         Ok(info.map(|info| crate::untrusted::clean(&info.name)))
     }
@@ -220,6 +230,11 @@ impl Vault {
         let said = info(name);
         self.write(INFO_RECORD, move |_, hlc| Ok(Some(RecordBody::new(INFO_COLLECTION, hlc, said.clone())))).await
     }
+}
+
+/// Where there is nothing of a record, there may be something of it elsewhere.
+fn is_here(room: &Room, vault: &VaultId, record: RecordId) -> Result<()> {
+    if room.store.now(vault, &record)?.elsewhere.is_some() { Err(Error::NotHere { record }) } else { Ok(()) }
 }
 
 /// A record as it is now.

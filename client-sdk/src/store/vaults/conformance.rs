@@ -162,7 +162,7 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
     store.resolve(&VAULT, met[1].id).unwrap();
     assert_eq!(store.settlements(&VAULT).unwrap()[1], Settlement { asked: None, ..met[1].clone() });
     assert_eq!(store.touched(&VAULT, before).unwrap(), (before + 1, Some(vec![record(1)])));
-    assert_eq!(store.counts(&VAULT).unwrap(), Counts { records: 2, pending: 0, aside: 1 });
+    assert_eq!(store.counts(&VAULT).unwrap(), Counts { records: 2, pending: 0, aside: 1, elsewhere: 0 });
 
     // The next head cannot be read, so the one before stays; then it can.
     let heads = vec![(record(1), vec![change(12)])];
@@ -308,6 +308,50 @@ fn room_is_counted_and_what_is_old_and_of_no_use_gives_it_back(store: &dyn Vault
     assert_eq!(store.damage().unwrap(), [""; 0]);
 }
 
+fn what_is_let_go_is_known_to_be_there(store: &dyn VaultStore) {
+    begun(store);
+    let versions = (1..=5).flat_map(|of| [version(of, of * 10, 1), version(of, of * 10 + 1, 2)]);
+    let heads = (1..=5).map(|of| (record(of), vec![change(of * 10 + 1)])).collect();
+    let live = (1..=5).map(|of| (record(of), Some(vec![of]))).collect();
+    let settlements = vec![settlement(3, 30, 31, Some(vec![7]))];
+    let step = Advance { versions: versions.collect(), heads, live, settlements, ..Advance::default() };
+    store.advance(&VAULT, 1, &step).unwrap();
+    put_down(store, &[write(4, 1)]);
+    let gone =
+        |of: u8, number: u8| Elsewhere { record: record(of), change: change(number), shelf: Some([of; 16]), size: 9 };
+    let all: Vec<Elsewhere> = (1..=4).map(|of| gone(of, of * 10 + 1)).chain([gone(5, 50)]).collect();
+    let seen = store.stamp(&VAULT).unwrap();
+    assert_eq!(store.let_go(&VAULT, seen - 1, &all[3..]).unwrap().0, 0, "it was touched since");
+    let (many, took) = store.let_go(&VAULT, seen, &all).unwrap();
+    assert_eq!(many, 2, "one is to be decided, one to be sent, and of one another change is current");
+    assert_eq!((took.records, took.history, took.versions), (2 * 149, 2 * 149, 2));
+    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), all[..2]);
+    assert_eq!(store.elsewhere(&VAULT, Some(&record(1)), 9).unwrap(), all[1..2]);
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now { elsewhere: Some(all[0]), ..Now::default() });
+    assert_eq!(store.now(&VAULT, &record(3)).unwrap().elsewhere, None);
+    assert_eq!((on_shelf(store, 1), on_shelf(store, 3)), (vec![], vec![31]));
+    assert_eq!(store.touched(&VAULT, seen).unwrap().1, Some(vec![record(1), record(2)]));
+    assert_eq!(store.counts(&VAULT).unwrap(), Counts { records: 3, pending: 1, aside: 0, elsewhere: 2 });
+
+    // One comes again, the other is written anew.
+    let heads = vec![(record(1), vec![change(11)]), (record(2), vec![change(22)])];
+    let versions = vec![version(1, 11, 2), version(2, 22, 3)];
+    store.advance(&VAULT, 2, &Advance { versions, heads, ..Advance::default() }).unwrap();
+    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), []);
+    assert_eq!((on_shelf(store, 1), on_shelf(store, 2)), (vec![11], vec![22]));
+
+    // What is forgotten is nowhere; what replaces everything says itself what was not fetched.
+    let seen = store.stamp(&VAULT).unwrap();
+    assert_eq!(store.let_go(&VAULT, seen, &[gone(1, 11)]).unwrap().0, 1);
+    store.advance(&VAULT, 3, &Advance { live: vec![(record(1), None)], ..Advance::default() }).unwrap();
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now::default());
+    let unknown = Elsewhere { shelf: None, ..gone(2, 22) };
+    store.replace(&VAULT, 4, &Fresh { elsewhere: vec![unknown], ..Fresh::default() }).unwrap();
+    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), [unknown]);
+    store.rebuild().unwrap();
+    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), [unknown]);
+}
+
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
     begun(store);
     let start = store.stamp(&VAULT).unwrap();
@@ -381,7 +425,7 @@ fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().current[0].change, change(11));
 }
 
-const CONTRACT: [fn(&dyn VaultStore); 9] = [
+const CONTRACT: [fn(&dyn VaultStore); 10] = [
     a_vault_begins_with_its_first_writes_or_not_at_all,
     what_is_kept_comes_back,
     a_step_is_taken_from_where_it_was_made_or_not_at_all,
@@ -390,6 +434,7 @@ const CONTRACT: [fn(&dyn VaultStore); 9] = [
     what_was_on_its_way_while_a_log_is_replaced_is_still_that_or_has_arrived,
     room_is_counted_and_what_is_old_and_of_no_use_gives_it_back,
     what_was_touched_is_told_to_whoever_saw_an_earlier_stamp,
+    what_is_let_go_is_known_to_be_there,
     a_write_that_is_not_in_the_log_can_be_taken_back,
 ];
 

@@ -3,8 +3,8 @@
 //! Owns a few maps under one lock, so that every method is whole. Knows nothing of files.
 
 use super::{
-    Advance, Aside, Begun, Counts, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
-    Shelf, Shown, Together, Usage, VaultStore, Version,
+    Advance, Aside, Begun, Counts, Elsewhere, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result,
+    Settlement, Shelf, Shown, Together, Usage, VaultStore, Version,
 };
 use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use std::collections::BTreeSet;
@@ -36,6 +36,7 @@ struct One {
     versions: BTreeMap<RecordId, Vec<Version>>,
     outbox: BTreeMap<u64, Pending>,
     aside: BTreeMap<ChangeId, Aside>,
+    elsewhere: BTreeMap<(RecordId, ChangeId), Elsewhere>,
     settlements: Vec<Settlement>,
     staged: (Vec<Version>, Vec<Aside>),
     notes: BTreeMap<Shelf, Vec<u8>>,
@@ -52,10 +53,12 @@ impl One {
             kept.retain(|known| known.change != version.change);
             kept.push(version.clone());
             kept.sort_by_key(|version| (version.n, version.index));
+            self.elsewhere.remove(&(version.record, version.change));
         }
     }
 
     fn set_heads(&mut self, record: &RecordId, heads: &[ChangeId]) {
+        self.elsewhere.retain(|(of, change), _| of != record || heads.contains(change));
         let Some(kept) = self.versions.get_mut(record) else { return };
         if kept.iter().any(|version| heads.contains(&version.change)) {
             kept.iter_mut().for_each(|version| version.current = heads.contains(&version.change));
@@ -64,6 +67,17 @@ impl One {
         {
             newest.current = true;
         }
+    }
+
+    /// Nothing but this is to be known of it.
+    fn may_go(&self, gone: &Elsewhere, seen: u64) -> bool {
+        let versions = self.versions.get(&gone.record).map(Vec::as_slice).unwrap_or_default();
+        let mut current = versions.iter().filter(|version| version.current).map(|version| version.change);
+        let is_all = current.next() == Some(gone.change) && current.next().is_none();
+        let later = seen < self.floor || self.touched.get(&gone.record).is_some_and(|at| *at > seen);
+        let pending = self.outbox.values().any(|pending| pending.record == gone.record);
+        let asked = self.settlements.iter().any(|one| one.record == gone.record && one.asked.is_some());
+        is_all && !later && !pending && !asked
     }
 
     fn touch(&mut self, records: impl IntoIterator<Item = RecordId>) {
@@ -106,6 +120,7 @@ impl One {
                 None => {
                     self.live.remove(record);
                     self.versions.remove(record);
+                    self.elsewhere.retain(|(of, _), _| of != record);
                 }
             }
         }
@@ -117,12 +132,12 @@ impl One {
         step.heads.iter().for_each(|(record, heads)| self.set_heads(record, heads));
         self.aside.extend(step.aside.iter().map(|aside| (aside.change, aside.clone())));
         step.no_longer_aside.iter().for_each(|change| drop(self.aside.remove(change)));
-        self.let_go(&step.sent);
+        self.take_out_sent(&step.sent);
         self.take_settlements(&step.settlements);
         self.keys.extend(step.keys.iter().cloned());
     }
 
-    fn let_go(&mut self, sent: &[(u64, Option<ChangeId>)]) {
+    fn take_out_sent(&mut self, sent: &[(u64, Option<ChangeId>)]) {
         for (seq, change) in sent {
             let (Some(sent), Some(change)) = (self.outbox.remove(seq), change) else { continue };
             let next = self.outbox.range_mut(seq..).find(|(_, pending)| pending.record == sent.record);
@@ -228,7 +243,7 @@ impl VaultStore for MemoryVaults {
         let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };
         let (versions, aside) = std::mem::take(&mut one.staged);
         let mut old = std::mem::take(one);
-        old.let_go(&fresh.sent);
+        old.take_out_sent(&fresh.sent);
         old.take_settlements(&fresh.settlements);
         *one = One {
             revision: revision + 1,
@@ -239,6 +254,7 @@ impl VaultStore for MemoryVaults {
             live: fresh.live.iter().cloned().collect(),
             keys: old.keys.into_iter().chain(fresh.keys.iter().cloned()).collect(),
             aside: aside.into_iter().map(|aside| (aside.change, aside)).collect(),
+            elsewhere: fresh.elsewhere.iter().map(|one| ((one.record, one.change), *one)).collect(),
             settlements: old.settlements,
             stamp: old.stamp + 1,
             floor: old.stamp + 1,
@@ -341,7 +357,9 @@ impl VaultStore for MemoryVaults {
             let pending = one.outbox.values().rfind(|pending| pending.record == *record).cloned();
             let current = one.versions.get(record).into_iter().flatten().filter(|version| version.current);
             let current = if pending.is_some() { Vec::new() } else { current.cloned().collect() };
-            Now { pending, current }
+            let is_nowhere = pending.is_none() && current.is_empty();
+            let elsewhere = one.elsewhere.values().find(|gone| is_nowhere && gone.record == *record).copied();
+            Now { pending, current, elsewhere }
         })
     }
 
@@ -457,6 +475,7 @@ impl VaultStore for MemoryVaults {
             records: one.versions.values().filter(|kept| kept.iter().any(|version| version.current)).count() as u64,
             pending: one.outbox.len() as u64,
             aside: one.aside.len() as u64,
+            elsewhere: one.elsewhere.keys().map(|(record, _)| record).collect::<BTreeSet<_>>().len() as u64,
         })
     }
 
@@ -468,7 +487,7 @@ impl VaultStore for MemoryVaults {
             };
             let aside = one.aside.values().map(|aside| aside.item.len() + aside.payload.len() + 64);
             let frames = one.frames.values().map(|kept| kept.frame.len() + 16);
-            let live = one.live.values().map(|live| live.len() + 16);
+            let live = one.live.values().map(|live| live.len() + 16).chain([one.elsewhere.len() * 72]);
             Usage {
                 records: sum(true),
                 history: sum(false),
@@ -497,6 +516,28 @@ impl VaultStore for MemoryVaults {
         let after = self.usage(vault)?;
         let (history, versions) = (before.history - after.history, before.versions - after.versions);
         Ok(Usage { history, versions, ..Usage::default() })
+    }
+
+    fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> Result<(u64, Usage)> {
+        let before = self.usage(vault)?;
+        let mut many = 0;
+        if let Some(one) = self.all().vaults.get_mut(vault) {
+            let gone: Vec<Elsewhere> = records.iter().filter(|gone| one.may_go(gone, seen)).copied().collect();
+            gone.iter().for_each(|gone| drop(one.versions.remove(&gone.record)));
+            one.elsewhere.extend(gone.iter().map(|gone| ((gone.record, gone.change), *gone)));
+            one.touch(gone.iter().map(|gone| gone.record));
+            many = gone.len() as u64;
+        }
+        let after = self.usage(vault)?;
+        let (records, history) = (before.records - after.records, before.history - after.history);
+        Ok((many, Usage { records, history, versions: before.versions - after.versions, ..Usage::default() }))
+    }
+
+    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>> {
+        self.read(vault, |one| {
+            let later = one.elsewhere.values().filter(|gone| after.is_none_or(|after| gone.record > *after));
+            later.take(most).copied().collect()
+        })
     }
 
     fn shrink(&self) -> Result<()> {

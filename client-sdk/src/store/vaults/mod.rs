@@ -159,6 +159,15 @@ pub trait VaultStore: Send + Sync + Debug {
     /// still to be sent or to be decided about. Returns what went.
     fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage>;
 
+    /// Lets go of what records say, and have said; that there are these records stays known. One that was touched after
+    /// the stamp `seen`, that is to be sent or decided about, or of which anything else is current, stays. Returns how
+    /// many went, and the room they took.
+    fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> Result<(u64, Usage)>;
+
+    /// Records of which this device knows that they are in the log, and not what they say: those after a name,
+    /// ascending, at most so many.
+    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>>;
+
     /// Gives back the room of what was let go.
     fn shrink(&self) -> Result<()>;
 
@@ -286,6 +295,8 @@ pub struct Fresh {
     pub settlements: Vec<Settlement>,
     /// What is still being sent.
     pub in_flight: Option<Vec<u8>>,
+    /// What is live and was not fetched.
+    pub elsewhere: Vec<Elsewhere>,
 }
 
 /// A write that was lost with the old log.
@@ -354,6 +365,21 @@ pub struct Aside {
     pub payload: Vec<u8>,
 }
 
+/// A change that is live in the log and whose content this device does not keep. It was superseded, forgotten, or its
+/// content came: then it is no longer here, whatever else a step says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// The record it is of.
+    pub record: RecordId,
+    /// Its id.
+    pub change: ChangeId,
+    /// The tag of the collection the record was in when it was let go: it was not deleted then. Missing if this device
+    /// never had it.
+    pub shelf: Option<Shelf>,
+    /// How long its payload is.
+    pub size: u64,
+}
+
 /// What writes of one call are to each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Together {
@@ -398,6 +424,8 @@ pub struct Now {
     pub pending: Option<Pending>,
     /// Empty if there is a pending write; else what is current, of which there can be several.
     pub current: Vec<Version>,
+    /// There is neither, and the record is in the log: what it says is not here.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// One record of a collection, gone through: a pending write, or one of its current versions.
@@ -463,6 +491,8 @@ pub struct Counts {
     pub pending: u64,
     /// Changes that cannot be read here.
     pub aside: u64,
+    /// Records of which only this is known, that they are there.
+    pub elsewhere: u64,
 }
 
 /// Opens the store of an account. An app may bring its own; the default is a SQLite file beside the account, or memory

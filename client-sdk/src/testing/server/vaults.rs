@@ -7,18 +7,18 @@ use selkie_protocol::account::Done;
 use selkie_protocol::account_log::AccountLog;
 use selkie_protocol::cipher::SigningKey;
 use selkie_protocol::hash::{Label, sha256};
-use selkie_protocol::id::{ChangeId, Incarnation, UserId, VaultId};
+use selkie_protocol::id::{ChangeId, Incarnation, RecordId, UserId, VaultId};
 use selkie_protocol::log::{
     Body, Control, Entry, Frame, Head, Leaf, PAGE_SIZE, PageItem, Pages, Refusal, SignedHead, VaultLog, WINDOW, What,
     chain,
 };
 use selkie_protocol::sign::PublicKey;
 use selkie_protocol::vault::{
-    Beginning, CheckpointItems, Controls, CreateVault, LogFrames, PlacedEntry, Polled, PolledVault, Push, Pushed,
-    RestoreTail, SignedHeadBytes, TailRestored, VaultHead, Wrap, Wraps,
+    Beginning, CheckpointItems, Controls, CreateVault, LiveRecords, LogFrames, PlacedEntry, Polled, PolledVault, Push,
+    Pushed, RestoreTail, SignedHeadBytes, TailRestored, VaultHead, WantedRecords, Wrap, Wraps,
 };
 use selkie_protocol::{Bytes, ErrorCode};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub(crate) type People = BTreeMap<UserId, AccountLog>;
@@ -180,7 +180,7 @@ impl Vaults {
                 self.one(&vault, &me)?;
                 match method {
                     Method::Get => self.show(me, vault, rest, asked),
-                    Method::Post => self.take(vault, rest, asked, people),
+                    Method::Post => self.take(me, vault, rest, asked, people),
                 }
             }
             _ => Err(ErrorCode::NotFound),
@@ -248,7 +248,7 @@ impl Vaults {
         write(&Pushed { n: 1, head: self.head(&vault, now)? })
     }
 
-    fn take(&mut self, vault: VaultId, rest: &[&str], asked: &Asked<'_>, people: &People) -> Answer {
+    fn take(&mut self, me: UserId, vault: VaultId, rest: &[&str], asked: &Asked<'_>, people: &People) -> Answer {
         match rest {
             ["push"] => {
                 let message: Push = read(asked.body)?;
@@ -263,6 +263,7 @@ impl Vaults {
                 message.wraps.into_iter().for_each(|wrap| put_wrap(one, wrap));
                 write(&Done {})
             }
+            ["records"] => self.live_of(me, &vault, &read(asked.body)?, asked.now),
             ["restore-tail"] => self.put_back(vault, &read(asked.body)?, people, asked.now),
             _ => Err(ErrorCode::NotFound),
         }
@@ -292,11 +293,25 @@ impl Vaults {
                 let items = start.items.chunks(PAGE_SIZE).nth(id(page)?).ok_or(ErrorCode::NotFound)?;
                 let here: Vec<_> = items.iter().skip(from).take(ITEMS).cloned().collect();
                 let more = from + here.len() < items.len();
-                let (items, payloads) = here.into_iter().unzip();
+                let (items, mut payloads): (Vec<Bytes>, Vec<Bytes>) = here.into_iter().unzip();
+                if asked.query.split('&').any(|pair| pair == "payloads=none") {
+                    payloads.clear();
+                }
                 write(&CheckpointItems { items, payloads, more })
             }
             _ => Err(ErrorCode::NotFound),
         }
+    }
+
+    /// What is live of some records, as far as an answer goes.
+    fn live_of(&self, me: UserId, vault: &VaultId, wanted: &WantedRecords, now: u64) -> Answer {
+        let one = self.one(vault, &me)?;
+        let mut left = wanted.records.clone();
+        let now_asked: BTreeSet<RecordId> = left.drain(..left.len().min(ITEMS)).collect();
+        let leaves = one.log.live().leaves().filter(|leaf| now_asked.contains(&leaf.record));
+        let found = leaves.map(|leaf| one.item(&leaf).ok_or(ErrorCode::Internal)).collect::<Result<Vec<_>, _>>()?;
+        let (items, payloads) = found.into_iter().unzip();
+        write(&LiveRecords { items, payloads, left, head: self.head(vault, now)? })
     }
 
     /// Takes back the end that a restored server has lost, if it leads to a head that it once signed.

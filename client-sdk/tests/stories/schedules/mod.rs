@@ -15,6 +15,7 @@ use lying::Ears;
 use selkie_client::{Error, KeptTrust, RecordId, Role};
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::time::Duration;
 pub(crate) use weather::Dice;
 
 const MANY: u64 = 2_000;
@@ -155,6 +156,8 @@ struct Schedule {
     /// What somebody at least began to write.
     tried: BTreeSet<(RecordId, String)>,
     counter: u64,
+    /// Whoever has little room, and lets go of what is in the log.
+    cramped: Option<usize>,
     /// Who may hear of a lie, if one is told.
     ears: Option<Ears>,
 }
@@ -163,7 +166,12 @@ impl Schedule {
     fn new(cast: &Cast, seed: u64) -> Self {
         let (server, devices) = cast.on_a_new_server(seed);
         let (dice, written, tried) = (Dice::new(seed), Vec::new(), BTreeSet::new());
-        Schedule { seed, dice, devices, server, written, tried, counter: 0, ears: None }
+        let mut schedule =
+            Schedule { seed, dice, devices, server, written, tried, counter: 0, cramped: None, ears: None };
+        if schedule.dice.one_in(2) {
+            schedule.cramped = Some(schedule.dice.below(4) as usize);
+        }
+        schedule
     }
 
     fn run(mut self) {
@@ -204,6 +212,8 @@ impl Schedule {
             Some(Err(error)) => {
                 match &error {
                     Error::Offline(_) | Error::RetryLater { .. } | Error::Refused(_) | Error::NotPossible(_) => {}
+                    // To be had again, and never written over meanwhile.
+                    Error::NotHere { .. } if self.cramped == Some(device) => {}
                     Error::Storage(_) => self.devices[device].restart(),
                     other if self.ears.as_mut().is_some_and(|ears| ears.hear(device, other)) => {}
                     other => panic!("seed {}: device {device}: {other:?}", self.seed),
@@ -215,7 +225,7 @@ impl Schedule {
 
     fn step(&mut self) {
         let device = self.dice.below(4) as usize;
-        match self.dice.below(20) {
+        match self.dice.below(21) {
             0..7 => self.write(device),
             7 => self.delete(device),
             8..14 => self.sync(device),
@@ -228,11 +238,23 @@ impl Schedule {
                 self.server.later(self.dice.below(2_000_000));
             }
             18 => self.govern(),
+            19 => self.make_room(),
             _ => {
                 let outcome = self.devices[device].with_vault(async |vault| vault.write_checkpoint().await);
                 self.bear(device, outcome);
             }
         }
+    }
+
+    fn make_room(&mut self) {
+        // A server that lies is asked for logs alone.
+        let Some(device) = self.cramped.filter(|_| self.ears.is_none()) else { return };
+        let fetch = self.dice.one_in(3);
+        let outcome = self.devices[device].with_vault(async |vault| match fetch {
+            true => vault.fetch_all_records().await.map(drop),
+            false => vault.let_go(Duration::ZERO).await.map(drop),
+        });
+        self.bear(device, outcome);
     }
 
     fn record(&mut self) -> RecordId {
@@ -286,6 +308,10 @@ impl Schedule {
                 self.sync(device);
             }
         }
+        if let Some(device) = self.cramped {
+            let outcome = self.devices[device].with_vault(async |vault| vault.fetch_all_records().await);
+            self.bear(device, outcome);
+        }
     }
 
     fn judge(&mut self) {
@@ -317,6 +343,7 @@ impl Schedule {
                 assert_eq!(status.pending, 0, "seed {seed}: device {number} still has writes: {status:?}");
                 contents.insert(records);
             }
+            assert_eq!(status.elsewhere, 0, "seed {seed}: device {number}");
             assert!(status.set_aside.is_empty(), "seed {seed}: device {number}: {:?}", status.set_aside);
             digests.insert(status.digest.to_string());
         }
@@ -331,6 +358,10 @@ impl Schedule {
                 let kept =
                     reader.with_vault(async |vault| Ok((vault.history(record).await?, vault.status().await?.trust)));
                 let (history, trust) = kept.unwrap().unwrap();
+                if self.cramped == Some(number) {
+                    // What was let go comes again as it is now: what it said before went with it.
+                    continue;
+                }
                 if number != device && trust != KeptTrust::WholeLog {
                     // It began with a checkpoint, which has what was live there and nothing before it.
                     continue;

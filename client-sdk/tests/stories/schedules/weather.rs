@@ -220,6 +220,8 @@ creaking! {
     fn usage(&self, vault: &VaultId) -> Usage;
     fn size(&self) -> u64;
     fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+    fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> (u64, Usage);
+    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
     fn shrink(&self) -> ();
     fn damage(&self) -> Vec<String>;
     fn rebuild(&self) -> bool;

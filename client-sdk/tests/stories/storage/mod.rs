@@ -3,6 +3,7 @@
 
 mod apart;
 mod damaged;
+mod elsewhere;
 mod partial;
 mod refused;
 

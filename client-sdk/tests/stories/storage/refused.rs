@@ -80,6 +80,7 @@ stuck! {
         fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
         fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();
         fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
+        fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> (u64, Usage);
         fn shrink(&self) -> ();
         fn rebuild(&self) -> bool;
     }
@@ -99,6 +100,7 @@ stuck! {
         fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
         fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
         fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+        fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
         fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
         fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
         fn counts(&self, vault: &VaultId) -> Counts;

@@ -17,8 +17,8 @@ mod upkeep;
 mod write;
 
 use super::{
-    Advance, Aside, Begun, Counts, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement, Shelf, Shown,
-    Together, Usage, VaultStore, Version,
+    Advance, Aside, Begun, Counts, Elsewhere, Fresh, KeptVault, NewWrite, Now, Outline, Pending, Result, Settlement,
+    Shelf, Shown, Together, Usage, VaultStore, Version,
 };
 use crate::store::StoreError;
 use place::Place;
@@ -334,6 +334,17 @@ impl VaultStore for SqliteVaults {
             Some(row) => upkeep::prune(db, row, before_ms),
             None => Ok(Usage::default()),
         })
+    }
+
+    fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> Result<(u64, Usage)> {
+        self.writing(|db| match row_of(db, vault)? {
+            Some(row) => write::let_go(db, row, seen, records),
+            None => Ok(Default::default()),
+        })
+    }
+
+    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>> {
+        self.reading(|db| read::elsewhere(db, vault, after, most))
     }
 
     fn shrink(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 //!
 //! Owns the queries and the making of values out of rows. A row that is not what it should be is an error.
 
-use super::super::{Aside, Counts, KeptVault, Now, Outline, Pending, Settlement, Shelf, Shown, Version};
+use super::super::{Aside, Counts, Elsewhere, KeptVault, Now, Outline, Pending, Settlement, Shelf, Shown, Version};
 use super::{int, row_of};
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Params, Row, params};
@@ -133,9 +133,35 @@ pub(super) fn now(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<N
     let last = "SELECT seq, record, shelf, base, sealed, grp FROM outbox
         WHERE of = ?1 AND record = ?2 ORDER BY seq DESC LIMIT 1";
     if let Some(pending) = db.prepare_cached(last)?.query_row(given, pending).optional()? {
-        return Ok(Now { pending: Some(pending), current: Vec::new() });
+        return Ok(Now { pending: Some(pending), ..Now::default() });
     }
-    Ok(Now { pending: None, current: all(db, CURRENT, given, version)? })
+    let current = all(db, CURRENT, given, version)?;
+    let elsewhere = match current.is_empty() {
+        true => db.prepare_cached(ELSEWHERE)?.query_row(given, elsewhere_row).optional()?,
+        false => None,
+    };
+    Ok(Now { pending: None, current, elsewhere })
+}
+
+pub(super) fn elsewhere(
+    db: &Connection,
+    vault: &VaultId,
+    after: Option<&RecordId>,
+    most: usize,
+) -> Read<Vec<Elsewhere>> {
+    let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
+    let query = "SELECT record, change, shelf, size FROM elsewhere WHERE of = ?1 AND record > ?2
+        ORDER BY record, change LIMIT ?3";
+    // Every name is greater than no bytes at all.
+    let after: &[u8] = after.map_or(&[], |record| record.as_bytes());
+    all(db, query, params![of, after, i64::try_from(most).unwrap_or(i64::MAX)], elsewhere_row)
+}
+
+const ELSEWHERE: &str = "SELECT record, change, shelf, size FROM elsewhere WHERE of = ?1 AND record = ?2 LIMIT 1";
+
+fn elsewhere_row(row: &Row<'_>) -> Read<Elsewhere> {
+    let shelf = if row.get_ref(2)? == rusqlite::types::ValueRef::Null { None } else { Some(bytes(row, 2)?) };
+    Ok(Elsewhere { record: RecordId(bytes(row, 0)?), change: ChangeId(bytes(row, 1)?), shelf, size: number(row, 3)? })
 }
 
 /// What is current of one record. The sign before the column keeps the planner from the index of all that is current,
@@ -273,6 +299,9 @@ pub(super) fn counts(db: &Connection, vault: &VaultId) -> Read<Counts> {
              WHERE vault = ?1 AND current = 1",
         )?,
         pending: count("SELECT count(*) FROM outbox JOIN vaults ON vaults.id = outbox.of WHERE vault = ?1")?,
+        elsewhere: count(
+            "SELECT count(DISTINCT record) FROM elsewhere JOIN vaults ON vaults.id = elsewhere.of WHERE vault = ?1",
+        )?,
         aside: count("SELECT count(*) FROM aside JOIN vaults ON vaults.id = aside.of WHERE vault = ?1")?,
     })
 }

@@ -17,7 +17,7 @@ struct Table {
 }
 
 /// What others refer to comes first.
-const TABLES: [Table; 13] = [
+const TABLES: [Table; 14] = [
     Table { name: "account", key: "id", lengths: &[] },
     Table { name: "people", key: "user", lengths: &[("user", 32)] },
     Table { name: "vaults", key: "id", lengths: &[("vault", 32)] },
@@ -27,6 +27,7 @@ const TABLES: [Table; 13] = [
     Table { name: "settlements", key: "id", lengths: &[("record", 16), ("lost", 32), ("won", 32)] },
     Table { name: "trail", key: "of, n", lengths: &[("h", 32)] },
     Table { name: "live", key: "of, record", lengths: &[("record", 16)] },
+    Table { name: "elsewhere", key: "of, record, change", lengths: &[("record", 16), ("change", 32)] },
     Table { name: "aside", key: "of, change", lengths: &[("record", 16), ("change", 32)] },
     Table {
         name: "versions",

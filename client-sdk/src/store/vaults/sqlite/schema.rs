@@ -73,6 +73,11 @@ const SCRIPTS: &[&str] = &[
 ",
     // States of vaults are vouched for from here on: an earlier version of the app would not know them.
     "",
+    "
+    CREATE TABLE elsewhere (
+        of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, record BLOB NOT NULL, change BLOB NOT NULL,
+        shelf BLOB, size INTEGER NOT NULL, PRIMARY KEY (of, record, change)) WITHOUT ROWID;
+",
 ];
 
 /// Runs the scripts that the file has not seen, each in one transaction with its number.

@@ -2,10 +2,11 @@
 //!
 //! Owns the statements. What is damaged beneath the tables is SQLite's to find.
 
-use super::super::Usage;
+use super::super::{Elsewhere, Usage};
 use super::{int, row_of};
 use rusqlite::{Connection, Transaction, params};
-use selkie_protocol::id::VaultId;
+use selkie_protocol::id::{RecordId, VaultId};
+use std::collections::BTreeSet;
 
 /// No list for people is longer.
 const MOST_FINDINGS: usize = 20;
@@ -27,6 +28,7 @@ pub(super) fn usage(db: &Connection, vault: &VaultId) -> rusqlite::Result<Usage>
             + sum("length(state) + coalesce(length(in_flight), 0)", "vaults WHERE id = ?1")?,
         indexes: sum("40", "trail WHERE of = ?1")?
             + sum("length(changes) + 16", "live WHERE of = ?1")?
+            + sum("72", "elsewhere WHERE of = ?1")?
             + sum("length(sealed) + 16", "notes WHERE of = ?1")?
             + sum("24", "touched WHERE of = ?1")?,
         versions: sum("1", "versions WHERE of = ?1 AND current = 0")?,
@@ -53,6 +55,38 @@ pub(super) fn prune(db: &Transaction<'_>, of: i64, before_ms: u64) -> rusqlite::
         went.versions += 1;
     }
     Ok(went)
+}
+
+/// Lets go of what records say, unless something of one is still needed here. Returns those that went, and what they
+/// took.
+pub(super) fn let_go(db: &Transaction<'_>, of: i64, records: &[Elsewhere]) -> rusqlite::Result<(Vec<RecordId>, Usage)> {
+    let is_needed = "SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2
+        UNION ALL SELECT 1 FROM settlements WHERE of = ?1 AND record = ?2 AND asked IS NOT NULL
+        UNION ALL SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND +current = 1 AND change <> ?3";
+    let mut is_needed = db.prepare(is_needed)?;
+    let mut is_here =
+        db.prepare("SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND change = ?3 AND +current = 1")?;
+    let forget = "DELETE FROM versions WHERE of = ?1 AND record = ?2 RETURNING current, length(sealed) + 144";
+    let mut forget = db.prepare(forget)?;
+    let (mut gone, mut went) = (Vec::new(), Usage::default());
+    for one in records {
+        let named = params![of, one.record.as_bytes(), one.change.as_bytes()];
+        if is_needed.exists(named)? || !is_here.exists(named)? {
+            continue;
+        }
+        let rows =
+            forget.query_map(params![of, one.record.as_bytes()], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)))?;
+        for row in rows {
+            let (current, bytes): (bool, i64) = row?;
+            let place = if current { &mut went.records } else { &mut went.history };
+            *place += u64::try_from(bytes).unwrap_or_default();
+            went.versions += u64::from(!current);
+        }
+        gone.push(one.record);
+    }
+    let kept: BTreeSet<RecordId> = gone.iter().copied().collect();
+    super::write::elsewhere(db, of, records.iter().filter(|one| kept.contains(&one.record)))?;
+    Ok((gone, went))
 }
 
 /// In SQLite's words; empty if the file holds together.

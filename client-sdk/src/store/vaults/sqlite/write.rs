@@ -2,7 +2,9 @@
 //!
 //! Owns the statements. That a vault is at the right revision was seen before.
 
-use super::super::{Advance, Again, Aside, Begun, Fresh, KeptFrame, NewWrite, Settlement, Shelf, Together, Version};
+use super::super::{
+    Advance, Again, Aside, Begun, Elsewhere, Fresh, KeptFrame, NewWrite, Settlement, Shelf, Together, Version,
+};
 use super::{int, read};
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -46,6 +48,7 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
         db.execute(old, params![of, int(step.frames_before_ms)])?;
     }
     versions(db, of, "versions", &step.versions)?;
+    no_longer_elsewhere(db, of, step)?;
     heads(db, of, &step.heads)?;
     aside(db, of, "aside", &step.aside)?;
     let mut no_longer = db.prepare("DELETE FROM aside WHERE of = ?1 AND change = ?2")?;
@@ -58,6 +61,56 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
     settlements(db, of, &step.settlements)?;
     touch(db, of, touched)?;
     keys(db, of, &step.keys)
+}
+
+/// Of a record whose content came, or that says something else by now, it is not the content that is missing.
+fn no_longer_elsewhere(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
+    if !db.prepare_cached("SELECT 1 FROM elsewhere WHERE of = ?1 LIMIT 1")?.exists([of])? {
+        return Ok(());
+    }
+    let came = "DELETE FROM elsewhere WHERE of = ?1 AND record = ?2 AND change = ?3";
+    let mut came = db.prepare_cached(came)?;
+    for version in &step.versions {
+        came.execute(params![of, version.record.as_bytes(), version.change.as_bytes()])?;
+    }
+    let mut there = db.prepare_cached("SELECT change FROM elsewhere WHERE of = ?1 AND record = ?2")?;
+    for (record, heads) in &step.heads {
+        let rows = there.query_map(params![of, record.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
+        for change in rows.collect::<Done<Vec<_>>>()? {
+            if !heads.iter().any(|head| head.as_bytes()[..] == change[..]) {
+                came.execute(params![of, record.as_bytes(), change])?;
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn elsewhere<'a>(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = &'a Elsewhere>) -> Done {
+    let insert = "INSERT OR REPLACE INTO elsewhere (of, record, change, shelf, size) VALUES (?1, ?2, ?3, ?4, ?5)";
+    let mut insert = db.prepare(insert)?;
+    for one in records {
+        let shelf = one.shelf.as_ref().map(<[u8; 16]>::as_slice);
+        insert.execute(params![of, one.record.as_bytes(), one.change.as_bytes(), shelf, int(one.size)])?;
+    }
+    Ok(())
+}
+
+pub(super) fn let_go(
+    db: &Transaction<'_>,
+    of: i64,
+    seen: u64,
+    records: &[Elsewhere],
+) -> Done<(u64, super::super::Usage)> {
+    let mut untouched = Vec::with_capacity(records.len());
+    for one in records {
+        if !touched_since(db, of, seen, [one.record])? {
+            untouched.push(*one);
+        }
+    }
+    let (gone, went) = super::upkeep::let_go(db, of, &untouched)?;
+    let many = gone.len() as u64;
+    touch(db, of, gone)?;
+    Ok((many, went))
 }
 
 fn touch(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = RecordId>) -> Done {
@@ -94,7 +147,7 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
     let state = "UPDATE vaults SET revision = revision + 1, state = ?2, in_flight = ?3 WHERE id = ?1";
     db.execute(state, params![of, fresh.state, fresh.in_flight])?;
     db.execute("UPDATE counters SET stamp = stamp + 1, floor = stamp + 1 WHERE of = ?1", [of])?;
-    for table in ["trail", "live", "frames", "versions", "aside", "touched", "notes"] {
+    for table in ["trail", "live", "frames", "versions", "aside", "elsewhere", "touched", "notes"] {
         db.execute(&format!("DELETE FROM {table} WHERE of = ?1"), [of])?;
     }
     db.execute("INSERT INTO versions SELECT * FROM staged_versions WHERE of = ?1", [of])?;
@@ -106,6 +159,7 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
         insert.execute(params![of, record.as_bytes(), changes])?;
     }
     heads(db, of, &fresh.heads)?;
+    elsewhere(db, of, &fresh.elsewhere)?;
     keys(db, of, &fresh.keys)?;
     settlements(db, of, &fresh.settlements)?;
     for (seq, change) in &fresh.sent {
@@ -141,14 +195,15 @@ fn next_seq(db: &Transaction<'_>, of: i64) -> Done<i64> {
 }
 
 /// Whether a record was touched after a stamp, as far as that is known.
-fn touched_since(db: &Transaction<'_>, of: i64, seen: u64, writes: &[NewWrite]) -> Done<bool> {
-    let floor: i64 = db.query_row("SELECT floor FROM counters WHERE of = ?1", [of], |row| row.get(0))?;
+fn touched_since(db: &Transaction<'_>, of: i64, seen: u64, records: impl IntoIterator<Item = RecordId>) -> Done<bool> {
+    let floor: i64 =
+        db.prepare_cached("SELECT floor FROM counters WHERE of = ?1")?.query_row([of], |row| row.get(0))?;
     if int(seen) < floor {
         return Ok(true);
     }
     let mut later = db.prepare_cached("SELECT 1 FROM touched WHERE of = ?1 AND record = ?2 AND stamp > ?3")?;
-    for write in writes {
-        if later.exists(params![of, write.record.as_bytes(), int(seen)])? {
+    for record in records {
+        if later.exists(params![of, record.as_bytes(), int(seen)])? {
             return Ok(true);
         }
     }
@@ -163,7 +218,7 @@ pub(super) fn write_down(
     together: Together,
 ) -> Done<Option<Vec<u64>>> {
     if let Some(seen) = seen
-        && touched_since(db, of, seen, writes)?
+        && touched_since(db, of, seen, writes.iter().map(|write| write.record))?
     {
         return Ok(None);
     }
@@ -264,7 +319,7 @@ fn live(db: &Transaction<'_>, of: i64, touched: &[(RecordId, Option<Vec<u8>>)]) 
                 insert.execute(params![of, record.as_bytes(), changes])?;
             }
             None => {
-                for table in ["live", "versions"] {
+                for table in ["live", "versions", "elsewhere"] {
                     let gone = format!("DELETE FROM {table} WHERE of = ?1 AND record = ?2");
                     db.execute(&gone, params![of, record.as_bytes()])?;
                 }
