@@ -7,14 +7,14 @@ use super::driver::{Round, Step, Trouble};
 use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Replica, State};
 use super::room::{Recollection, Room};
-use super::take::{Reading, Refused};
+use super::take::{Place, Reading, Refused, open_item};
 use crate::api::PageSize;
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
-use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement};
+use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement, Version};
 use crate::trust::Alarm;
 use selkie_protocol::id::{ChangeId, DeviceId, RecordId, VaultId};
-use selkie_protocol::log::{Frame, Head, People, Refusal, VaultLog};
+use selkie_protocol::log::{Body, Frame, Head, PageItem, People, Refusal, VaultLog};
 use selkie_protocol::record::RecordBody;
 use selkie_protocol::{Bytes, ErrorCode};
 use std::collections::BTreeSet;
@@ -60,10 +60,12 @@ impl Round<'_> {
     pub(crate) async fn start_over(&mut self, kept_to: u64) -> Step<()> {
         self.load().await?;
         let (room, vault, me, revision) = (self.room.clone(), self.vault, self.me, self.replica()?.revision);
+        let let_go =
+            self.with_replica(move |replica, room| Ok(let_go_since(replica, room, &me.device, kept_to)?)).await?;
         let Anew { replica, ours, .. } = self.read_anew(None, Keyring::default()).await?;
         let Some(replica) = replica else { return Err(Trouble::Moved) };
         let lost = move || {
-            let lost = lost_writes(&room, &vault, &me.device, kept_to, &ours)?;
+            let lost = lost_writes(&room, &vault, &me.device, kept_to, let_go, &ours)?;
             let again = lost.into_iter().map(|write| Ok(Again { collides: collides(&room, &replica, &write)?, write }));
             Ok::<_, Error>((again.collect::<Result<Vec<_>, Error>>()?, replica))
         };
@@ -262,10 +264,38 @@ fn lost_writes(
     vault: &VaultId,
     device: &DeviceId,
     kept_to: u64,
+    let_go: Vec<Version>,
     in_new: &BTreeSet<ChangeId>,
 ) -> Result<Vec<NewWrite>, Error> {
     let mut lost = room.store.current(vault, None)?;
+    lost.extend(let_go);
     lost.retain(|version| version.device == *device && version.n > kept_to && !in_new.contains(&version.change));
     lost.sort_by_key(|version| (version.n, version.index));
     Ok(lost.into_iter().map(|one| NewWrite { record: one.record, shelf: one.shelf, sealed: one.sealed }).collect())
+}
+
+/// What this device has let go of its own writes after a position: the entries as they came are still here.
+fn let_go_since(replica: &Replica, room: &Room, device: &DeviceId, kept_to: u64) -> Result<Vec<Version>, Error> {
+    let (vault, mut found) = (replica.vault(), Vec::new());
+    let elsewhere = room.store.elsewhere(&vault, None, usize::MAX)?;
+    let elsewhere: BTreeSet<ChangeId> = elsewhere.into_iter().map(|one| one.change).collect();
+    if elsewhere.is_empty() {
+        return Ok(found);
+    }
+    for (n, bytes) in room.store.frames(&vault, kept_to.saturating_add(1), replica.head().n)? {
+        let Ok(frame) = Frame::parse(&bytes) else { continue };
+        let (header, Body::Data(data)) = (&frame.entry.header, &frame.entry.body) else { continue };
+        let (user, dev_seq, epoch) = (header.user, header.dev_seq, header.epoch);
+        for change in data.changes().filter(|_| header.device == *device) {
+            let item = PageItem { user, device: *device, dev_seq, epoch, head: true, change };
+            let place = Place { change: item.leaf(&vault).change, n, unix_ms: header.unix_ms };
+            let Some(payload) = frame.payload(change.index).filter(|_| elsewhere.contains(&place.change)) else {
+                continue;
+            };
+            if let Ok((version, _)) = open_item(&vault, &replica.keys, &room.at_rest, &item, payload, place) {
+                found.push(version);
+            }
+        }
+    }
+    Ok(found)
 }

@@ -114,6 +114,37 @@ async fn what_nobody_can_put_back_is_given_up_by_an_owner_and_agreed_to() {
     same(&[&laptop, &on_phone]).await;
 }
 
+/// It has let it go, and still has the entries as they came.
+#[tokio::test]
+async fn what_a_device_has_let_go_of_its_own_is_written_again_as_well() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.put("notes", id(1), b"kept").await.unwrap();
+    laptop.sync().await.unwrap();
+    for number in 2..5 {
+        laptop.put("notes", id(number), &[number]).await.unwrap();
+    }
+    laptop.sync().await.unwrap();
+    server.later(1_000);
+    assert_eq!(laptop.let_go(std::time::Duration::ZERO).await.unwrap().records, 4);
+    restore(&server, &laptop, laptop.digest().await.unwrap().n - 1);
+    server.refuse("/restore-tail");
+    assert!(matches!(laptop.sync().await, Err(Error::ServerBehind { missing: 1 })));
+    let refused = laptop.let_go(std::time::Duration::ZERO).await.unwrap_err();
+    assert!(refused.to_string().contains("lost some of it"), "{refused}");
+    laptop.reset_tail().await.unwrap();
+    laptop.sync().await.unwrap();
+    assert_eq!(laptop.elsewhere().await.unwrap(), [], "it was read anew");
+    for number in 2..5 {
+        assert_eq!(laptop.get(id(number)).await.unwrap().unwrap().data, [number]);
+    }
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone.vault("Journal").await.unwrap().unwrap()]).await;
+}
+
 #[tokio::test]
 async fn a_long_tail_is_put_back_in_parts_and_goes_on_where_it_was_cut_off() {
     let server = Fake::start();
