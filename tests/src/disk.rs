@@ -151,7 +151,8 @@ passed_on! {
         fn rebuild(&self) -> bool;
     }
     reads {
-        fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
+        fn elsewhere(&self, vault: &VaultId) -> Vec<Elsewhere>;
+        fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Elsewhere>;
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;

@@ -116,12 +116,9 @@ impl Account {
     /// The same for a device that is in a hurry, or has little room: of a long history it takes what proves which
     /// records there are, and leaves for later what they say; see [`Vault::elsewhere`], [`Vault::fetch_records`] and
     /// [`Vault::fetch_all_records`]. What is written from now on comes as always. A vault that has no checkpoint yet
-    /// is short and comes whole.
+    /// is short and comes whole; so does one whose newest checkpoint stands on its author's word alone.
     pub async fn fetch_vault_headers_first(&self, id: VaultId) -> Result<Vault> {
-        let vault = self.fetch(id, Contents::Later).await?;
-        // What the vault is called is among what they say.
-        vault.fetch_records(&[INFO_RECORD]).await?;
-        Ok(vault)
+        self.fetch(id, Contents::Later).await
     }
 
     async fn fetch(&self, id: VaultId, contents: Contents) -> Result<Vault> {
@@ -156,11 +153,16 @@ impl Account {
         let (room, id) = (vault.room.clone(), vault.id());
         let note = room.shared().note_of(&id).cloned();
         let Some(note) = note else { return Ok(()) };
+        let headers_first = note.wanted && note.headers_first;
         if let Some((n, h, life)) = note.seen {
             vault.alone(async |round| round.heard(Head { n, h: *h }, life, None).await).await?;
             if vault.digest().await?.n < n {
                 vault.sync().await?;
             }
+        }
+        if headers_first {
+            // What the vault is called is among what its records say.
+            vault.fetch_records(&[INFO_RECORD]).await?;
         }
         let settle = move || room.change_shared(|shared| shared.left_out.retain(|note| note.id != id || !note.wanted));
         self.context().edges.apart(settle).await?

@@ -107,7 +107,8 @@ fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec
     for Load { record, body, last } in loads {
         let before = match own.get(record) {
             Some(body) => Some(body.clone()),
-            None => view::read(to, into, record)?.map(|seen| std::sync::Arc::unwrap_or_clone(seen.body)),
+            // What the account's record says and this device does not keep is met when it is sent.
+            None => view::read_if_here(to, into, record)?.map(|seen| std::sync::Arc::unwrap_or_clone(seen.body)),
         };
         let next = match before {
             None => vec![body.clone()],

@@ -78,7 +78,7 @@ pub(super) fn run<W: Write>(
     for aside in room.store.aside(vault)? {
         export.cannot_read(aside.record, Some(aside.change), &aside.reason);
     }
-    for elsewhere in room.store.elsewhere(vault, None, usize::MAX)? {
+    for elsewhere in room.store.elsewhere(vault)? {
         let why = "what it says is not kept on this device: fetch it first";
         export.cannot_read(elsewhere.record, Some(elsewhere.change), why);
     }

@@ -65,7 +65,7 @@ impl Vault {
                 return Ok(RecordState::Conflict);
             }
             let aside = room.store.aside(vault)?.into_iter().find(|aside| aside.record == id);
-            if room.store.now(vault, &id)?.elsewhere.is_some() {
+            if aside.is_none() && room.store.now(vault, &id)?.elsewhere.is_some() {
                 return Ok(RecordState::Elsewhere);
             }
             let pending = room.store.pending_of(vault, &id)?;

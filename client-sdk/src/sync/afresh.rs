@@ -8,7 +8,7 @@ use super::heads::{check_the_end, note_head};
 use super::replica::{InFlight, Replica, State};
 use super::room::{Recollection, Room};
 use super::take::{Place, Reading, Refused, open_item};
-use crate::api::PageSize;
+use crate::api::{Contents, PageSize};
 use crate::error::{Error, Misbehaviour};
 use crate::keys::vault::Keyring;
 use crate::store::vaults::{Again, Fresh, NewWrite, Pending, Settlement, Version};
@@ -77,6 +77,7 @@ impl Round<'_> {
     /// Fetches the vault once more, whole, and puts it in the place of what is kept: for what is damaged, and for a
     /// history that was let go. What is to be sent stays, but for writes that cannot be read any more: these are named.
     pub(crate) async fn fetch_again(&mut self) -> Step<Vec<RecordId>> {
+        self.contents = Contents::Now;
         let before = match self.load().await {
             Ok(()) => self.replica.take(),
             Err(Trouble::Error(Error::Damaged { .. })) => None,
@@ -277,7 +278,7 @@ fn lost_writes(
 /// What this device has let go of its own writes after a position: the entries as they came are still here.
 fn let_go_since(replica: &Replica, room: &Room, device: &DeviceId, kept_to: u64) -> Result<Vec<Version>, Error> {
     let (vault, mut found) = (replica.vault(), Vec::new());
-    let elsewhere = room.store.elsewhere(&vault, None, usize::MAX)?;
+    let elsewhere = room.store.elsewhere(&vault)?;
     let elsewhere: BTreeSet<ChangeId> = elsewhere.into_iter().map(|one| one.change).collect();
     if elsewhere.is_empty() {
         return Ok(found);

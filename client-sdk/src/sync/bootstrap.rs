@@ -52,6 +52,11 @@ impl Round<'_> {
     /// does, and is shown, only where the server has nothing else.
     pub(super) async fn begin_with_checkpoint(&mut self, nothing_else: bool) -> Step<bool> {
         let replica = self.replica()?;
+        if replica.head().n > 1 {
+            // What was here once is here again.
+            self.contents = Contents::Now;
+        }
+        let replica = self.replica()?;
         let (revision, after) = (replica.revision, replica.head().n + 1);
         self.begin_after(after, revision, nothing_else, |_| Ok(())).await
     }
@@ -181,7 +186,7 @@ impl Round<'_> {
                 whole.more = part.more;
             }
             let room = self.room.clone();
-            way = context.edges.apart(move || take_page(way, &room, &vault, &me, n, &whole)).await??;
+            way = context.edges.apart(move || take_page(way, &room, &vault, &me, n, &whole, contents)).await??;
         }
         let WayIn { arriving, links, keys, taken, elsewhere } = way;
         let log = context.edges.apart(move || arriving.finish()).await?.map_err(refused)?;
@@ -243,15 +248,24 @@ fn arrive(bootstrap: Bootstrap, me: &UserId, beginning: &Beginning, people: &Peo
 }
 
 /// Verifies a page, opens what is on it and puts it beside.
-fn take_page(mut way: WayIn, room: &Room, vault: &VaultId, me: &Me, n: u64, page: &CheckpointItems) -> Step<WayIn> {
+fn take_page(
+    mut way: WayIn,
+    room: &Room,
+    vault: &VaultId,
+    me: &Me,
+    n: u64,
+    page: &CheckpointItems,
+    contents: Contents,
+) -> Step<WayIn> {
     let refused = |refusal: Refusal| Trouble::from(Alarm::refused(n, &refusal));
     let items = page.items.iter().map(|item| PageItem::parse(item)).collect::<Result<Vec<_>, _>>();
     let items = items.map_err(|malformed| refused(malformed.into()))?;
     way.arriving.page(&items).map_err(refused)?;
-    if page.payloads.is_empty() {
-        way.elsewhere.extend(items.iter().map(|item| {
-            let (record, size) = (item.change.record, u64::from(item.change.payload_length));
-            Elsewhere { record, change: item.leaf(vault).change, shelf: None, size }
+    if contents == Contents::Later {
+        let heads = items.iter().filter(|item| item.head);
+        way.elsewhere.extend(heads.map(|item| {
+            let (record, change) = (item.change.record, item.leaf(vault).change);
+            Elsewhere { record, change, was_here: false }
         }));
         return Ok(way);
     }

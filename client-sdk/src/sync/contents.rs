@@ -75,30 +75,44 @@ impl Round<'_> {
         Ok(fetched)
     }
 
-    /// Those of the records whose content is not here.
+    /// Those of the records whose content is not here. What came and could not be read waits for its key instead.
     async fn elsewhere_among(&self, wanted: Wanted) -> Step<Vec<RecordId>> {
         let (room, vault) = (self.room.clone(), self.vault);
         let look = move || {
-            let records: BTreeSet<RecordId> = match wanted {
-                Wanted::All => {
-                    room.store.elsewhere(&vault, None, usize::MAX)?.into_iter().map(|one| one.record).collect()
+            let elsewhere = match wanted {
+                Wanted::All => room.store.elsewhere(&vault)?,
+                Wanted::These(records) => {
+                    let of = records.iter().map(|record| room.store.elsewhere_of(&vault, record));
+                    of.collect::<Result<Vec<_>, _>>()?.concat()
                 }
-                Wanted::These(records) => records.into_iter().collect(),
             };
-            let mut found = Vec::new();
-            for record in records {
-                if room.store.now(&vault, &record)?.elsewhere.is_some() {
-                    found.push(record);
-                }
-            }
-            Ok::<_, Error>(found)
+            let unread: BTreeSet<ChangeId> = room.store.aside(&vault)?.into_iter().map(|aside| aside.change).collect();
+            let missing = elsewhere.into_iter().filter(|one| !unread.contains(&one.change));
+            Ok::<_, Error>(missing.map(|one| one.record).collect::<BTreeSet<_>>().into_iter().collect())
         };
         Ok(self.account.context().edges.apart(look).await??)
+    }
+
+    /// Has what writes collide with that could not be sent, where that is elsewhere. Whether anything came.
+    pub(super) async fn fetch_what_is_written_over(&mut self) -> Step<bool> {
+        if self.report.waiting == 0 {
+            return Ok(false);
+        }
+        let (room, vault) = (self.room.clone(), self.vault);
+        let outbox = self.account.context().edges.apart(move || room.store.outbox(&vault, usize::MAX)).await??;
+        let written = outbox.into_iter().map(|pending| pending.record).collect();
+        let missing = self.elsewhere_among(Wanted::These(written)).await?;
+        let mut fetched = 0;
+        for some in missing.chunks(MAX_WANTED_RECORDS) {
+            fetched += self.fetch_some(some.to_vec()).await?;
+        }
+        Ok(fetched > 0)
     }
 
     async fn fetch_some(&mut self, mut wanted: Vec<RecordId>) -> Step<u64> {
         let (mut fetched, mut in_vain) = (0, 0);
         while !wanted.is_empty() {
+            let many = wanted.len();
             let asked = WantedRecords { records: wanted };
             let answer = self.ask_for(&asked).await?;
             let head = self.signed(&answer.head).await?;
@@ -113,7 +127,7 @@ impl Round<'_> {
             };
             fetched += came;
             wanted = left;
-            if came > 0 {
+            if wanted.len() < many {
                 in_vain = 0;
             } else if !wanted.is_empty() {
                 in_vain += 1;
@@ -171,19 +185,21 @@ fn let_go(replica: &Replica, room: &Room, collection: Option<&str>, before_ms: u
                 && body.hlc.ms < before_ms
                 && !body.collection.starts_with(crate::archive::format::RESERVED)
             {
-                let size = shown.sealed.len() as u64;
-                old.push(Elsewhere { record: shown.record, change, shelf: Some(shelf), size });
+                old.push(Elsewhere { record: shown.record, change, was_here: true });
             }
         })?;
         for some in old.chunks(AT_A_TIME) {
             let (many, took) = room.store.let_go(&vault, seen, some)?;
+            room.ring(&vault);
             gone.records += many;
             gone.bytes += took.records + took.history;
         }
     }
-    if gone.records > 0 {
-        room.store.shrink()?;
-        room.ring(&vault);
+    if gone.records > 0
+        && let Err(error) = room.store.shrink()
+    {
+        // It takes room itself. What went is free for what comes.
+        tracing::warn!(%error, "the room of what was let go is not given back yet");
     }
     Ok(gone)
 }
@@ -216,18 +232,23 @@ fn take(
     for record in &asked.records {
         let Some(live) = replica.log.live().record(record).filter(|_| !left.contains(record)) else { continue };
         // What was let go could be read.
-        let was_read = room.store.now(&vault, record)?.elsewhere.is_some_and(|elsewhere| elsewhere.shelf.is_some());
+        let was_read = room.store.elsewhere_of(&vault, record)?.iter().any(|elsewhere| elsewhere.was_here);
         let (mut versions, mut aside, mut withheld) = (Vec::new(), Vec::new(), Vec::new());
         for ours in live.changes() {
             // Where the entry stands, only the log would tell.
             let place = Place { change: ours.id, n: live.whole_at(), unix_ms: 0 };
-            let open = |(item, payload): &(PageItem<'_>, &[u8])| {
-                open_item(&vault, &replica.keys, &room.at_rest, item, payload, place)
+            let Some((item, payload)) = came.get(&ours.id) else {
+                withheld.push(ours.id);
+                continue;
             };
-            match came.get(&ours.id).map(open) {
-                Some(Ok((version, _))) => versions.push(version),
-                Some(Err(unread)) if !was_read => aside.push(*unread),
-                _ => withheld.push(ours.id),
+            let governance = replica.log.core().governance();
+            let key_is_lost = governance.commitment(item.epoch).is_some() && !replica.keys.has(item.epoch);
+            match open_item(&vault, &replica.keys, &room.at_rest, item, payload, place) {
+                Ok((version, _)) => versions.push(version),
+                Err(unread) if !was_read => aside.push(*unread),
+                // No proof of anything: it is this device that cannot read what it could.
+                Err(_) if key_is_lost => return Err(Error::damaged(format!("the key of epoch {}", item.epoch)).into()),
+                Err(_) => withheld.push(ours.id),
             }
         }
         if !withheld.is_empty() {
@@ -240,10 +261,10 @@ fn take(
             left.insert(*record);
             continue;
         }
+        whole += u64::from(aside.is_empty());
         step.versions.extend(versions);
         step.aside.extend(aside);
         step.heads.push((*record, live.heads()));
-        whole += 1;
     }
     step.state = Some(replica.state_bytes(&room.at_rest));
     keep(replica, room, &step)?;

@@ -159,7 +159,14 @@ impl<'a> Round<'a> {
 
     /// Comes into step. `known_current`: a poll has just said that nothing is new.
     pub(crate) async fn run(mut self, slot: &Slot, known_current: bool) -> Result<SyncReport> {
-        self.work(slot, async |round: &mut Round<'_>| round.come_into_step(known_current).await).await?;
+        let work = async |round: &mut Round<'_>| {
+            round.come_into_step(known_current).await?;
+            match round.fetch_what_is_written_over().await? {
+                true => round.come_into_step(false).await,
+                false => Ok(()),
+            }
+        };
+        self.work(slot, work).await?;
         if let Some(complaint) = self.complaint {
             return Err(complaint);
         }

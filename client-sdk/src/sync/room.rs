@@ -436,7 +436,7 @@ impl super::take::Recall for Recollection<'_> {
         let now = self.room.store.now(&self.vault, record).ok()?;
         if let Some(elsewhere) = now.elsewhere {
             // What was let go was living; of what was never fetched nothing is known.
-            return elsewhere.shelf.map(|_| false);
+            return elsewhere.was_here.then_some(false);
         }
         let versions = self.room.store.versions(&self.vault, record).ok()?;
         let current = versions.iter().rfind(|version| version.current)?;

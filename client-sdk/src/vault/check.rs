@@ -89,7 +89,7 @@ pub(crate) fn check(room: &Room, id: &VaultId) -> Result<VaultCheck> {
     }
     let aside = unless_damaged(room.store.aside(id), &mut check.log)?.unwrap_or_default();
     let mut aside: BTreeSet<ChangeId> = aside.into_iter().map(|aside| aside.change).collect();
-    let let_go = unless_damaged(room.store.elsewhere(id, None, usize::MAX), &mut check.log)?.unwrap_or_default();
+    let let_go = unless_damaged(room.store.elsewhere(id), &mut check.log)?.unwrap_or_default();
     aside.extend(let_go.into_iter().map(|one| one.change));
     for (record, live) in replica.log.live().records() {
         let Some(versions) = unless_damaged(room.store.versions(id, record), &mut check.log)? else {

@@ -27,8 +27,7 @@ impl Vault {
     /// The records that are in the vault and of which this device does not keep what they say, by name.
     pub async fn elsewhere(&self) -> Result<Vec<RecordId>> {
         self.read(|room, vault| {
-            let mut records: Vec<RecordId> =
-                room.store.elsewhere(vault, None, usize::MAX)?.into_iter().map(|one| one.record).collect();
+            let mut records: Vec<RecordId> = room.store.elsewhere(vault)?.into_iter().map(|one| one.record).collect();
             records.dedup();
             Ok(records)
         })

@@ -176,10 +176,11 @@ impl Vault {
         round.run(&here.slot, known_current).await
     }
 
-    /// The first time: from a checkpoint, if there is one.
+    /// The first time. With what is said left for later, from a checkpoint if there is one.
     pub(crate) async fn come_in(&self, contents: Contents) -> Result<SyncReport> {
         let here = self.here();
-        let round = Round { server_at: u64::MAX, contents, ..here.round() };
+        let server_at = if contents == Contents::Later { u64::MAX } else { 0 };
+        let round = Round { server_at, contents, ..here.round() };
         round.run(&here.slot, false).await
     }
 

@@ -109,11 +109,8 @@ pub(super) async fn beginning(door: Door, caller: Caller, _: Nothing) -> Answer<
 pub(super) async fn checkpoint_page(door: Door, caller: Caller, _: Nothing) -> Answer<CheckpointItems> {
     let (vid, n, page) = (door.path("vid")?, door.path("n")?, door.path("page")?);
     let from = door.query("from")?.unwrap_or(0);
-    let mut items = door.logs().checkpoint_page(&caller, vid, n, page, from).await?;
-    if let Some(Contents::None) = door.query("payloads")? {
-        items.payloads.clear();
-    }
-    Ok(items)
+    let payloads = door.query("payloads")? != Some(Contents::None);
+    Ok(door.logs().checkpoint_page(&caller, vid, n, page, from, payloads).await?)
 }
 
 pub(super) async fn records(door: Door, caller: Caller, message: WantedRecords) -> Answer<LiveRecords> {

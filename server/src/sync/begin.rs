@@ -46,7 +46,8 @@ impl Logs {
         })
     }
 
-    /// `GET /v1/vaults/{vid}/checkpoint/{n}/pages/{page}?from=i`
+    /// `GET /v1/vaults/{vid}/checkpoint/{n}/pages/{page}?from=i&payloads=none`: without payloads the rest of the page
+    /// fits into one answer.
     pub async fn checkpoint_page(
         &self,
         caller: &Caller,
@@ -54,13 +55,23 @@ impl Logs {
         n: u64,
         page: u64,
         from: u64,
+        payloads: bool,
     ) -> Result<CheckpointItems> {
         self.count(caller, Action::Pull, &[Key::Account(caller.account_uuid())])?;
         let (_, at, _) = self.room.for_member(caller, vid).await?;
         if !self.room.office.vaults.checkpoints(at).await?.iter().any(|ready| ready.n == n) {
             return Err(Refusal::NotFound("checkpoint"));
         }
-        self.room.page_of(at, n, page, from).await
+        let mut part = self.room.page_of(at, n, page, from).await?;
+        if !payloads {
+            part.payloads.clear();
+            while part.more {
+                let next = self.room.page_of(at, n, page, from + part.items.len() as u64).await?;
+                part.items.extend(next.items);
+                part.more = next.more;
+            }
+        }
+        Ok(part)
     }
 }
 

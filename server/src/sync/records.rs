@@ -41,6 +41,7 @@ impl Logs {
         // Which may be newer than the first look: perhaps they were removed meanwhile.
         member(&*room.known_since(at, bearings.head).await?, reader)?;
         let (found, left) = room.find(at, &bearings.live).await?;
+        metrics::counter!("selkie_fetched_changes_total").increment(found.len() as u64);
         let (items, payloads) = found.into_iter().unzip();
         Ok(LiveRecords { items, payloads, left, head: room.office.sign(vid, bearings.head) })
     }
@@ -69,6 +70,8 @@ impl Room {
                     let (frames, _) = self.office.vaults.entries_after(at, row.n - 1, limits).await?;
                     let frame = frames.into_iter().next().filter(|stored| stored.n == row.n);
                     let frame = frame.ok_or_else(|| Refusal::broken("an entry with live changes is missing"))?;
+                    // What is read counts, and not what is found in it.
+                    bytes += frame.frame.len() as u64;
                     read = Some((row.n, frame.frame));
                 }
                 let frame = read.as_ref().map(|(_, frame)| frame.as_slice()).unwrap_or_default();
@@ -81,7 +84,6 @@ impl Room {
                 left.push(record);
                 continue;
             }
-            bytes += whole.iter().map(|(item, payload)| (item.len() + payload.len()) as u64).sum::<u64>();
             found.extend(whole);
         }
         Ok((found, left))

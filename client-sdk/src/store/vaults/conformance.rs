@@ -317,39 +317,45 @@ fn what_is_let_go_is_known_to_be_there(store: &dyn VaultStore) {
     let step = Advance { versions: versions.collect(), heads, live, settlements, ..Advance::default() };
     store.advance(&VAULT, 1, &step).unwrap();
     put_down(store, &[write(4, 1)]);
-    let gone =
-        |of: u8, number: u8| Elsewhere { record: record(of), change: change(number), shelf: Some([of; 16]), size: 9 };
+    let gone = |of: u8, number: u8| Elsewhere { record: record(of), change: change(number), was_here: true };
     let all: Vec<Elsewhere> = (1..=4).map(|of| gone(of, of * 10 + 1)).chain([gone(5, 50)]).collect();
     let seen = store.stamp(&VAULT).unwrap();
     assert_eq!(store.let_go(&VAULT, seen - 1, &all[3..]).unwrap().0, 0, "it was touched since");
     let (many, took) = store.let_go(&VAULT, seen, &all).unwrap();
     assert_eq!(many, 2, "one is to be decided, one to be sent, and of one another change is current");
     assert_eq!((took.records, took.history, took.versions), (2 * 149, 2 * 149, 2));
-    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), all[..2]);
-    assert_eq!(store.elsewhere(&VAULT, Some(&record(1)), 9).unwrap(), all[1..2]);
+    assert_eq!(store.elsewhere(&VAULT).unwrap(), all[..2]);
+    assert_eq!(store.elsewhere_of(&VAULT, &record(2)).unwrap(), all[1..2]);
     assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now { elsewhere: Some(all[0]), ..Now::default() });
     assert_eq!(store.now(&VAULT, &record(3)).unwrap().elsewhere, None);
     assert_eq!((on_shelf(store, 1), on_shelf(store, 3)), (vec![], vec![31]));
     assert_eq!(store.touched(&VAULT, seen).unwrap().1, Some(vec![record(1), record(2)]));
     assert_eq!(store.counts(&VAULT).unwrap(), Counts { records: 3, pending: 1, aside: 0, elsewhere: 2 });
 
+    // What is written on top and cannot be read is no more here than what was there before; and it may be a deletion.
+    let (heads, aside) = (vec![(record(1), vec![change(13)])], vec![unread(1, 13)]);
+    store.advance(&VAULT, 2, &Advance { heads, aside, ..Advance::default() }).unwrap();
+    let unknown = Elsewhere { was_here: false, ..gone(1, 13) };
+    assert_eq!(store.elsewhere_of(&VAULT, &record(1)).unwrap(), [unknown]);
+    assert_eq!(store.now(&VAULT, &record(1)).unwrap().elsewhere, Some(unknown));
+
     // One comes again, the other is written anew.
     let heads = vec![(record(1), vec![change(11)]), (record(2), vec![change(22)])];
     let versions = vec![version(1, 11, 2), version(2, 22, 3)];
-    store.advance(&VAULT, 2, &Advance { versions, heads, ..Advance::default() }).unwrap();
-    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), []);
+    store.advance(&VAULT, 3, &Advance { versions, heads, ..Advance::default() }).unwrap();
+    assert_eq!(store.elsewhere(&VAULT).unwrap(), []);
     assert_eq!((on_shelf(store, 1), on_shelf(store, 2)), (vec![11], vec![22]));
 
     // What is forgotten is nowhere; what replaces everything says itself what was not fetched.
     let seen = store.stamp(&VAULT).unwrap();
     assert_eq!(store.let_go(&VAULT, seen, &[gone(1, 11)]).unwrap().0, 1);
-    store.advance(&VAULT, 3, &Advance { live: vec![(record(1), None)], ..Advance::default() }).unwrap();
+    store.advance(&VAULT, 4, &Advance { live: vec![(record(1), None)], ..Advance::default() }).unwrap();
     assert_eq!(store.now(&VAULT, &record(1)).unwrap(), Now::default());
-    let unknown = Elsewhere { shelf: None, ..gone(2, 22) };
-    store.replace(&VAULT, 4, &Fresh { elsewhere: vec![unknown], ..Fresh::default() }).unwrap();
-    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), [unknown]);
+    let unknown = Elsewhere { was_here: false, ..gone(2, 22) };
+    store.replace(&VAULT, 5, &Fresh { elsewhere: vec![unknown], ..Fresh::default() }).unwrap();
+    assert_eq!(store.elsewhere(&VAULT).unwrap(), [unknown]);
     store.rebuild().unwrap();
-    assert_eq!(store.elsewhere(&VAULT, None, 9).unwrap(), [unknown]);
+    assert_eq!(store.elsewhere(&VAULT).unwrap(), [unknown]);
 }
 
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {

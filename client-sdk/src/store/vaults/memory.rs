@@ -57,8 +57,21 @@ impl One {
         }
     }
 
+    /// What the record says now is no more here than what it said before, unless one of these heads is.
+    fn move_elsewhere(&mut self, record: &RecordId, heads: &[ChangeId]) {
+        let here = self.versions.get(record).map(Vec::as_slice).unwrap_or_default();
+        let read = here.iter().any(|version| heads.contains(&version.change));
+        let before: Vec<Elsewhere> = self.elsewhere.values().filter(|gone| gone.record == *record).copied().collect();
+        self.elsewhere.retain(|(of, _), _| of != record);
+        for change in heads.iter().filter(|change| !here.iter().any(|version| version.change == **change)) {
+            let known = before.iter().find(|gone| gone.change == *change);
+            let gone =
+                known.copied().or((!read).then_some(Elsewhere { record: *record, change: *change, was_here: false }));
+            self.elsewhere.extend(gone.map(|gone| ((*record, *change), gone)));
+        }
+    }
+
     fn set_heads(&mut self, record: &RecordId, heads: &[ChangeId]) {
-        self.elsewhere.retain(|(of, change), _| of != record || heads.contains(change));
         let Some(kept) = self.versions.get_mut(record) else { return };
         if kept.iter().any(|version| heads.contains(&version.change)) {
             kept.iter_mut().for_each(|version| version.current = heads.contains(&version.change));
@@ -128,7 +141,11 @@ impl One {
         if step.frames_before_ms > 0 {
             self.frames.retain(|_, frame| frame.received_ms >= step.frames_before_ms);
         }
+        let were: BTreeSet<RecordId> = self.elsewhere.keys().map(|(record, _)| *record).collect();
         self.take_versions(&step.versions);
+        for (record, heads) in step.heads.iter().filter(|(record, _)| were.contains(record)) {
+            self.move_elsewhere(record, heads);
+        }
         step.heads.iter().for_each(|(record, heads)| self.set_heads(record, heads));
         self.aside.extend(step.aside.iter().map(|aside| (aside.change, aside.clone())));
         step.no_longer_aside.iter().for_each(|change| drop(self.aside.remove(change)));
@@ -487,7 +504,7 @@ impl VaultStore for MemoryVaults {
             };
             let aside = one.aside.values().map(|aside| aside.item.len() + aside.payload.len() + 64);
             let frames = one.frames.values().map(|kept| kept.frame.len() + 16);
-            let live = one.live.values().map(|live| live.len() + 16).chain([one.elsewhere.len() * 72]);
+            let live = one.live.values().map(|live| live.len() + 16).chain([one.elsewhere.len() * 56]);
             Usage {
                 records: sum(true),
                 history: sum(false),
@@ -533,11 +550,12 @@ impl VaultStore for MemoryVaults {
         Ok((many, Usage { records, history, versions: before.versions - after.versions, ..Usage::default() }))
     }
 
-    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>> {
-        self.read(vault, |one| {
-            let later = one.elsewhere.values().filter(|gone| after.is_none_or(|after| gone.record > *after));
-            later.take(most).copied().collect()
-        })
+    fn elsewhere(&self, vault: &VaultId) -> Result<Vec<Elsewhere>> {
+        self.read(vault, |one| one.elsewhere.values().copied().collect())
+    }
+
+    fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Elsewhere>> {
+        self.read(vault, |one| one.elsewhere.values().filter(|gone| gone.record == *record).copied().collect())
     }
 
     fn shrink(&self) -> Result<()> {

@@ -164,9 +164,11 @@ pub trait VaultStore: Send + Sync + Debug {
     /// many went, and the room they took.
     fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> Result<(u64, Usage)>;
 
-    /// Records of which this device knows that they are in the log, and not what they say: those after a name,
-    /// ascending, at most so many.
-    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>>;
+    /// What this device knows to be in the log, and not what it says; ascending by record.
+    fn elsewhere(&self, vault: &VaultId) -> Result<Vec<Elsewhere>>;
+
+    /// The same of one record.
+    fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Elsewhere>>;
 
     /// Gives back the room of what was let go.
     fn shrink(&self) -> Result<()>;
@@ -365,19 +367,17 @@ pub struct Aside {
     pub payload: Vec<u8>,
 }
 
-/// A change that is live in the log and whose content this device does not keep. It was superseded, forgotten, or its
-/// content came: then it is no longer here, whatever else a step says.
+/// A head of a record in the log whose content this device does not keep. Where the record says something else by now
+/// and that could not be read either, it is that instead; once it is read, or forgotten, this is no longer here, whatever
+/// else a step says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     /// The record it is of.
     pub record: RecordId,
     /// Its id.
     pub change: ChangeId,
-    /// The tag of the collection the record was in when it was let go: it was not deleted then. Missing if this device
-    /// never had it.
-    pub shelf: Option<Shelf>,
-    /// How long its payload is.
-    pub size: u64,
+    /// It was read here and let go; so it was no deletion.
+    pub was_here: bool,
 }
 
 /// What writes of one call are to each other.

@@ -221,7 +221,8 @@ creaking! {
     fn size(&self) -> u64;
     fn prune(&self, vault: &VaultId, before_ms: u64) -> Usage;
     fn let_go(&self, vault: &VaultId, seen: u64, records: &[Elsewhere]) -> (u64, Usage);
-    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
+    fn elsewhere(&self, vault: &VaultId) -> Vec<Elsewhere>;
+    fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Elsewhere>;
     fn shrink(&self) -> ();
     fn damage(&self) -> Vec<String>;
     fn rebuild(&self) -> bool;

@@ -7,7 +7,7 @@ use crate::vaults::{APP, PASSWORD, person};
 use selkie_client::{
     Account, Collection, Error, ExportOptions, Misbehaviour, RecordId, RecordState, SignIn, Unsent, Vault, VaultId,
 };
-use selkie_protocol::vault::LiveRecords;
+use selkie_protocol::vault::{LiveRecords, Wraps};
 use selkie_protocol::{Bytes, Face};
 use std::io::Cursor;
 use std::sync::Arc;
@@ -113,6 +113,34 @@ async fn what_others_write_to_it_comes_as_always() {
     in_step(&home.phone).await;
     assert_eq!(theirs.get(changed).await.unwrap().unwrap().title, "twice");
     assert!(laptop.check_storage().await.unwrap().is_sound());
+}
+
+/// What it says now is no more here than what it said before: it may not look as if there were no such record.
+#[tokio::test]
+async fn what_was_let_go_and_is_changed_under_a_key_that_has_not_come_is_still_there() {
+    let (home, laptop, vault, notes) = a_year_later().await;
+    in_step(&home.phone).await;
+    let (on_phone, id) = (journal(&home.phone).await.unwrap(), home.notes[5]);
+    on_phone.rotate().await.unwrap();
+    on_phone.collection::<Note>("notes").update(id, |note| note.title = "under the new key".into()).await.unwrap();
+    in_step(&home.phone).await;
+    home.server.bend(|path, body| {
+        if !path.ends_with("/wraps") {
+            return body;
+        }
+        Face::Cbor.encode(&Wraps { wraps: Vec::new() })
+    });
+    let _no_key = laptop.sync().await.unwrap();
+    assert_eq!(vault.status().await.unwrap().set_aside.len(), 1);
+    not_here(notes.get(id).await, id);
+    not_here(notes.update(id, |note| note.title = "blind".into()).await, id);
+    not_here(notes.delete(id).await, id);
+    assert!(matches!(notes.state(id).await.unwrap(), RecordState::Synced | RecordState::Failed(_)));
+    assert!(laptop.check_storage().await.unwrap().is_sound());
+    home.server.be_honest();
+    in_step(&laptop).await;
+    assert_eq!(notes.get(id).await.unwrap().unwrap().title, "under the new key");
+    assert!(!vault.elsewhere().await.unwrap().contains(&id));
 }
 
 #[tokio::test]
@@ -297,10 +325,30 @@ async fn a_phone_that_was_cut_off_on_the_way_still_fetches_the_rest_later() {
     let journal = phone.vault_by_id(id).await.unwrap().unwrap();
     in_step(&ana).await;
     assert_eq!(journal.digest().await.unwrap(), laptop.digest().await.unwrap());
-    let missing = journal.elsewhere().await.unwrap().len();
-    assert!(missing >= ids.len(), "{missing}");
+    assert_eq!(journal.name().await.unwrap().as_deref(), Some("Journal"));
+    assert_eq!(journal.elsewhere().await.unwrap().len(), ids.len());
     journal.fetch_all_records().await.unwrap();
     assert_eq!(titles(&journal.collection("notes")).await, titles(&laptop.collection("notes")).await);
+}
+
+#[tokio::test]
+async fn what_was_written_before_a_phone_knew_what_there_is_meets_it() {
+    let server = Fake::start();
+    let (ana, laptop, ids, phone, id) = a_long_history(&server).await;
+    server.next_request_to("/wraps", Mishap::NotDelivered);
+    assert!(phone.fetch_vault_headers_first(id).await.unwrap_err().is_retryable());
+    // An app that knows the record from elsewhere writes it.
+    let journal = phone.vault_by_id(id).await.unwrap().unwrap();
+    let on_phone = journal.collection::<Note>("notes");
+    on_phone.put_as(ids[3], &note("from the phone")).await.unwrap();
+    for account in [&phone, &ana, &phone, &ana] {
+        in_step(account).await;
+    }
+    assert_eq!(journal.status().await.unwrap().pending, 0, "it did not wait for ever");
+    let said = on_phone.get(ids[3]).await.unwrap();
+    assert_eq!(said, laptop.collection::<Note>("notes").get(ids[3]).await.unwrap());
+    assert_eq!(journal.digest().await.unwrap(), laptop.digest().await.unwrap());
+    assert_eq!(journal.elsewhere().await.unwrap().len(), ids.len() - 1, "and nothing else was fetched");
 }
 
 /// As if an app had asked for what it cannot have.

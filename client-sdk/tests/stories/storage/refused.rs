@@ -100,7 +100,8 @@ stuck! {
         fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
         fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
         fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
-        fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Vec<Elsewhere>;
+        fn elsewhere(&self, vault: &VaultId) -> Vec<Elsewhere>;
+        fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Elsewhere>;
         fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
         fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
         fn counts(&self, vault: &VaultId) -> Counts;

@@ -32,7 +32,7 @@ async fn begin(house: &House, writer: &Writer) -> (VaultLog, Trust) {
     for page in 0..pages.len() as u64 {
         let mut items = Vec::new();
         loop {
-            let part = logs.checkpoint_page(me, vid, beginning.n, page, items.len() as u64).await.unwrap();
+            let part = logs.checkpoint_page(me, vid, beginning.n, page, items.len() as u64, true).await.unwrap();
             for (item, payload) in part.items.iter().zip(&part.payloads) {
                 assert!(PageItem::parse(item).unwrap().change.is_payload(payload));
             }
@@ -41,6 +41,8 @@ async fn begin(house: &House, writer: &Writer) -> (VaultLog, Trust) {
                 break;
             }
         }
+        let bare = logs.checkpoint_page(me, vid, beginning.n, page, 0, false).await.unwrap();
+        assert_eq!((&bare.items, bare.payloads.len(), bare.more), (&items, 0, false), "all of the page at once");
         let items: Vec<PageItem<'_>> = items.iter().map(|item| PageItem::parse(item).unwrap()).collect();
         arriving.page(&items).unwrap();
     }
@@ -108,7 +110,7 @@ async fn what_a_checkpoint_forgets_is_gone_and_its_pages_do_not_have_it(house: H
     writer.publish(logs, writer.write(&[(record(1), "one"), (record(2), "deleted")])).await;
     let n = writer.publish(logs, writer.checkpoint(&[record(2)])).await;
     logs.prepare_checkpoints().await.unwrap();
-    let page = logs.checkpoint_page(&writer.caller, writer.vault(), n, 0, 0).await.unwrap();
+    let page = logs.checkpoint_page(&writer.caller, writer.vault(), n, 0, 0, true).await.unwrap();
     let records: Vec<_> = page.items.iter().map(|item| PageItem::parse(item).unwrap().change.record).collect();
     assert_eq!((records, page.more), (vec![record(1)], false));
     // It begins anew, as any record does.

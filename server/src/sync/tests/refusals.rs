@@ -66,7 +66,7 @@ async fn a_viewer_reads_and_a_stranger_does_not_even_learn_that_there_is_a_vault
     assert!(not_found(logs.wraps(&stranger, vid).await.unwrap_err()));
     assert!(not_found(logs.controls(&stranger, vid, 0).await.unwrap_err()));
     assert!(not_found(logs.beginning(&stranger, vid).await.unwrap_err()));
-    assert!(not_found(logs.checkpoint_page(&stranger, vid, 1, 0, 0).await.unwrap_err()));
+    assert!(not_found(logs.checkpoint_page(&stranger, vid, 1, 0, 0, true).await.unwrap_err()));
     let mut intruder = Writer { caller: stranger.clone(), user: bob.user(), ..Writer::create(&house, &ana).await };
     intruder.device = selkie_protocol::cipher::DeviceKey::from_seed(&bob.device.seed());
     let refused = intruder.push(logs, intruder.write(&[(record(1), "x")])).await.unwrap_err();

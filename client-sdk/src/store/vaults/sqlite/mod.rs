@@ -343,8 +343,12 @@ impl VaultStore for SqliteVaults {
         })
     }
 
-    fn elsewhere(&self, vault: &VaultId, after: Option<&RecordId>, most: usize) -> Result<Vec<Elsewhere>> {
-        self.reading(|db| read::elsewhere(db, vault, after, most))
+    fn elsewhere(&self, vault: &VaultId) -> Result<Vec<Elsewhere>> {
+        self.reading(|db| read::elsewhere(db, vault, None))
+    }
+
+    fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Elsewhere>> {
+        self.glancing(|db| read::elsewhere(db, vault, Some(record)))
     }
 
     fn shrink(&self) -> Result<()> {

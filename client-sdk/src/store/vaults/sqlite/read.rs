@@ -143,25 +143,21 @@ pub(super) fn now(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<N
     Ok(Now { pending: None, current, elsewhere })
 }
 
-pub(super) fn elsewhere(
-    db: &Connection,
-    vault: &VaultId,
-    after: Option<&RecordId>,
-    most: usize,
-) -> Read<Vec<Elsewhere>> {
+pub(super) fn elsewhere(db: &Connection, vault: &VaultId, record: Option<&RecordId>) -> Read<Vec<Elsewhere>> {
     let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
-    let query = "SELECT record, change, shelf, size FROM elsewhere WHERE of = ?1 AND record > ?2
-        ORDER BY record, change LIMIT ?3";
-    // Every name is greater than no bytes at all.
-    let after: &[u8] = after.map_or(&[], |record| record.as_bytes());
-    all(db, query, params![of, after, i64::try_from(most).unwrap_or(i64::MAX)], elsewhere_row)
+    match record {
+        Some(record) => all(db, ELSEWHERE, params![of, record.as_bytes()], elsewhere_row),
+        None => {
+            let query = "SELECT record, change, was_here FROM elsewhere WHERE of = ?1 ORDER BY record, change";
+            all(db, query, [of], elsewhere_row)
+        }
+    }
 }
 
-const ELSEWHERE: &str = "SELECT record, change, shelf, size FROM elsewhere WHERE of = ?1 AND record = ?2 LIMIT 1";
+const ELSEWHERE: &str = "SELECT record, change, was_here FROM elsewhere WHERE of = ?1 AND record = ?2 ORDER BY change";
 
 fn elsewhere_row(row: &Row<'_>) -> Read<Elsewhere> {
-    let shelf = if row.get_ref(2)? == rusqlite::types::ValueRef::Null { None } else { Some(bytes(row, 2)?) };
-    Ok(Elsewhere { record: RecordId(bytes(row, 0)?), change: ChangeId(bytes(row, 1)?), shelf, size: number(row, 3)? })
+    Ok(Elsewhere { record: RecordId(bytes(row, 0)?), change: ChangeId(bytes(row, 1)?), was_here: row.get(2)? })
 }
 
 /// What is current of one record. The sign before the column keeps the planner from the index of all that is current,

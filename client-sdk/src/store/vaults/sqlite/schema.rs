@@ -76,7 +76,7 @@ const SCRIPTS: &[&str] = &[
     "
     CREATE TABLE elsewhere (
         of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, record BLOB NOT NULL, change BLOB NOT NULL,
-        shelf BLOB, size INTEGER NOT NULL, PRIMARY KEY (of, record, change)) WITHOUT ROWID;
+        was_here INTEGER NOT NULL, PRIMARY KEY (of, record, change)) WITHOUT ROWID;
 ",
 ];
 

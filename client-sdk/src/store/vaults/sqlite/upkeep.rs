@@ -28,7 +28,7 @@ pub(super) fn usage(db: &Connection, vault: &VaultId) -> rusqlite::Result<Usage>
             + sum("length(state) + coalesce(length(in_flight), 0)", "vaults WHERE id = ?1")?,
         indexes: sum("40", "trail WHERE of = ?1")?
             + sum("length(changes) + 16", "live WHERE of = ?1")?
-            + sum("72", "elsewhere WHERE of = ?1")?
+            + sum("56", "elsewhere WHERE of = ?1")?
             + sum("length(sealed) + 16", "notes WHERE of = ?1")?
             + sum("24", "touched WHERE of = ?1")?,
         versions: sum("1", "versions WHERE of = ?1 AND current = 0")?,
@@ -60,8 +60,9 @@ pub(super) fn prune(db: &Transaction<'_>, of: i64, before_ms: u64) -> rusqlite::
 /// Lets go of what records say, unless something of one is still needed here. Returns those that went, and what they
 /// took.
 pub(super) fn let_go(db: &Transaction<'_>, of: i64, records: &[Elsewhere]) -> rusqlite::Result<(Vec<RecordId>, Usage)> {
+    let asked = "SELECT record FROM settlements WHERE of = ?1 AND asked IS NOT NULL";
+    let asked: BTreeSet<Vec<u8>> = super::read::all(db, asked, [of], |row| row.get(0))?.into_iter().collect();
     let is_needed = "SELECT 1 FROM outbox WHERE of = ?1 AND record = ?2
-        UNION ALL SELECT 1 FROM settlements WHERE of = ?1 AND record = ?2 AND asked IS NOT NULL
         UNION ALL SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND +current = 1 AND change <> ?3";
     let mut is_needed = db.prepare(is_needed)?;
     let mut is_here =
@@ -71,7 +72,7 @@ pub(super) fn let_go(db: &Transaction<'_>, of: i64, records: &[Elsewhere]) -> ru
     let (mut gone, mut went) = (Vec::new(), Usage::default());
     for one in records {
         let named = params![of, one.record.as_bytes(), one.change.as_bytes()];
-        if is_needed.exists(named)? || !is_here.exists(named)? {
+        if asked.contains(&one.record.as_bytes()[..]) || is_needed.exists(named)? || !is_here.exists(named)? {
             continue;
         }
         let rows =

@@ -48,7 +48,7 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
         db.execute(old, params![of, int(step.frames_before_ms)])?;
     }
     versions(db, of, "versions", &step.versions)?;
-    no_longer_elsewhere(db, of, step)?;
+    move_elsewhere(db, of, step)?;
     heads(db, of, &step.heads)?;
     aside(db, of, "aside", &step.aside)?;
     let mut no_longer = db.prepare("DELETE FROM aside WHERE of = ?1 AND change = ?2")?;
@@ -63,34 +63,46 @@ pub(super) fn advance(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
     keys(db, of, &step.keys)
 }
 
-/// Of a record whose content came, or that says something else by now, it is not the content that is missing.
-fn no_longer_elsewhere(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
+/// What a record says now that was elsewhere is no more here than what it said before, unless one of its heads is.
+fn move_elsewhere(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
     if !db.prepare_cached("SELECT 1 FROM elsewhere WHERE of = ?1 LIMIT 1")?.exists([of])? {
         return Ok(());
     }
-    let came = "DELETE FROM elsewhere WHERE of = ?1 AND record = ?2 AND change = ?3";
-    let mut came = db.prepare_cached(came)?;
-    for version in &step.versions {
-        came.execute(params![of, version.record.as_bytes(), version.change.as_bytes()])?;
-    }
-    let mut there = db.prepare_cached("SELECT change FROM elsewhere WHERE of = ?1 AND record = ?2")?;
+    let there = "SELECT change, was_here FROM elsewhere WHERE of = ?1 AND record = ?2";
+    let mut there = db.prepare_cached(there)?;
+    let mut here = db.prepare_cached("SELECT 1 FROM versions WHERE of = ?1 AND record = ?2 AND change = ?3")?;
+    let mut forget = db.prepare_cached("DELETE FROM elsewhere WHERE of = ?1 AND record = ?2")?;
     for (record, heads) in &step.heads {
-        let rows = there.query_map(params![of, record.as_bytes()], |row| row.get::<_, Vec<u8>>(0))?;
-        for change in rows.collect::<Done<Vec<_>>>()? {
-            if !heads.iter().any(|head| head.as_bytes()[..] == change[..]) {
-                came.execute(params![of, record.as_bytes(), change])?;
+        let of_record = params![of, record.as_bytes()];
+        let rows = there.query_map(of_record, |row| Ok((row.get::<_, Vec<u8>>(0)?, row.get::<_, bool>(1)?)))?;
+        let before = rows.collect::<Done<BTreeMap<_, _>>>()?;
+        if before.is_empty() {
+            continue;
+        }
+        let (mut missing, mut read) = (Vec::new(), false);
+        for change in heads {
+            match here.exists(params![of, record.as_bytes(), change.as_bytes()])? {
+                true => read = true,
+                false => missing.push(*change),
             }
         }
+        let moved = missing.into_iter().filter_map(|change| {
+            let known = before.get(&change.as_bytes()[..]).copied();
+            let was_here = known.or((!read).then_some(false))?;
+            Some(Elsewhere { record: *record, change, was_here })
+        });
+        let moved: Vec<Elsewhere> = moved.collect();
+        forget.execute(of_record)?;
+        elsewhere(db, of, &moved)?;
     }
     Ok(())
 }
 
-pub(super) fn elsewhere<'a>(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = &'a Elsewhere>) -> Done {
-    let insert = "INSERT OR REPLACE INTO elsewhere (of, record, change, shelf, size) VALUES (?1, ?2, ?3, ?4, ?5)";
-    let mut insert = db.prepare(insert)?;
-    for one in records {
-        let shelf = one.shelf.as_ref().map(<[u8; 16]>::as_slice);
-        insert.execute(params![of, one.record.as_bytes(), one.change.as_bytes(), shelf, int(one.size)])?;
+pub(super) fn elsewhere<'a>(db: &Transaction<'_>, of: i64, changes: impl IntoIterator<Item = &'a Elsewhere>) -> Done {
+    let insert = "INSERT OR REPLACE INTO elsewhere (of, record, change, was_here) VALUES (?1, ?2, ?3, ?4)";
+    let mut insert = db.prepare_cached(insert)?;
+    for one in changes {
+        insert.execute(params![of, one.record.as_bytes(), one.change.as_bytes(), one.was_here])?;
     }
     Ok(())
 }
