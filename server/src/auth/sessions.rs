@@ -150,12 +150,13 @@ impl Auth {
         })
     }
 
-    /// Whether the session of a request that goes on and on still stands. Where it cannot be asked, it does.
-    pub async fn may_go_on(&self, caller: &Caller) -> bool {
+    /// Whether the session of a request that goes on and on still stands, and as of when. Where it cannot be asked, it
+    /// does.
+    pub async fn may_go_on(&self, caller: &Caller) -> (bool, Option<Snapshot>) {
         let now = self.edges.now_ms();
         match self.store.known_session(caller.tenant, caller.session, now).await {
-            Ok((row, _)) => row.is_some_and(|row| must_stand(&row, now).is_ok()),
-            Err(_) => true,
+            Ok((row, as_of)) => (row.is_some_and(|row| must_stand(&row, now).is_ok()), as_of),
+            Err(_) => (true, None),
         }
     }
 

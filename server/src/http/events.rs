@@ -42,10 +42,10 @@ fn stream(rooms: Data<Rooms>, caller: Caller, listening: Listening) -> impl Stre
     unfold((rooms, caller, listening, beats), |(rooms, caller, mut listening, mut beats)| async move {
         let said = tokio::select! {
             hint = listening.next() => match hint? {
-                Hint::LookAtSession if !rooms.auth.may_go_on(&caller).await => return None,
+                Hint::LookAtSession if !rooms.auth.may_go_on(&caller).await.0 => return None,
                 Hint::Resync => {
                     // A store that cannot be asked now is asked with the next beat.
-                    let _asked_later = rooms.logs.look_again(&caller, &listening).await;
+                    let _asked_later = rooms.logs.look_again(&caller, &listening, None).await;
                     written(&Hint::Resync)
                 }
                 hint => written(&hint),
@@ -58,10 +58,11 @@ fn stream(rooms: Data<Rooms>, caller: Caller, listening: Listening) -> impl Stre
 
 /// `None` if the session is over. A store that cannot be asked says nothing about the session.
 async fn heartbeat(rooms: &Rooms, caller: &Caller, listening: &Listening) -> Option<Bytes> {
-    if !rooms.auth.may_go_on(caller).await {
+    let (may_go_on, as_of) = rooms.auth.may_go_on(caller).await;
+    if !may_go_on {
         return None;
     }
-    match rooms.logs.look_again(caller, listening).await {
+    match rooms.logs.look_again(caller, listening, as_of.as_ref()).await {
         Ok(true) => Some(written(&Hint::Resync)),
         Ok(false) | Err(_) => Some(Bytes::from_static(HEARTBEAT_TEXT)),
     }

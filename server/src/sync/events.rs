@@ -9,7 +9,7 @@ use super::hub::Listening;
 use super::refusal::Result;
 use crate::auth::Caller;
 use crate::limits::{Action, Key};
-use crate::store::{AccountNumber, Tenant};
+use crate::store::{AccountNumber, Snapshot, Tenant};
 use std::net::IpAddr;
 
 impl Logs {
@@ -20,7 +20,7 @@ impl Logs {
         let hub = &self.room.office.news.hub;
         // First to listen, then to look: what moves in between is heard.
         let listening = hub.listen(reader, caller.app(), from, &[])?;
-        self.look_again(caller, &listening).await?;
+        self.look_again(caller, &listening, None).await?;
         Ok(listening)
     }
 
@@ -30,9 +30,10 @@ impl Logs {
     }
 
     /// Whether other vaults than before are listened to now. Where others write in the database, too, nobody tells who
-    /// comes into a vault; so it is asked now and then.
-    pub async fn look_again(&self, caller: &Caller, listening: &Listening) -> Result<bool> {
-        let vaults: Vec<_> = self.standings(caller, None).await?.into_iter().map(|(listed, _)| listed).collect();
+    /// comes into a vault; so it is asked now and then. Who knows where the database was a moment ago need not ask that
+    /// again.
+    pub async fn look_again(&self, caller: &Caller, listening: &Listening, as_of: Option<&Snapshot>) -> Result<bool> {
+        let vaults: Vec<_> = self.standings(caller, as_of).await?.into_iter().map(|(listed, _)| listed).collect();
         Ok(listening.follow_only(&vaults))
     }
 }

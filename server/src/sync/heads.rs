@@ -62,10 +62,11 @@ impl Heads {
     /// Keeps what the store said, if nothing changed since it was asked.
     pub(super) fn learn(&self, tenant: Tenant, account: AccountNumber, rows: &[VaultRow], asked: Moment) {
         let mut memory = self.memory();
+        // First: where room is made, what has moved since it was asked is forgotten as well.
+        memory.stay_bounded();
         if memory.changes != asked.0 {
             return;
         }
-        memory.stay_bounded();
         for row in rows {
             let position = memory.positions.entry(Place { tenant, vault: row.vault }).or_default();
             *position = row.head.n.max(*position);
@@ -144,6 +145,17 @@ mod tests {
 
     fn positions(heads: &Heads) -> Option<Vec<u64>> {
         Some(heads.of(None, TENANT, ANA).ok()?.into_iter().map(|(_, n)| n).collect())
+    }
+
+    #[test]
+    fn what_was_asked_before_room_was_made_is_not_kept() {
+        let heads = Heads::default();
+        let asked = moment(&heads);
+        let many = i64::try_from(MOST).unwrap();
+        (2..=many).for_each(|vault| heads.moved(place(vault), 1));
+        heads.moved(place(1), 5);
+        heads.learn(TENANT, ANA, &[row(1, 4)], asked);
+        assert_eq!(positions(&heads), None, "somebody was told that it is at 5");
     }
 
     fn moment(heads: &Heads) -> Moment {

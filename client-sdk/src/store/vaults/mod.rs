@@ -368,8 +368,8 @@ pub struct Aside {
 }
 
 /// A head of a record in the log whose content this device does not keep. Where the record says something else by now
-/// and that could not be read either, it is that instead; once it is read, or forgotten, this is no longer here, whatever
-/// else a step says.
+/// and that could not be read either, it is that instead; once it is read, or forgotten, this is no longer here,
+/// whatever else a step says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Elsewhere {
     /// The record it is of.

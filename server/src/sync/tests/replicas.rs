@@ -153,7 +153,7 @@ async fn who_was_removed_at_one_server_is_told_nothing_more_at_the_other() {
     for listening in [&mut to_ana, &mut to_bob] {
         tokio::time::timeout(Duration::from_secs(20), look(listening)).await.expect("in time");
     }
-    there.look_again(&anas, &to_ana).await.unwrap();
+    there.look_again(&anas, &to_ana, None).await.unwrap();
     for _ in 0..2 {
         let n = at_ana.publish(&house.app.logs, at_ana.write(&[(record(1), "none of Bob's business")])).await;
         tokio::time::timeout(Duration::from_secs(20), hint_of(&mut to_ana, vid, n)).await.expect("in time");

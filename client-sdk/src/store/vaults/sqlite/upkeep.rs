@@ -72,7 +72,7 @@ pub(super) fn let_go(db: &Transaction<'_>, of: i64, records: &[Elsewhere]) -> ru
     let (mut gone, mut went) = (Vec::new(), Usage::default());
     for one in records {
         let named = params![of, one.record.as_bytes(), one.change.as_bytes()];
-        if asked.contains(&one.record.as_bytes()[..]) || is_needed.exists(named)? || !is_here.exists(named)? {
+        if asked.contains(one.record.as_bytes()) || is_needed.exists(named)? || !is_here.exists(named)? {
             continue;
         }
         let rows =

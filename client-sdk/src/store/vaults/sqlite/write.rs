@@ -87,7 +87,7 @@ fn move_elsewhere(db: &Transaction<'_>, of: i64, step: &Advance) -> Done {
             }
         }
         let moved = missing.into_iter().filter_map(|change| {
-            let known = before.get(&change.as_bytes()[..]).copied();
+            let known = before.get(change.as_bytes()).copied();
             let was_here = known.or((!read).then_some(false))?;
             Some(Elsewhere { record: *record, change, was_here })
         });
