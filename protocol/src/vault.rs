@@ -138,9 +138,8 @@ wire! {
         pub more: bool,
     }
 
-    /// `POST /v1/vaults/{vid}/records`: what is live of some records, at most
-    /// [`MAX_WANTED_RECORDS`](crate::vault::MAX_WANTED_RECORDS). For a device that keeps the log and not all that is in
-    /// it.
+    /// `POST /v1/vaults/{vid}/records`: what is live of some records, at most [`MAX_WANTED_RECORDS`]. For a device that
+    /// keeps the log and not all that is in it.
     pub struct WantedRecords {
         pub records: Vec<RecordId>,
     }
