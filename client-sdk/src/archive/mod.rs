@@ -16,7 +16,7 @@
 
 mod csv;
 mod export;
-pub(crate) mod format;
+mod format;
 mod import;
 mod mapping;
 mod sealed;
@@ -26,6 +26,7 @@ mod whole;
 mod zip;
 
 pub use export::{ExportOptions, ExportReport};
+pub(crate) use format::RESERVED;
 pub use format::{CollectionMember, Manifest};
 pub use import::ImportReport;
 pub use mapping::{FieldType, Mapping};
@@ -148,7 +149,7 @@ impl Vault {
     /// name of a record is made from its row, so the same file twice makes nothing twice. The table is checked whole
     /// before anything is written.
     pub async fn import_table<R: Read + Seek + Send + 'static>(&self, from: R, table: Table) -> Result<ImportReport> {
-        if table.collection.starts_with(format::RESERVED) {
+        if table.collection.starts_with(RESERVED) {
             return Err(Error::NotPossible("collections called `selkie.` are the SDK's own".into()));
         }
         self.must_be_an_apps().await?;

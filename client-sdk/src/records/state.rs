@@ -6,7 +6,7 @@ use super::collection::Collection;
 use super::view;
 use crate::conflict::Written;
 use crate::error::{Error, Result};
-use crate::store::vaults::Pending;
+use crate::store::vaults::{Aside, Pending};
 use crate::sync::compose::Asked;
 use crate::sync::driver::Trouble;
 use crate::sync::replica::InFlight;
@@ -65,8 +65,11 @@ impl Vault {
                 return Ok(RecordState::Conflict);
             }
             let aside = room.store.aside(vault)?.into_iter().find(|aside| aside.record == id);
-            if aside.is_none() && room.store.now(vault, &id)?.elsewhere.is_some() {
-                return Ok(RecordState::Elsewhere);
+            if room.store.now(vault, &id)?.elsewhere.is_some() {
+                return Ok(match aside {
+                    Some(aside) => RecordState::Failed(unread(&aside)),
+                    None => RecordState::Elsewhere,
+                });
             }
             let pending = room.store.pending_of(vault, &id)?;
             let blocked = match (&glance.quarantine, glance.role(&user), glance.has_key) {
@@ -75,7 +78,7 @@ impl Vault {
                     Some("this person may not write in the vault any more".to_owned())
                 }
                 (_, _, false) => Some("the vault's present key is not here yet".to_owned()),
-                _ => aside.map(|aside| format!("a change of it cannot be read here: {}", aside.reason)),
+                _ => aside.as_ref().map(unread),
             };
             let flying = flying(room.store.outline(vault)?.and_then(|outline| outline.in_flight))?;
             Ok(match (pending.is_empty(), blocked) {
@@ -114,6 +117,10 @@ impl Vault {
         })
         .await
     }
+}
+
+fn unread(aside: &Aside) -> String {
+    format!("a change of it cannot be read here: {}", aside.reason)
 }
 
 /// The writes it belongs together with, if none of their records was written since.

@@ -7,6 +7,7 @@
 use super::index::Shelved;
 use crate::error::{Error, Result};
 use crate::store::vaults::{NewWrite, Now, Together, Version};
+use crate::sync::replica::read_state;
 use crate::sync::room::Room;
 use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::id::{ChangeId, RecordId, VaultId};
@@ -105,13 +106,27 @@ impl View {
     }
 }
 
-/// The record as the store has it.
+/// The record as the store has it. Where there is nothing and the log has the record, that is no answer.
 pub(crate) fn read(room: &Room, vault: &VaultId, record: &RecordId) -> Result<Option<Seen>> {
-    let now = room.store.now(vault, record)?;
+    let mut now = room.store.now(vault, record)?;
+    if now.unexplained && !has_not_come(room, vault, record)? {
+        // Unless it came between the two looks.
+        now = room.store.now(vault, record)?;
+        if now.unexplained {
+            return Err(Error::damaged("a record that is in the log is not where it was put"));
+        }
+    }
     if now.elsewhere.is_some() {
         return Err(Error::NotHere { record: *record });
     }
     opened(room, vault, record, now)
+}
+
+/// Whether the server has not shown what the record says.
+fn has_not_come(room: &Room, vault: &VaultId, record: &RecordId) -> Result<bool> {
+    let Some(outline) = room.store.outline(vault)? else { return Ok(true) };
+    let (state, _) = read_state(vault, &outline.state, &room.at_rest)?;
+    Ok(state.missing.iter().any(|(missing, _)| missing == record))
 }
 
 /// The same for whoever looks only among what is here.

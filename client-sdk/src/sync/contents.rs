@@ -181,10 +181,7 @@ fn let_go(replica: &Replica, room: &Room, collection: Option<&str>, before_ms: u
             let plain = room.at_rest.open_record(&vault, &shown.record, &shown.sealed).ok();
             let Some(body) = plain.and_then(|plain| RecordBody::from_bytes(&plain).ok()) else { return };
             // What a vault says of itself stays, and so do deletions: they are small, and others are held against them.
-            if !body.deleted
-                && body.hlc.ms < before_ms
-                && !body.collection.starts_with(crate::archive::format::RESERVED)
-            {
+            if !body.deleted && body.hlc.ms < before_ms && !body.collection.starts_with(crate::archive::RESERVED) {
                 old.push(Elsewhere { record: shown.record, change, was_here: true });
             }
         })?;

@@ -132,7 +132,7 @@ impl Vault {
             let bodies = bodies.collect::<Result<Vec<_>>>()?;
             let newest = bodies.into_iter().max_by_key(|(body, change)| (body.hlc, *change));
             if newest.is_none() {
-                is_here(room, vault, id)?;
+                view::read(room, vault, &id)?;
             }
             Ok(newest.and_then(|(body, _)| shown(body, id, false)))
         })
@@ -206,7 +206,7 @@ impl Vault {
                 });
             }
             if history.is_empty() {
-                is_here(room, vault, id)?;
+                view::read(room, vault, &id)?;
             }
             Ok(history)
         })
@@ -230,11 +230,6 @@ impl Vault {
         let said = info(name);
         self.write(INFO_RECORD, move |_, hlc| Ok(Some(RecordBody::new(INFO_COLLECTION, hlc, said.clone())))).await
     }
-}
-
-/// Where there is nothing of a record, there may be something of it elsewhere.
-fn is_here(room: &Room, vault: &VaultId, record: RecordId) -> Result<()> {
-    if room.store.now(vault, &record)?.elsewhere.is_some() { Err(Error::NotHere { record }) } else { Ok(()) }
 }
 
 /// A record as it is now.

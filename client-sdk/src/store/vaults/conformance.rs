@@ -321,6 +321,7 @@ fn what_is_let_go_is_known_to_be_there(store: &dyn VaultStore) {
     let all: Vec<Elsewhere> = (1..=4).map(|of| gone(of, of * 10 + 1)).chain([gone(5, 50)]).collect();
     let seen = store.stamp(&VAULT).unwrap();
     assert_eq!(store.let_go(&VAULT, seen - 1, &all[3..]).unwrap().0, 0, "it was touched since");
+    assert!(!store.now(&VAULT, &record(1)).unwrap().unexplained);
     let (many, took) = store.let_go(&VAULT, seen, &all).unwrap();
     assert_eq!(many, 2, "one is to be decided, one to be sent, and of one another change is current");
     assert_eq!((took.records, took.history, took.versions), (2 * 149, 2 * 149, 2));
@@ -356,6 +357,18 @@ fn what_is_let_go_is_known_to_be_there(store: &dyn VaultStore) {
     assert_eq!(store.elsewhere(&VAULT).unwrap(), [unknown]);
     store.rebuild().unwrap();
     assert_eq!(store.elsewhere(&VAULT).unwrap(), [unknown]);
+}
+
+fn nothing_is_said_to_be_there_no_more_than_the_log_explains(store: &dyn VaultStore) {
+    begun(store);
+    let live = (1..=3).map(|of| (record(of), Some(vec![of]))).collect();
+    let heads = (1..=3).map(|of| (record(of), vec![change(of * 10)])).collect();
+    let (versions, aside) = (vec![version(1, 10, 1)], vec![unread(2, 20)]);
+    store.advance(&VAULT, 1, &Advance { live, heads, versions, aside, ..Advance::default() }).unwrap();
+    let unexplained = |of: u8| store.now(&VAULT, &record(of)).unwrap().unexplained;
+    assert_eq!([1, 2, 3, 4].map(unexplained), [false, false, true, false], "here, set aside, gone, never there");
+    put_down(store, &[write(3, 1)]);
+    assert!(!unexplained(3), "this device has written it");
 }
 
 fn what_was_touched_is_told_to_whoever_saw_an_earlier_stamp(store: &dyn VaultStore) {
@@ -431,7 +444,7 @@ fn a_write_that_is_not_in_the_log_can_be_taken_back(store: &dyn VaultStore) {
     assert_eq!(store.now(&VAULT, &record(1)).unwrap().current[0].change, change(11));
 }
 
-const CONTRACT: [fn(&dyn VaultStore); 10] = [
+const CONTRACT: [fn(&dyn VaultStore); 11] = [
     a_vault_begins_with_its_first_writes_or_not_at_all,
     what_is_kept_comes_back,
     a_step_is_taken_from_where_it_was_made_or_not_at_all,
@@ -441,6 +454,7 @@ const CONTRACT: [fn(&dyn VaultStore); 10] = [
     room_is_counted_and_what_is_old_and_of_no_use_gives_it_back,
     what_was_touched_is_told_to_whoever_saw_an_earlier_stamp,
     what_is_let_go_is_known_to_be_there,
+    nothing_is_said_to_be_there_no_more_than_the_log_explains,
     a_write_that_is_not_in_the_log_can_be_taken_back,
 ];
 

@@ -376,7 +376,9 @@ impl VaultStore for MemoryVaults {
             let current = if pending.is_some() { Vec::new() } else { current.cloned().collect() };
             let is_nowhere = pending.is_none() && current.is_empty();
             let elsewhere = one.elsewhere.values().find(|gone| is_nowhere && gone.record == *record).copied();
-            Now { pending, current, elsewhere }
+            let is_aside = || one.aside.values().any(|aside| aside.record == *record);
+            let in_log = is_nowhere && elsewhere.is_none() && one.live.contains_key(record);
+            Now { pending, current, elsewhere, unexplained: in_log && !is_aside() }
         })
     }
 

@@ -426,6 +426,9 @@ pub struct Now {
     pub current: Vec<Version>,
     /// There is neither, and the record is in the log: what it says is not here.
     pub elsewhere: Option<Elsewhere>,
+    /// There is none of these, the log has the record, and nothing of it is set aside: what it says has not come, or is
+    /// lost here.
+    pub unexplained: bool,
 }
 
 /// One record of a collection, gone through: a pending write, or one of its current versions.

@@ -355,13 +355,14 @@ impl Schedule {
                 if number != device && !(writes && members.contains_key(&reader.user())) {
                     continue;
                 }
+                if self.cramped == Some(number) {
+                    // What was let go comes again as it is now, what it said before went with it; and to somebody who
+                    // was removed meanwhile it does not come again.
+                    continue;
+                }
                 let kept =
                     reader.with_vault(async |vault| Ok((vault.history(record).await?, vault.status().await?.trust)));
                 let (history, trust) = kept.unwrap().unwrap();
-                if self.cramped == Some(number) {
-                    // What was let go comes again as it is now: what it said before went with it.
-                    continue;
-                }
                 if number != device && trust != KeptTrust::WholeLog {
                     // It began with a checkpoint, which has what was live there and nothing before it.
                     continue;

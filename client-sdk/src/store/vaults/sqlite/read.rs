@@ -129,18 +129,34 @@ pub(super) fn versions(db: &Connection, vault: &VaultId, record: &RecordId) -> R
 
 pub(super) fn now(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<Now> {
     let Some(of) = row_of(db, vault)? else { return Ok(Now::default()) };
+    if let Some(here) = here(db, of, record)? {
+        return Ok(here);
+    }
+    // That there is nothing is said of one moment: between two questions it may have come, or have been let go.
+    let moment = db.unchecked_transaction()?;
+    if let Some(here) = here(&moment, of, record)? {
+        return Ok(here);
+    }
+    let given = params![of, record.as_bytes()];
+    let elsewhere = moment.prepare_cached(ELSEWHERE)?.query_row(given, elsewhere_row).optional()?;
+    let unexplained = elsewhere.is_none() && moment.prepare_cached(UNEXPLAINED)?.exists(given)?;
+    Ok(Now { elsewhere, unexplained, ..Now::default() })
+}
+
+const UNEXPLAINED: &str = "SELECT 1 FROM live WHERE of = ?1 AND record = ?2
+    AND NOT EXISTS (SELECT 1 FROM aside WHERE of = ?1 AND record = ?2)";
+
+/// This device's own last write, or what is current; `None` if there is neither.
+fn here(db: &Connection, of: i64, record: &RecordId) -> Read<Option<Now>> {
     let given = params![of, record.as_bytes()];
     let last = "SELECT seq, record, shelf, base, sealed, grp FROM outbox
         WHERE of = ?1 AND record = ?2 ORDER BY seq DESC LIMIT 1";
-    if let Some(pending) = db.prepare_cached(last)?.query_row(given, pending).optional()? {
-        return Ok(Now { pending: Some(pending), ..Now::default() });
+    let pending = db.prepare_cached(last)?.query_row(given, pending).optional()?;
+    if pending.is_some() {
+        return Ok(Some(Now { pending, ..Now::default() }));
     }
     let current = all(db, CURRENT, given, version)?;
-    let elsewhere = match current.is_empty() {
-        true => db.prepare_cached(ELSEWHERE)?.query_row(given, elsewhere_row).optional()?,
-        false => None,
-    };
-    Ok(Now { pending: None, current, elsewhere })
+    Ok((!current.is_empty()).then(|| Now { current, ..Now::default() }))
 }
 
 pub(super) fn elsewhere(db: &Connection, vault: &VaultId, record: Option<&RecordId>) -> Read<Vec<Elsewhere>> {
