@@ -511,7 +511,7 @@ fn state(state: &VaultState) -> String {
     match state {
         VaultState::New => "not on the server yet".into(),
         VaultState::Ready => "ready".into(),
-        VaultState::NoKey => "waiting for its key from another device".into(),
+        VaultState::NoKey => "waiting for its key".into(),
         VaultState::NotAMember => "you were removed".into(),
         VaultState::Quarantined(quarantine) => format!("set apart: {}", quarantine.kind),
         VaultState::ServerBehind { missing } => format!("the server has lost the last {missing} entries"),

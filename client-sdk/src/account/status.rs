@@ -255,7 +255,7 @@ impl Vault {
                 "this person was removed from the vault, and what was written since cannot be sent",
                 "An owner or admin of the vault can let them in again. Until then it is kept here.",
             )),
-            VaultState::NoKey => Some(held(
+            VaultState::NoKey if glance.waits_for_key => Some(held(
                 "no_key",
                 "the vault's present key is not here yet",
                 "It comes by itself when another device that has it has been online.",

@@ -72,17 +72,19 @@ impl Vault {
                 });
             }
             let pending = room.store.pending_of(vault, &id)?;
-            let blocked = match (&glance.quarantine, glance.role(&user), glance.has_key) {
+            let blocked = match (&glance.quarantine, glance.role(&user), glance.waits_for_key) {
                 (Some(_), _, _) => Some("the vault is set apart, because the server was caught".to_owned()),
                 (_, role, _) if !role.is_some_and(|role| role.may_write()) => {
                     Some("this person may not write in the vault any more".to_owned())
                 }
-                (_, _, false) => Some("the vault's present key is not here yet".to_owned()),
+                (_, _, true) => Some("the vault's present key is not here yet".to_owned()),
                 _ => aside.as_ref().map(unread),
             };
             let flying = flying(room.store.outline(vault)?.and_then(|outline| outline.in_flight))?;
             Ok(match (pending.is_empty(), blocked) {
-                (true, Some(reason)) if glance.quarantine.is_none() && glance.has_key => RecordState::Failed(reason),
+                (true, Some(reason)) if glance.quarantine.is_none() && !glance.waits_for_key => {
+                    RecordState::Failed(reason)
+                }
                 (true, _) => RecordState::Synced,
                 (false, _) if !glance.born => RecordState::Local,
                 (false, _) if pending.iter().any(|pending| flying.contains(&pending.seq)) => RecordState::Syncing,

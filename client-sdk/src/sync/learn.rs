@@ -65,6 +65,9 @@ impl Round<'_> {
             self.complaint = Some(Error::ServerMisbehaved { kind: alarm.kind, evidence: saved.path });
         }
         let missing = self.keys_missing(self.replica()?);
+        if missing {
+            self.with_replica(keep_that_it_was_not_given).await?;
+        }
         Ok(Event::KeysLearned { missing })
     }
 
@@ -116,6 +119,16 @@ impl Round<'_> {
     fn count_readable(&mut self, readable: &Readable) {
         readable.iter().for_each(|(name, many)| self.report.of_collection(name).pulled += many);
     }
+}
+
+/// Whoever looks at the vault later knows that asking once more does not bring the key: somebody has to give it.
+fn keep_that_it_was_not_given(replica: &mut Replica, room: &Room) -> Step<()> {
+    let epoch = replica.log.core().governance().epoch();
+    if replica.state.key_not_given == Some(epoch) {
+        return Ok(());
+    }
+    replica.state.key_not_given = Some(epoch);
+    keep_all(replica, room)
 }
 
 /// Keeps the payloads that are missing here and stand in these frames, the last of them at `last`. Which changes are

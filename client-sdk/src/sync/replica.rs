@@ -78,6 +78,9 @@ pub(crate) struct State {
     pub(crate) trust: KeptTrust,
     /// The generation of our KEM key that the present epoch's key is known to be sealed to.
     pub(crate) sealed_to: Option<(u32, u32)>,
+    /// The epoch whose key the server was asked for and had no wrap of that opens here.
+    #[serde(default)]
+    pub(crate) key_not_given: Option<u32>,
     /// A device of ours was revoked: the next epoch is to be begun, so that it cannot read what comes.
     pub(crate) rotation_due: bool,
 }
@@ -177,6 +180,7 @@ impl State {
             reset_offered: None,
             trust: KeptTrust::WholeLog,
             sealed_to: None,
+            key_not_given: None,
             rotation_due: false,
         }
     }

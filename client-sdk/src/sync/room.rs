@@ -86,6 +86,8 @@ pub(crate) struct Glance {
     pub(crate) members: Vec<(UserId, Role)>,
     pub(crate) epoch: u32,
     pub(crate) has_key: bool,
+    /// The server was asked for it, and somebody has to give it first.
+    pub(crate) waits_for_key: bool,
     /// The present key, or the one before it, which is the last one of who was removed.
     pub(crate) has_last_key: bool,
     pub(crate) born: bool,
@@ -141,6 +143,7 @@ impl Glance {
             members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
             epoch: governance.epoch(),
             has_key: has.present,
+            waits_for_key: !has.present && state.key_not_given == Some(governance.epoch()),
             has_last_key: has.last,
             born: state.born,
             incarnation: state.incarnation,

@@ -70,8 +70,8 @@ pub enum VaultState {
     New,
     /// In order.
     Ready,
-    /// The vault's present key is not here: what was written with it cannot be read, and nothing is written. It comes
-    /// when another device that has it has been online.
+    /// The vault's present key is not here: what was written with it cannot be read, and nothing is sent. It comes with
+    /// a round, or with the first one after another device that has it has been online.
     NoKey,
     /// This person was removed. What is here stays readable.
     NotAMember,

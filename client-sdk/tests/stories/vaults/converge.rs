@@ -1,8 +1,10 @@
 //! Several devices, several people, one log.
 
 use super::{APP, another_device, id, person, same, text};
-use crate::fake::Fake;
-use selkie_client::{Role, VaultState};
+use crate::fake::{Fake, Mishap};
+use futures_util::StreamExt as _;
+use selkie_client::{Account, RecordState, Role, VaultState};
+use selkie_protocol::vault::Wrap;
 
 #[tokio::test]
 async fn two_devices_of_one_person_share_a_vault() {
@@ -77,6 +79,44 @@ async fn two_people_share_a_vault() {
     same(&[&hers, &his]).await;
     let verified = his.verify().await.unwrap();
     assert_eq!(verified.digest, hers.digest().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_key_that_was_not_asked_for_yet_holds_up_nobody_and_one_that_is_not_there_does() {
+    async fn blocked(account: &Account) -> Vec<&'static str> {
+        let status = account.status().next().await.unwrap();
+        status.blocked.into_iter().map(|blocked| blocked.kind).collect()
+    }
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
+    laptop.sync().await.unwrap();
+    let phone = another_device(&server, "ana@example.org", &ana).await;
+    phone.sync().await.unwrap();
+    let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+
+    // The network breaks between the entry that begins a new key and the key.
+    laptop.rotate().await.unwrap();
+    (0..5).for_each(|_| server.next_request_to("/wraps", Mishap::NotDelivered));
+    on_phone.sync().await.unwrap_err();
+    on_phone.put("notes", id(1), b"written meanwhile").await.unwrap();
+    assert_eq!(on_phone.status().await.unwrap().state, VaultState::NoKey);
+    assert_eq!(on_phone.record_state(id(1)).await.unwrap(), RecordState::Pending);
+    assert_eq!(blocked(&phone).await, [""; 0], "the next round brings it");
+
+    // The server has no key for her: nobody but a device that has it can help.
+    let all: Vec<Wrap> =
+        server.with(|world| std::mem::take(&mut world.vaults.all.get_mut(&laptop.id()).unwrap().wraps));
+    on_phone.sync().await.unwrap();
+    assert!(matches!(on_phone.record_state(id(1)).await.unwrap(), RecordState::Failed(_)));
+    assert_eq!(blocked(&phone).await, ["no_key"]);
+
+    server.with(|world| world.vaults.all.get_mut(&laptop.id()).unwrap().wraps = all);
+    on_phone.sync().await.unwrap();
+    assert_eq!(on_phone.status().await.unwrap().state, VaultState::Ready);
+    assert_eq!(blocked(&phone).await, [""; 0]);
+    laptop.sync().await.unwrap();
+    assert_eq!(text(&laptop, 1).await.as_deref(), Some("written meanwhile"));
 }
 
 #[tokio::test]
