@@ -67,7 +67,7 @@ pub(crate) struct Cli {
 }
 
 /// Which server, and what is special about it.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct ServerArgs {
     /// The server's address, for a name this device does not know yet
     #[arg(long, global = true, value_name = "URL")]
@@ -132,6 +132,7 @@ Example:
     Resolve(ResolveArgs),
     Export(ExportArgs),
     Import(ImportArgs),
+    MoveTo(MoveToArgs),
     Debug(DebugArgs),
     SignOut(SignOutArgs),
     Forget(ForgetArgs),

@@ -80,6 +80,17 @@ impl<'a> Place<'a> {
         Ok(Owner::Device(Client::alone().store(&self.data).open().await?))
     }
 
+    /// The account of this device on another server.
+    pub(crate) async fn account_at(&self, url: &str, name: Option<&str>) -> anyhow::Result<Account> {
+        let server = ServerArgs {
+            server: Some(url.to_owned()),
+            certificate: self.server.certificate.clone(),
+            ..ServerArgs::default()
+        };
+        let there = Place { data: self.data.clone(), account: name, server: &server, ask: self.ask };
+        Ok(there.account().await?.1)
+    }
+
     /// A vault by its name or id.
     pub(crate) async fn vault(&self, name: &str) -> anyhow::Result<Vault> {
         self.owner().await?.vault(name).await

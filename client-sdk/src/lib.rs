@@ -125,6 +125,7 @@ mod account;
 mod alone;
 mod api;
 mod archive;
+mod carry;
 mod client;
 mod conflict;
 mod context;
@@ -155,6 +156,7 @@ pub use archive::{
     ArchiveError, CollectionMember, ExportOptions, ExportReport, FieldType, ImportReport, Manifest, Mapping, Table,
     TableForm, read_manifest,
 };
+pub use carry::{CarriedOver, CarriedVault};
 pub use client::{Client, ClientBuilder, KnownAccount, known_accounts};
 pub use conflict::{CustomMerge, Decision, Merge, MergedText, Strategy, Written, merge_text};
 #[cfg(feature = "crdt")]

@@ -18,6 +18,7 @@ mod hints;
 mod killed;
 mod learns_nothing;
 mod malice;
+mod moving;
 mod network;
 mod replicas;
 mod restored;

@@ -1,4 +1,4 @@
-//! What can be typed to take a vault out into a file and to bring one in.
+//! What can be typed to take a vault out into a file, to bring one in, and to move to another server.
 
 use clap::Args;
 use std::path::PathBuf;
@@ -74,4 +74,34 @@ pub(crate) struct ImportArgs {
     /// Write over records that say something else than their row [default: they are kept]
     #[arg(long, requires = "collection")]
     pub(crate) overwrite: bool,
+}
+
+/// Write the vaults that you own into an account on another server: how to move there
+///
+/// Sign up or in on the other server first, with the same --data. Both accounts are brought into step, records go along
+/// with their ids and their history, and nothing is taken away from the old account: `selkie account delete` does that,
+/// when all is well. Whoever shares a vault with you is let in again on the other server, by you. Done again, it takes
+/// along what was written since.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  selkie sign-up ana@example.org --server https://new.example.org
+  selkie --server https://old.example.org move-to https://new.example.org
+  selkie --server https://old.example.org move-to https://new.example.org Household")]
+pub(crate) struct MoveToArgs {
+    /// The other server's address
+    #[arg(value_name = "URL")]
+    pub(crate) url: String,
+
+    /// Only these vaults, by name or id; of a vault of somebody else, a copy of your own is made
+    #[arg(value_name = "VAULT", allow_hyphen_values = true)]
+    pub(crate) vaults: Vec<String>,
+
+    /// Which account there, if this device has several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_account: Option<String>,
+
+    /// Read what this device has, without asking the old server: it is gone
+    #[arg(long)]
+    pub(crate) without_old: bool,
 }

@@ -9,6 +9,7 @@ mod completion;
 mod devices;
 mod doors;
 mod link;
+mod moving;
 mod password;
 mod query;
 mod records;
@@ -99,6 +100,7 @@ pub(crate) async fn run(cli: &Cli, terminal: Terminal) -> anyhow::Result<()> {
         Command::Sync(args) => vault::sync(&place, terminal, args).await,
         Command::Export(args) => archive::export(&place, terminal, args).await,
         Command::Import(args) => archive::import(&place, terminal, args).await,
+        Command::MoveTo(args) => moving::move_to(&place, terminal, args).await,
         Command::Debug(args) => match &args.command {
             DebugCommand::Push(args) => vault::travel(&place, terminal, args, true).await,
             DebugCommand::Pull(args) => vault::travel(&place, terminal, args, false).await,

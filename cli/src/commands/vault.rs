@@ -328,7 +328,7 @@ pub(super) async fn sync(place: &Place<'_>, terminal: Terminal, args: &SyncArgs)
 }
 
 /// Comes into step, and shows how far it is.
-async fn watched(account: &Account, terminal: Terminal) -> Result<AccountSync, Error> {
+pub(super) async fn watched(account: &Account, terminal: Terminal) -> Result<AccountSync, Error> {
     if !terminal.is_watched() {
         return account.sync().await;
     }

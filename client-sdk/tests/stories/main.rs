@@ -8,6 +8,7 @@ mod alone;
 mod archives;
 mod attacks;
 mod background;
+mod carried;
 mod crashes;
 mod fake;
 mod household;
