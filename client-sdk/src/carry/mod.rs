@@ -1,7 +1,7 @@
 //! Vaults of one account written into another one's, on the same server or on another: how people move.
 //!
-//! Owns which vault becomes which, what of a record goes along, and what is counted as left. Nothing is taken away where
-//! it was, and no request is made: both accounts come into step as they always do.
+//! Owns which vault becomes which, what of a record goes along, and what is counted as left. Nothing is taken away from
+//! where it was, and no request is made: both accounts come into step as they always do.
 
 pub(crate) mod write;
 
