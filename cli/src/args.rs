@@ -67,7 +67,7 @@ pub(crate) struct Cli {
 }
 
 /// Which server, and what is special about it.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Args)]
 pub(crate) struct ServerArgs {
     /// The server's address, for a name this device does not know yet
     #[arg(long, global = true, value_name = "URL")]

@@ -2,7 +2,7 @@
 //!
 //! Owns how the global options and what is on this device together name one client and one account.
 
-use crate::args::{Cli, ServerArgs};
+use crate::args::{Cli, MoveToArgs, ServerArgs};
 use crate::failure::Usage;
 use anyhow::Context as _;
 use selkie_client::store::vaults::Usage as Bytes;
@@ -11,6 +11,7 @@ use selkie_client::{
     Account, Client, CollectionShape, Error, KnownAccount, LinkInvitation, Repair, StorageCheck, StorageUsage,
     Strategy, Vault, VaultSummary, known_accounts,
 };
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -61,8 +62,11 @@ impl<'a> Place<'a> {
 
     /// The account meant, opened. Makes no request.
     pub(crate) async fn account(&self) -> anyhow::Result<(Client, Account)> {
-        let known = self.known()?;
-        let client = self.client_of(&known)?;
+        self.opened(&self.known()?).await
+    }
+
+    async fn opened(&self, known: &KnownAccount) -> anyhow::Result<(Client, Account)> {
+        let client = self.client_of(known)?;
         match client.account(&known.login_name).await? {
             Some(account) => Ok((client, account)),
             None => {
@@ -80,15 +84,19 @@ impl<'a> Place<'a> {
         Ok(Owner::Device(Client::alone().store(&self.data).open().await?))
     }
 
-    /// The account of this device on another server.
-    pub(crate) async fn account_at(&self, url: &str, name: Option<&str>) -> anyhow::Result<Account> {
-        let server = ServerArgs {
-            server: Some(url.to_owned()),
-            certificate: self.server.certificate.clone(),
-            ..ServerArgs::default()
+    /// The account that moves, and the one on another server that it moves into. Makes no request.
+    pub(crate) async fn two_accounts(&self, to: &MoveToArgs) -> anyhow::Result<(Account, Account)> {
+        let there = ServerArgs {
+            server: Some(to.url.clone()),
+            tenant: to.to_tenant.clone(),
+            server_name: None,
+            certificate: to.to_certificate.clone(),
         };
-        let there = Place { data: self.data.clone(), account: name, server: &server, ask: self.ask };
-        Ok(there.account().await?.1)
+        let there = Place { data: self.data.clone(), account: to.to_account.as_deref(), server: &there, ask: self.ask };
+        let into = there.known().with_context(|| format!("{} (--to-account, --to-tenant)", to.url))?;
+        let is_there = |known: &KnownAccount| known.server_url == into.server_url;
+        let from = self.one_of(known_accounts(&self.data)?.into_iter().filter(|known| !is_there(known)).collect())?;
+        Ok((self.opened(&from).await?.1, there.opened(&into).await?.1))
     }
 
     /// A vault by its name or id.
@@ -98,9 +106,16 @@ impl<'a> Place<'a> {
 
     /// The account meant: the one named, or the only one.
     fn known(&self) -> anyhow::Result<KnownAccount> {
-        let mut known = known_accounts(&self.data)?;
+        self.one_of(known_accounts(&self.data)?)
+    }
+
+    /// Among these.
+    fn one_of(&self, mut known: Vec<KnownAccount>) -> anyhow::Result<KnownAccount> {
         if let Some(name) = self.account {
             known.retain(|known| self.is_called(known, name));
+        }
+        if self.server.tenant.is_some() {
+            known.retain(|known| known.tenant == self.server.tenant);
         }
         if let Some(server) = &self.server.server {
             let server = server.trim_end_matches('/');
@@ -116,8 +131,14 @@ impl<'a> Place<'a> {
             [one] => Ok(one.clone()),
             [] => Err(Usage("this device has no such account: sign up or sign in first".into()).into()),
             several => {
-                let names: Vec<&str> = several.iter().map(|known| known.login_name.as_str()).collect();
-                Err(Usage(format!("which account? --account {}", names.join(" | "))).into())
+                let names: BTreeSet<&str> = several.iter().map(|known| known.login_name.as_str()).collect();
+                let servers: BTreeSet<&str> = several.iter().map(|known| known.server_url.as_str()).collect();
+                let list = |of: BTreeSet<&str>| of.into_iter().collect::<Vec<_>>().join(" | ");
+                let which = match names.len() {
+                    1 => format!("on which server? --server {}", list(servers)),
+                    _ => format!("which account? --account {}", list(names)),
+                };
+                Err(Usage(which).into())
             }
         }
     }

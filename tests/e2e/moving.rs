@@ -20,7 +20,7 @@ on_both_backends! {
         let _new_server = ServerProcess::start(&new_premises, &new_network, settings, &[]).await;
         let (desk, new_desk) = (Desk::new(server.config()), Desk::new(server.config()));
         let (old, new) = (network.url(), new_network.url());
-        let move_to = at(&old, &["move-to", &new]);
+        let move_to = ["move-to", new.as_str()];
 
         // A life on the old server.
         desk.signs_up("laptop", &network).await;
@@ -64,13 +64,20 @@ on_both_backends! {
             assert_eq!(history["versions"].as_array().unwrap().len(), 2, "{device}: {history}");
         }
 
+        // What this device has let go of does not go along, and that is no success.
+        desk.selkie("laptop", &at(&old, &["storage", "let-go", "Journal", "--older-than", "0"])).await.succeeds();
+        desk.selkie("laptop", &move_to).await.fails_with(1);
+        desk.selkie("laptop", &at(&old, &["vault", "fetch", "Journal", "--missing"])).await.succeeds();
+        desk.selkie("laptop", &move_to).await.succeeds();
+        desk.selkie("laptop", &["sync"]).await.fails_with(2);
+
         // The old server is switched off before the last words were sent.
         desk.selkie("laptop", &at(&old, &["put", "Journal", "notes", "--content", r#"{"title":"Last words"}"#])).await.succeeds();
         assert!(server.stop());
         desk.selkie("laptop", &move_to).await.fails_with(4);
-        let without = [&move_to[..], &["--without-old"]].concat();
+        let without = ["move-to", new.as_str(), "Journal", "--without-old"];
         let moved = desk.selkie("laptop", &without).await.succeeds();
-        assert_eq!((&moved["vaults"][0]["records"], &moved["vaults"][0]["same"]), (&1.into(), &1.into()), "{moved}");
+        assert_eq!((&moved["vaults"][0]["records"], &moved["vaults"][0]["same"]), (&1.into(), &2.into()), "{moved}");
         desk.selkie("phone", &at(&new, &["sync"])).await.succeeds();
         let there = desk.selkie("phone", &at(&new, &["ls", "Journal", "notes"])).await.succeeds();
         assert_eq!(there["records"].as_array().unwrap().len(), 3, "{there}");

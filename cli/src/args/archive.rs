@@ -81,25 +81,34 @@ pub(crate) struct ImportArgs {
 /// Sign up or in on the other server first, with the same --data. Both accounts are brought into step, records go along
 /// with their ids and their history, and nothing is taken away from the old account: `selkie account delete` does that,
 /// when all is well. Whoever shares a vault with you is let in again on the other server, by you. Done again, it takes
-/// along what was written since.
+/// along what was written since. It ends with 1 if anything was left.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   selkie sign-up ana@example.org --server https://new.example.org
-  selkie --server https://old.example.org move-to https://new.example.org
-  selkie --server https://old.example.org move-to https://new.example.org Household")]
+  selkie move-to https://new.example.org
+  selkie move-to https://new.example.org Household --server https://old.example.org")]
 pub(crate) struct MoveToArgs {
     /// The other server's address
     #[arg(value_name = "URL")]
     pub(crate) url: String,
 
-    /// Only these vaults, by name or id; of a vault of somebody else, a copy of your own is made
-    #[arg(value_name = "VAULT", allow_hyphen_values = true)]
+    /// Only these vaults, by name or id; of a vault of somebody else, a copy of your own is made. `--` goes
+    /// before an id that begins with a hyphen
+    #[arg(value_name = "VAULT")]
     pub(crate) vaults: Vec<String>,
 
     /// Which account there, if this device has several
     #[arg(long, value_name = "NAME")]
     pub(crate) to_account: Option<String>,
+
+    /// The tenant there, if this device has accounts in several
+    #[arg(long, value_name = "NAME")]
+    pub(crate) to_tenant: Option<String>,
+
+    /// Trust the certificates in this PEM file, and no others, there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) to_certificate: Option<PathBuf>,
 
     /// Read what this device has, without asking the old server: it is gone
     #[arg(long)]

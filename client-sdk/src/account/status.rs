@@ -7,6 +7,7 @@ use crate::error::{Error, Result};
 use crate::store::vaults::Aside;
 use crate::sync::pulse::{Beat, Failure};
 use crate::sync::room::Room;
+use crate::sync::take::waits_for_a_key;
 use crate::vault::{Vault, VaultState};
 use futures_util::stream::{Stream, unfold};
 use selkie_protocol::id::{RecordId, VaultId};
@@ -271,12 +272,14 @@ impl Vault {
             let name = self.name().await?;
             sum.blocked.push(blocked(BlockedPlace::Vault { id: self.id(), name }, failure));
         }
-        sum.blocked.extend(aside.into_iter().map(|aside| self.set_aside(aside)));
+        let comes = |aside: &Aside| glance.key_comes_for(aside);
+        let aside = aside.into_iter().filter(|aside| !comes(aside));
+        sum.blocked.extend(aside.map(|aside| self.set_aside(aside)));
         Ok(())
     }
 
     fn set_aside(&self, aside: Aside) -> Blocked {
-        let unblock = if aside.reason.starts_with("the key of epoch") {
+        let unblock = if waits_for_a_key(&aside) {
             "It is tried again with every round; the key comes when another device that has it has been online."
         } else {
             "Whoever wrote it can write the record again, perhaps with a newer version of the app."

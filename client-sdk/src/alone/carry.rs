@@ -1,15 +1,21 @@
-//! What a device kept by itself, written into an account's vault.
+//! Records of one vault written into another, with their ids, stamps and history.
 //!
-//! Owns in which order, and what is taken away afterwards. Blocks on the disk.
+//! Owns what of it is written and what is there already. Each is an edit like any of the app's, on top of what the
+//! other vault says. Blocks on the disk.
 
-use crate::carry::write::{BATCH, Load, TRIES, busy, put};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::records::view;
-use crate::store::vaults::{Pending, Together};
+use crate::store::vaults::{NewWrite, Pending, Together};
 use crate::sync::room::Room;
 use crate::vault::INFO_RECORD;
 use selkie_protocol::id::{RecordId, VaultId};
+use selkie_protocol::record::{Hlc, RecordBody};
 use std::collections::{BTreeMap, BTreeSet};
+
+/// As many as travel in one entry.
+const BATCH: usize = 256;
+/// How often a batch is decided again because somebody else was faster.
+const TRIES: usize = 16;
 
 /// What was carried over.
 pub(super) struct Carried {
@@ -17,6 +23,14 @@ pub(super) struct Carried {
     pub(super) seqs: Vec<u64>,
     /// How many records were written there.
     pub(super) records: u64,
+}
+
+/// A write that is to be carried over.
+struct Load {
+    record: RecordId,
+    body: RecordBody,
+    /// What the record says in the end, on this side.
+    last: bool,
 }
 
 pub(super) fn over(from: &Room, place: &VaultId, to: &Room, into: &VaultId, now_ms: u64) -> Result<Carried> {
@@ -64,4 +78,70 @@ fn load(from: &Room, place: &VaultId, pending: &Pending, last: &BTreeMap<RecordI
     let record = pending.record;
     let body = view::open(from, place, &record, &pending.sealed)?;
     Ok(Load { record, body, last: last.get(&record) == Some(&pending.seq) })
+}
+
+fn put(
+    to: &Room,
+    into: &VaultId,
+    loads: &[Load],
+    together: Together,
+    now_ms: u64,
+    touched: &mut BTreeSet<RecordId>,
+) -> Result<()> {
+    for _ in 0..TRIES {
+        let seen = to.store.stamp(into)?;
+        let writes = decided(to, into, loads, now_ms)?;
+        if writes.is_empty() {
+            return Ok(());
+        }
+        if to.store.write_down(into, Some(seen), &writes, together)?.is_some() {
+            touched.extend(writes.iter().map(|write| write.record));
+            return Ok(());
+        }
+    }
+    Err(busy())
+}
+
+fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec<NewWrite>> {
+    let (mut writes, mut own) = (Vec::new(), BTreeMap::<RecordId, RecordBody>::new());
+    for Load { record, body, last } in loads {
+        let before = match own.get(record) {
+            Some(body) => Some(body.clone()),
+            // What the account's record says and this device does not keep is met when it is sent.
+            None => view::read_if_here(to, into, record)?.map(|seen| std::sync::Arc::unwrap_or_clone(seen.body)),
+        };
+        let next = match before {
+            None => vec![body.clone()],
+            Some(theirs) if theirs.says_the_same(body) => Vec::new(),
+            Some(theirs) if theirs.hlc < body.hlc => vec![body.clone()],
+            // The account says something newer, which stands. What this device said is in the history beneath it.
+            Some(theirs) if *last && !was_said(to, into, record, body)? => {
+                let mut again = theirs;
+                again.hlc = Hlc::after(again.hlc, now_ms);
+                vec![body.clone(), again]
+            }
+            Some(_) => Vec::new(),
+        };
+        for body in &next {
+            writes.push(view::sealed(to, into, *record, body)?);
+        }
+        own.extend(next.into_iter().next_back().map(|body| (*record, body)));
+    }
+    Ok(writes)
+}
+
+/// Whether it was carried over before, and something was written on top of it.
+fn was_said(to: &Room, into: &VaultId, record: &RecordId, body: &RecordBody) -> Result<bool> {
+    let versions = to.store.versions(into, record)?.into_iter().map(|version| version.sealed);
+    let pending = to.store.pending_of(into, record)?.into_iter().map(|pending| pending.sealed);
+    for sealed in versions.chain(pending) {
+        if view::open(to, into, record, &sealed)? == *body {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn busy() -> Error {
+    Error::RetryLater { after: None, why: "another part of the app writes the same records all the time".into() }
 }

@@ -64,7 +64,8 @@ impl Vault {
             if room.store.settlements(vault)?.iter().any(|one| one.record == id && one.asked.is_some()) {
                 return Ok(RecordState::Conflict);
             }
-            let aside = room.store.aside(vault)?.into_iter().find(|aside| aside.record == id);
+            let mut aside = room.store.aside(vault)?.into_iter();
+            let aside = aside.find(|aside| aside.record == id && !glance.key_comes_for(aside));
             if room.store.now(vault, &id)?.elsewhere.is_some() {
                 return Ok(match aside {
                     Some(aside) => RecordState::Failed(unread(&aside)),
@@ -82,10 +83,8 @@ impl Vault {
             };
             let flying = flying(room.store.outline(vault)?.and_then(|outline| outline.in_flight))?;
             Ok(match (pending.is_empty(), blocked) {
-                (true, Some(reason)) if glance.quarantine.is_none() && !glance.waits_for_key => {
-                    RecordState::Failed(reason)
-                }
-                (true, _) => RecordState::Synced,
+                // What keeps this device from writing is no fault of a record that it has nothing to write in.
+                (true, _) => aside.map_or(RecordState::Synced, |aside| RecordState::Failed(unread(&aside))),
                 (false, _) if !glance.born => RecordState::Local,
                 (false, _) if pending.iter().any(|pending| flying.contains(&pending.seq)) => RecordState::Syncing,
                 (false, Some(reason)) => RecordState::Failed(reason),

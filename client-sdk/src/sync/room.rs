@@ -6,13 +6,14 @@
 use super::pulse::Pulse;
 use super::replica::{Replica, State, read_state};
 use super::settle::{NewestFirst, Settle};
+use super::take::waits_for_a_key;
 use crate::api::Contents;
 use crate::context::Context;
 use crate::error::{Error, Quarantine, Result};
 use crate::keys::at_rest::local_key;
 use crate::keys::vault::AtRest;
 use crate::store::Folder;
-use crate::store::vaults::{Outline, VaultStore};
+use crate::store::vaults::{Aside, Outline, VaultStore};
 use selkie_protocol::account_log::{self, AccountLog};
 use selkie_protocol::id::{DeviceId, Incarnation, UserId, VaultId};
 use selkie_protocol::log::{Core, Head, Role};
@@ -157,6 +158,11 @@ impl Glance {
             trust: state.trust,
             last_checkpoint: state.last_checkpoint,
         }
+    }
+
+    /// It cannot be read for want of the present key, and nobody has asked for that so far: the next round does.
+    pub(crate) fn key_comes_for(&self, aside: &Aside) -> bool {
+        !self.has_key && !self.waits_for_key && waits_for_a_key(aside)
     }
 
     pub(crate) fn role(&self, user: &UserId) -> Option<Role> {

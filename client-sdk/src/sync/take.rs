@@ -17,6 +17,14 @@ use selkie_protocol::log::{
 use selkie_protocol::record::{BodyError, RecordBody};
 use std::collections::{BTreeMap, BTreeSet};
 
+/// So begins why a change is set aside whose key has not come.
+const NO_KEY: &str = "the key of epoch";
+
+/// Whether it can be read as soon as its key is here.
+pub(crate) fn waits_for_a_key(aside: &Aside) -> bool {
+    aside.reason.starts_with(NO_KEY)
+}
+
 /// Frames are kept for so long, to help a server that was restored from a backup.
 pub(crate) const FRAMES_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
@@ -276,7 +284,7 @@ pub(crate) fn open_item(
         })
     };
     let Some(key) = keys.records(item.epoch) else {
-        return Err(aside(format!("the key of epoch {} is not here", item.epoch)));
+        return Err(aside(format!("{NO_KEY} {} is not here", item.epoch)));
     };
     let plain = key
         .open(&RecordContext::on_page(item), payload)

@@ -82,6 +82,21 @@ async fn two_people_share_a_vault() {
 }
 
 #[tokio::test]
+async fn a_record_that_one_may_only_read_is_in_step_like_any_other() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let bob = person(&server, "bob@example.org").await;
+    let hers = ana.account.create_vault("Journal", APP).await.unwrap();
+    hers.put("notes", id(1), b"hello").await.unwrap();
+    hers.sync().await.unwrap();
+    hers.add_member(bob.account.user_id(), Role::Viewer).await.unwrap();
+    bob.account.sync().await.unwrap();
+    let his = bob.account.vault("Journal").await.unwrap().unwrap();
+    assert_eq!(text(&his, 1).await.as_deref(), Some("hello"));
+    assert_eq!(his.record_state(id(1)).await.unwrap(), RecordState::Synced);
+}
+
+#[tokio::test]
 async fn a_key_that_was_not_asked_for_yet_holds_up_nobody_and_one_that_is_not_there_does() {
     async fn blocked(account: &Account) -> Vec<&'static str> {
         let status = account.status().next().await.unwrap();
@@ -97,11 +112,14 @@ async fn a_key_that_was_not_asked_for_yet_holds_up_nobody_and_one_that_is_not_th
 
     // The network breaks between the entry that begins a new key and the key.
     laptop.rotate().await.unwrap();
+    laptop.put("notes", id(2), b"under the new key").await.unwrap();
+    laptop.sync().await.unwrap();
     (0..5).for_each(|_| server.next_request_to("/wraps", Mishap::NotDelivered));
     on_phone.sync().await.unwrap_err();
     on_phone.put("notes", id(1), b"written meanwhile").await.unwrap();
     assert_eq!(on_phone.status().await.unwrap().state, VaultState::NoKey);
     assert_eq!(on_phone.record_state(id(1)).await.unwrap(), RecordState::Pending);
+    assert_eq!(on_phone.record_state(id(2)).await.unwrap(), RecordState::Synced);
     assert_eq!(blocked(&phone).await, [""; 0], "the next round brings it");
 
     // The server has no key for her: nobody but a device that has it can help.
@@ -109,7 +127,8 @@ async fn a_key_that_was_not_asked_for_yet_holds_up_nobody_and_one_that_is_not_th
         server.with(|world| std::mem::take(&mut world.vaults.all.get_mut(&laptop.id()).unwrap().wraps));
     on_phone.sync().await.unwrap();
     assert!(matches!(on_phone.record_state(id(1)).await.unwrap(), RecordState::Failed(_)));
-    assert_eq!(blocked(&phone).await, ["no_key"]);
+    assert!(matches!(on_phone.record_state(id(2)).await.unwrap(), RecordState::Failed(_)));
+    assert_eq!(blocked(&phone).await, ["no_key", "cannot_be_read"]);
 
     server.with(|world| world.vaults.all.get_mut(&laptop.id()).unwrap().wraps = all);
     on_phone.sync().await.unwrap();
@@ -117,6 +136,7 @@ async fn a_key_that_was_not_asked_for_yet_holds_up_nobody_and_one_that_is_not_th
     assert_eq!(blocked(&phone).await, [""; 0]);
     laptop.sync().await.unwrap();
     assert_eq!(text(&laptop, 1).await.as_deref(), Some("written meanwhile"));
+    assert_eq!(text(&on_phone, 2).await.as_deref(), Some("under the new key"));
 }
 
 #[tokio::test]
