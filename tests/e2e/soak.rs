@@ -59,8 +59,10 @@ const IN_STEP_LIMIT: Duration = Duration::from_secs(180);
 /// Until the server has let go of connections that nobody uses.
 const QUIET_LIMIT: Duration = Duration::from_secs(60);
 /// What a server may have open when everybody has left, beyond what it had before anybody came: connections to its
-/// database and to its blobs, and files that are opened when they are first needed.
-const FILES_MARGIN: usize = 16;
+/// database and to its blobs, and files that are opened when they are first needed. One that has just begun had 16 to
+/// 33 open in eight runs on each backend, and all of them 32 to 35 in the end: so 17 is no leak, and one for each of
+/// the devices is.
+const FILES_MARGIN: usize = 20;
 /// How much more memory it may take at the end than at the first calm moment of its life.
 const MEMORY_MARGIN_MIB: f64 = 48.0;
 
