@@ -94,7 +94,7 @@ impl<'a> Place<'a> {
         };
         let there = Place { data: self.data.clone(), account: to.to_account.as_deref(), server: &there, ask: self.ask };
         let into = there.known().with_context(|| format!("{} (--to-account, --to-tenant)", to.url))?;
-        let is_there = |known: &KnownAccount| known.server_url == into.server_url;
+        let is_there = |known: &KnownAccount| (&known.server_url, &known.tenant) == (&into.server_url, &into.tenant);
         let from = self.one_of(known_accounts(&self.data)?.into_iter().filter(|known| !is_there(known)).collect())?;
         Ok((self.opened(&from).await?.1, there.opened(&into).await?.1))
     }

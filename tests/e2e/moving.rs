@@ -18,7 +18,7 @@ on_both_backends! {
         let settings = "[registration]\npolicy = \"open\"\n";
         let mut server = ServerProcess::start(&premises, &network, settings, &[]).await;
         let _new_server = ServerProcess::start(&new_premises, &new_network, settings, &[]).await;
-        let (desk, new_desk) = (Desk::new(server.config()), Desk::new(server.config()));
+        let desk = Desk::new(server.config());
         let (old, new) = (network.url(), new_network.url());
         let move_to = ["move-to", new.as_str()];
 
@@ -36,7 +36,7 @@ on_both_backends! {
 
         // Nobody there yet.
         desk.selkie("laptop", &move_to).await.fails_with(2);
-        let sheet = new_desk.path("sheet-laptop.txt");
+        let sheet = desk.path("sheet-there.txt");
         let sign_up: [&str; 11] = [
             "sign-up", ANA, "--server", &new, "--password-file", &desk.password, "--device-name", "laptop",
             "--sheet-file", &sheet, "--yes",
@@ -48,7 +48,7 @@ on_both_backends! {
         // The phone brings what it had not sent.
         let secret = std::fs::read_to_string(&sheet).unwrap();
         let secret = secret.split_whitespace().find(|word| word.starts_with("S1-")).unwrap();
-        let secret = new_desk.write("secret-key", secret);
+        let secret = desk.write("secret-key-there", secret);
         let sign_in: [&str; 10] = [
             "sign-in", ANA, "--server", &new, "--secret-key-file", &secret, "--device-name", "phone",
             "--password-file", &desk.password,

@@ -3,7 +3,7 @@
 //! Owns what of it is written and what is there already. Each is an edit like any of the app's, on top of what the
 //! other vault says. Blocks on the disk.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::records::view;
 use crate::store::vaults::{NewWrite, Pending, Together};
 use crate::sync::room::Room;
@@ -71,7 +71,7 @@ pub(super) fn take_away(from: &Room, place: &VaultId, seqs: &[u64]) -> Result<()
             return Ok(());
         }
     }
-    Err(busy())
+    Err(view::busy())
 }
 
 fn load(from: &Room, place: &VaultId, pending: &Pending, last: &BTreeMap<RecordId, u64>) -> Result<Load> {
@@ -99,7 +99,7 @@ fn put(
             return Ok(());
         }
     }
-    Err(busy())
+    Err(view::busy())
 }
 
 fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec<NewWrite>> {
@@ -140,8 +140,4 @@ fn was_said(to: &Room, into: &VaultId, record: &RecordId, body: &RecordBody) -> 
         }
     }
     Ok(false)
-}
-
-fn busy() -> Error {
-    Error::RetryLater { after: None, why: "another part of the app writes the same records all the time".into() }
 }

@@ -4,6 +4,7 @@
 //! own go: onto this device, to be sent with the next sync.
 
 use super::whole::Archive;
+use crate::carry::is_ahead;
 use crate::error::{Error, Result};
 use crate::records::view;
 use crate::store::vaults::{NewWrite, Together};
@@ -21,8 +22,6 @@ const BATCH_BYTES: usize = 4 << 20;
 const TRIES: usize = 16;
 /// How many of the kept records are named.
 const NAMED: usize = 1000;
-/// A stamp that is later than this from now is a clock that went wrong, and would win every conflict for years.
-const MOST_AHEAD_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What became of the records of an archive or of the rows of a table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -78,7 +77,7 @@ pub(super) fn run<R: Read + Seek>(
 
 /// The later one stands. It keeps its stamp, so that archives can be brought in in any order.
 fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verdict {
-    let ahead = theirs.hlc.ms > now_ms.saturating_add(MOST_AHEAD_MS);
+    let ahead = is_ahead(theirs, now_ms);
     match before {
         None if ahead => {
             let hlc = Hlc::after(Hlc::default(), now_ms);
@@ -135,8 +134,7 @@ impl<'a, T, D: Fn(Option<&RecordBody>, &T) -> Result<Verdict>> Batches<'a, T, D>
                 return Ok(());
             }
         }
-        let why = "another part of the app writes the same records all the time".into();
-        Err(Error::RetryLater { after: None, why })
+        Err(view::busy())
     }
 
     /// Records of one archive have nothing to do with each other: one that cannot go yet holds up no other.
@@ -218,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_clock_ten_years_ahead_wins_nothing() {
-        let ahead = said("c", NOW + 10 * 365 * MOST_AHEAD_MS);
+        let ahead = said("c", NOW + 10 * 365 * 24 * 60 * 60 * 1000);
         assert!(
             matches!(decide(None, &ahead, NOW), Verdict::New(body) if body.hlc.ms == NOW && body.data == ahead.data)
         );

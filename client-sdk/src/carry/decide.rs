@@ -78,8 +78,13 @@ impl Judge<'_> {
     }
 
     fn is_ahead(&self, body: &RecordBody) -> bool {
-        body.hlc.ms > self.now_ms.saturating_add(MOST_AHEAD_MS)
+        is_ahead(body, self.now_ms)
     }
+}
+
+/// Whether a clock that went wrong has made its stamp.
+pub(crate) fn is_ahead(body: &RecordBody, now_ms: u64) -> bool {
+    body.hlc.ms > now_ms.saturating_add(MOST_AHEAD_MS)
 }
 
 fn at(hlc: Hlc, body: &RecordBody) -> RecordBody {

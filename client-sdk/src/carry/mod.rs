@@ -14,6 +14,7 @@ use crate::sync::room::Room;
 use crate::sync::settle::Settle;
 use crate::vault::{INFO_RECORD, Role, Vault, VaultState, VaultSummary};
 use decide::Judge;
+pub(crate) use decide::is_ahead;
 use selkie_protocol::id::{RecordId, VaultId};
 use selkie_protocol::record::RecordBody;
 use std::collections::BTreeSet;
@@ -30,7 +31,8 @@ const TRIES: usize = 16;
 /// What became of the vaults of an account: see [`Account::carry_over`].
 #[derive(Debug, Default)]
 pub struct CarriedOver {
-    /// Those that this person owns, by their id here, and how it went. One that does not go holds up no other.
+    /// Those that this person owns, by their id here, and how it went; among them those that are damaged here, so that
+    /// nobody can tell whose they are. One that does not go holds up no other.
     pub vaults: Vec<(VaultId, Result<CarriedVault>)>,
     /// Those of other people, in which this person is a member. Whoever owns one carries it over and lets the members
     /// in again; [`Vault::carry_over`] makes a copy of one's own.
@@ -75,7 +77,8 @@ impl Account {
     /// a conflict, what was written last goes along as what the record says, and the other side as its history.
     ///
     /// Done twice it changes nothing; done again later, from this device or from another, what was written since goes
-    /// along. Where a record has gone on over there as well, both are put together as in any conflict.
+    /// along. Where a record has gone on over there as well, the collection's strategy decides, and what does not stand
+    /// is in the record's history; it is not listed among the conflicts, which are those of one log.
     ///
     /// ```no_run
     /// # async fn example(old: selkie_client::Account) -> selkie_client::Result<()> {
@@ -312,7 +315,7 @@ impl Carrying<'_> {
             }
             return Ok(Some(chain));
         }
-        Err(busy())
+        Err(view::busy())
     }
 
     fn put(&mut self) -> Result<()> {
@@ -342,7 +345,7 @@ impl Carrying<'_> {
             self.carried.same += waiting.len() as u64 - records - kept;
             return Ok(());
         }
-        Err(busy())
+        Err(view::busy())
     }
 
     /// `None`: it is left as it is there.
@@ -390,8 +393,4 @@ impl Carrying<'_> {
         self.carried.undecided = store.settlements(vault)?.iter().filter(|one| one.asked.is_some()).count() as u64;
         Ok(self.carried)
     }
-}
-
-fn busy() -> Error {
-    Error::RetryLater { after: None, why: "another part of the app writes the same records all the time".into() }
 }

@@ -185,7 +185,12 @@ pub(crate) fn commit(room: &Room, vault: &VaultId, drafts: &[Draft], now_ms: u64
             return Ok(());
         }
     }
-    Err(Error::RetryLater { after: None, why: "another part of the app writes the same record all the time".into() })
+    Err(busy())
+}
+
+/// Somebody else was faster, time and again.
+pub(crate) fn busy() -> Error {
+    Error::RetryLater { after: None, why: "another part of the app writes the same records all the time".into() }
 }
 
 /// Whoever has the name of a record of another collection has mistaken it.
