@@ -342,6 +342,7 @@ impl std::fmt::Display for Refusal {
 
 impl Error {
     pub(crate) const OFFLINE: &str = "offline";
+    pub(crate) const RETRY_LATER: &str = "retry_later";
 
     /// Whether the same call, unchanged, may succeed later.
     pub fn is_retryable(&self) -> bool {
@@ -369,7 +370,7 @@ impl Error {
     pub fn word(&self) -> &'static str {
         match self {
             Error::Offline(_) => Error::OFFLINE,
-            Error::RetryLater { .. } => "retry_later",
+            Error::RetryLater { .. } => Error::RETRY_LATER,
             Error::NoServer => "no_server",
             Error::NoAccount => "no_account",
             Error::SignInAgain { .. } => "sign_in_again",

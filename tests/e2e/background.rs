@@ -32,9 +32,13 @@ async fn laptop_and_phone(server: &ServerProcess, network: &Network) -> Desk {
 }
 
 async fn put(desk: &Desk, id: Option<&str>, content: &str) -> String {
+    put_on("laptop", desk, id, content).await
+}
+
+async fn put_on(device: &str, desk: &Desk, id: Option<&str>, content: &str) -> String {
     let file = desk.write("note", content);
     let arguments = [&["put", "Journal", "notes"][..], id.as_slice(), &["--file", &file]].concat();
-    desk.selkie("laptop", &arguments).await.succeeds()["id"].as_str().unwrap().to_owned()
+    desk.selkie(device, &arguments).await.succeeds()["id"].as_str().unwrap().to_owned()
 }
 
 async fn difference(watch: &mut Speaking) -> (String, String, Value) {
@@ -64,6 +68,18 @@ on_both_backends! {
         desk.selkie("laptop", &["rm", "Journal", "notes", &id]).await.succeeds();
         desk.selkie("laptop", &["sync"]).await.succeeds();
         assert_eq!(difference(&mut watch).await, ("removed".into(), id, "Hello again".into()));
+
+        // A second program on the phone, beside the one that watches and comes into step by itself.
+        for turn in ["one", "two", "three"] {
+            let content = format!(r#"{{"title":"{turn}","mood":"calm"}}"#);
+            let beside = put_on("phone", &desk, None, &content).await;
+            desk.selkie("phone", &["sync"]).await.succeeds();
+            assert_eq!(difference(&mut watch).await, ("added".into(), beside, turn.into()));
+            let far = put(&desk, None, &content).await;
+            desk.selkie("laptop", &["sync"]).await.succeeds();
+            assert_eq!(difference(&mut watch).await, ("added".into(), far, turn.into()));
+        }
+        desk.selkie("phone", &["sync"]).await.succeeds();
         assert_eq!(watch.interrupt(), Some(0), "Ctrl-C is how it is meant to end");
 
         // And both say that they have the same.
@@ -92,7 +108,9 @@ on_both_backends! {
         server.kill();
         let second = put(&desk, None, r#"{"title":"While it was away"}"#).await;
         desk.selkie("laptop", &["sync"]).await.fails_with(4);
-        assert_eq!(desk.selkie("laptop", &["status"]).await.succeeds()["pending"], 1);
+        let status = desk.selkie("laptop", &["status"]).await.succeeds();
+        assert_eq!((&status["state"], &status["pending"]), (&"offline".into(), &1.into()), "{status}");
+        assert!(status["last_success_ms"].is_u64(), "{status}");
         let where_it_was = [("SELKIE_SERVER__LISTEN", address.as_str())];
         let _server = ServerProcess::start(&premises, &network, OPEN, &where_it_was).await;
         desk.selkie("laptop", &["sync"]).await.succeeds();

@@ -101,7 +101,7 @@ impl Account {
     async fn try_to_settle_in(&self, device_name: &str, is_new: bool) -> Result<()> {
         let room = self.room().await?;
         let (kept, name) = (room.clone(), device_name.to_owned());
-        let name_it = move || kept.change_shared(|shared| shared.device_name = name);
+        let name_it = move || kept.change_shared(|shared| shared.device_name.clone_from(&name));
         self.context().edges.apart(name_it).await??;
         if is_new && self.make_own_vault(&room, false).await?.is_some() {
             let own = self.own_vault(&room).await?;

@@ -58,7 +58,7 @@ impl Vault {
                 let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
                 // Before it is gone: or a sync would find it on the server and think that it is new.
                 let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false, headers_first: false };
-                room.change_shared(|shared| shared.leave_out(note))?;
+                room.change_shared(|shared| shared.leave_out(note.clone()))?;
                 let dropped = match unsent {
                     Unsent::GiveUp => room.store.forget(vault).map(|()| true),
                     Unsent::Keep => room.store.forget_if_sent(vault),
@@ -66,7 +66,7 @@ impl Vault {
                 if !matches!(dropped, Ok(true)) {
                     room.change_shared(|shared| {
                         shared.left_out.retain(|note| note.id != *vault);
-                        shared.left_out.extend(before);
+                        shared.left_out.extend(before.clone());
                     })?;
                 }
                 Ok((dropped?, room.store.counts(vault)?.pending))
@@ -174,7 +174,8 @@ impl Account {
         let sort = move || {
             let mut fetched = Vec::new();
             kept.change_shared(|shared| {
-                for (id, is_own) in new {
+                fetched.clear();
+                for (id, is_own) in new.iter().copied() {
                     match shared.note_of(&id) {
                         Some(note) if !note.wanted => {}
                         None if shared.leaves_new_out && !is_own => {

@@ -197,7 +197,8 @@ impl Account {
                     // What all vaults share is found out again.
                     None => {
                         let store = context.vault_stores.open(&folder)?;
-                        store.keep_account(&Face::Cbor.encode(&Shared::default()))
+                        let before = store.account()?;
+                        store.keep_account(before.as_deref(), &Face::Cbor.encode(&Shared::default())).map(drop)
                     }
                 };
                 edges.apart(mend).await??;

@@ -12,7 +12,7 @@ use crate::sync::backoff::Backoff;
 use crate::sync::driver::SyncReport;
 use crate::sync::duties::wrap_for;
 use crate::sync::learn::learn_person;
-use crate::sync::pulse::Running;
+use crate::sync::pulse::{Running, Setback};
 use crate::sync::replica::{Replica, State};
 use crate::sync::room::Room;
 use crate::vault::{Vault, VaultSummary, named};
@@ -195,8 +195,35 @@ impl Account {
         let _alone = room.polling.lock().await;
         let round = room.pulse.begin();
         let outcome = self.sync_all(&room, &round, backoff).await;
-        round.end(self.context().now_ms(), outcome.as_ref());
+        self.end_round(&room, round, outcome.as_ref()).await;
         outcome
+    }
+
+    /// Tells how a round has ended, here and to the next start of the app.
+    async fn end_round(&self, room: &Arc<Room>, round: Running<'_>, outcome: Result<&AccountSync, &Error>) {
+        round.end(self.context().now_ms(), outcome);
+        let trouble = match outcome {
+            Ok(sync) => sync.trouble(),
+            Err(error) => Some(error),
+        };
+        let (setback, is_well) = (trouble.and_then(Setback::of), trouble.is_none());
+        if room.shared().setback == setback {
+            return;
+        }
+        let (kept, now_ms) = (room.clone(), self.context().now_ms());
+        let keep = move || {
+            kept.change_shared(|shared| {
+                shared.setback.clone_from(&setback);
+                if is_well {
+                    shared.synced_ms = now_ms;
+                }
+            })
+        };
+        // The round is over, however this goes.
+        match self.context().edges.apart(keep).await.map_err(Error::from).flatten() {
+            Ok(()) => {}
+            Err(error) => tracing::warn!(%error, "how the round has ended could not be written down"),
+        }
     }
 
     /// Comes into step in one vault that something was heard of, if it is one of the app's that is here; else in all.
@@ -211,13 +238,15 @@ impl Account {
         round.goes_on(0, 1);
         let done = vault.sync_known(false, 0, Backoff::of_one_try()).await;
         let outcome = Ok(AccountSync { vaults: vec![(id, done)] });
-        round.end(self.context().now_ms(), outcome.as_ref());
+        self.end_round(&room, round, outcome.as_ref()).await;
         outcome
     }
 
     async fn sync_all(&self, room: &Arc<Room>, round: &Running<'_>, mut backoff: Backoff) -> Result<AccountSync> {
-        let known = room.shared().poll;
         let context = self.context();
+        let kept = room.clone();
+        context.edges.apart(move || kept.look_around()).await??;
+        let known = room.shared().poll;
         let polled = self.call(|bearer| async move { context.api.poll(&bearer, known.as_ref()).await }).await?;
         self.meet_life(room, polled.incarnation).await?;
         let news: Option<BTreeMap<VaultId, PolledVault>> =

@@ -168,7 +168,7 @@ impl Client {
     /// Names the server, or another. No request is made. Accounts belong to the server on which they were made: its
     /// address may change, and at a new one [`ServerAddress::accept_name`] says that it is the same server; then the
     /// attached account goes on there. On a server that is really another one, sign up anew and bring the vaults over
-    /// with [`Vault::export`] and [`Vault::import`].
+    /// with [`Account::carry_over`].
     pub async fn use_server(&self, server: impl Into<ServerAddress>) -> Result<()> {
         self.context().name_server(server.into())?;
         let Some((_, account)) = self.home().await? else { return Ok(()) };

@@ -134,17 +134,18 @@ impl Round<'_> {
         Ok(given_up)
     }
 
-    async fn revision(&self) -> Step<u64> {
-        let (room, vault) = (self.room.clone(), self.vault);
-        let kept = self.account.context().edges.apart(move || room.store.load(&vault)).await?;
+    /// From which the vault is gone on with, whether what is kept can be read or not.
+    async fn revision(&mut self) -> Step<u64> {
         let gone = || Error::NotPossible("this device does not keep that vault".into());
-        Ok(kept.map_err(Error::from)?.ok_or_else(gone)?.revision)
+        self.revision = self.revision_kept().await?.ok_or_else(gone)?;
+        Ok(self.revision)
     }
 
     /// Takes away writes that nobody can read any more: they would hold up all others. What can be read and lies in the
     /// wrong place is put where it belongs.
     pub(crate) async fn give_up_what_cannot_be_read(&mut self) -> Step<Vec<RecordId>> {
-        let (room, vault, revision) = (self.room.clone(), self.vault, self.revision().await?);
+        let revision = self.revision().await?;
+        let (room, vault) = (self.room.clone(), self.vault);
         self.replica = None;
         let look = move || {
             let shelf_of = |pending: &Pending| {

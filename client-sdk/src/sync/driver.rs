@@ -30,6 +30,8 @@ use std::sync::Arc;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
+/// How often another program on this device may be faster, before it is left alone for a while.
+const MOST_OVERTAKEN: usize = 8;
 /// How much, where some of it collides with what others wrote: what was written last decides.
 const LOOK_AHEAD_IN_CONFLICT: usize = 8_192;
 
@@ -123,6 +125,8 @@ pub(crate) struct Round<'a> {
     pub(crate) device: Arc<DeviceKey>,
     /// Empty while a job has it, and after anything went wrong with it.
     pub(crate) replica: Option<Replica>,
+    /// That of the replica, and what it was when it got lost.
+    pub(crate) revision: u64,
     pub(crate) report: SyncReport,
     /// Something that must be said, though the round could go on.
     pub(crate) complaint: Option<Error>,
@@ -148,6 +152,7 @@ impl<'a> Round<'a> {
             me,
             device,
             replica: None,
+            revision: 0,
             report: SyncReport::default(),
             complaint: None,
             checkpoint_wanted: false,
@@ -159,12 +164,22 @@ impl<'a> Round<'a> {
 
     /// Comes into step. `known_current`: a poll has just said that nothing is new.
     pub(crate) async fn run(mut self, slot: &Slot, known_current: bool) -> Result<SyncReport> {
-        let work = async |round: &mut Round<'_>| {
+        let all = async |round: &mut Round<'_>, known_current: bool| {
             round.come_into_step(known_current).await?;
             match round.fetch_what_is_written_over().await? {
                 true => round.come_into_step(false).await,
                 false => Ok(()),
             }
+        };
+        let work = async |round: &mut Round<'_>| {
+            for _ in 0..MOST_OVERTAKEN {
+                match all(round, known_current).await {
+                    // The other has come further, so it is worth going on from there.
+                    Err(trouble) if round.was_overtaken(&trouble).await => round.replica = None,
+                    done => return done,
+                }
+            }
+            Err(Trouble::Moved)
         };
         self.work(slot, work).await?;
         if let Some(complaint) = self.complaint {
@@ -187,19 +202,47 @@ impl<'a> Round<'a> {
     /// Holds the vault's place while it is worked with, and sets the vault apart if the server is caught.
     async fn work<T>(&mut self, slot: &Slot, work: impl AsyncFnOnce(&mut Round<'_>) -> Step<T>) -> Result<T> {
         let mut place = slot.replica.lock().await;
-        self.replica = place.take();
+        self.replica = self.if_newest(place.take()).await?;
+        self.revision = self.replica.as_ref().map_or(0, |replica| replica.revision);
         let outcome = match work(self).await {
             Ok(done) => Ok(done),
-            // What another program has kept is read when the vault is next used.
-            Err(Trouble::Moved) => Err(Error::RetryLater { after: None, why: "another program uses the vault".into() }),
-            Err(Trouble::Error(error)) => Err(error),
-            Err(Trouble::Alarm(alarm)) => Err(self.set_apart(*alarm).await),
+            Err(trouble) => Err(self.error_of(trouble).await),
         };
         if let Some(replica) = self.replica.take() {
             slot.show(&replica);
             *place = Some(replica);
         }
         outcome
+    }
+
+    async fn error_of(&mut self, trouble: Trouble) -> Error {
+        let is_overtaken = self.was_overtaken(&trouble).await;
+        match trouble {
+            Trouble::Error(error) => error,
+            Trouble::Alarm(alarm) if !is_overtaken => self.set_apart(*alarm).await,
+            _ => Error::RetryLater { after: None, why: "another program uses the vault".into() },
+        }
+    }
+
+    /// The replica, if no other program on this device has gone on from what it is made of. Else it is read again.
+    async fn if_newest(&self, replica: Option<Replica>) -> Result<Option<Replica>> {
+        let Some(replica) = replica else { return Ok(None) };
+        Ok((self.revision_kept().await? == Some(replica.revision)).then_some(replica))
+    }
+
+    pub(super) async fn revision_kept(&self) -> Result<Option<u64>> {
+        let (room, vault) = (self.room.clone(), self.vault);
+        let outline = self.account.context().edges.apart(move || room.store.outline(&vault)).await??;
+        Ok(outline.map(|outline| outline.revision))
+    }
+
+    /// Whether this came of knowing less than is kept. Nobody is accused for what another program knows better.
+    async fn was_overtaken(&self, trouble: &Trouble) -> bool {
+        match trouble {
+            Trouble::Moved => true,
+            Trouble::Alarm(_) => self.revision_kept().await.is_ok_and(|kept| kept != Some(self.revision)),
+            Trouble::Error(_) => false,
+        }
     }
 
     pub(crate) async fn come_into_step(&mut self, known_current: bool) -> Step<()> {
@@ -299,6 +342,7 @@ impl<'a> Round<'a> {
         };
         let replica = self.account.context().edges.apart(load).await??;
         let replica = replica.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
+        self.revision = replica.revision;
         self.replica = Some(replica);
         Ok(())
     }
@@ -315,8 +359,13 @@ impl<'a> Round<'a> {
     ) -> Step<T> {
         self.replica()?;
         let (Some(mut replica), room) = (self.replica.take(), self.room.clone()) else { return Err(Trouble::Moved) };
-        let work = move || job(&mut replica, &room).map(|done| (replica, done));
-        let (replica, done) = self.account.context().edges.apart(work).await??;
+        let work = move || {
+            let done = job(&mut replica, &room);
+            (replica, done)
+        };
+        let (replica, done) = self.account.context().edges.apart(work).await?;
+        self.revision = replica.revision;
+        let done = done?;
         self.replica = Some(replica);
         Ok(done)
     }

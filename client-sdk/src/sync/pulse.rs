@@ -7,6 +7,7 @@ use crate::account::AccountSync;
 use crate::error::Error;
 use crate::records::watch::Bell;
 use selkie_protocol::id::VaultId;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -57,11 +58,35 @@ impl From<&Error> for Failure {
     }
 }
 
+/// A failure that is tried again, as the next run of the app finds it. All others it meets for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Setback {
+    /// The server was not reached.
+    offline: bool,
+    reason: String,
+    unblock: String,
+}
+
+impl Setback {
+    pub(crate) fn of(error: &Error) -> Option<Setback> {
+        let Failure { kind, reason, unblock, is_retryable } = Failure::from(error);
+        is_retryable.then_some(Setback { offline: kind == Error::OFFLINE, reason, unblock })
+    }
+}
+
+impl From<Setback> for Failure {
+    fn from(Setback { offline, reason, unblock }: Setback) -> Self {
+        let kind = if offline { Error::OFFLINE } else { Error::RETRY_LATER };
+        Failure { kind, reason, unblock, is_retryable: true }
+    }
+}
+
 impl Pulse {
     /// As the last run of the app has left it.
-    pub(crate) fn new(synced_ms: u64) -> Self {
+    pub(crate) fn new(synced_ms: u64, setback: Option<Setback>) -> Self {
         let last_success_ms = (synced_ms > 0).then_some(synced_ms);
-        Pulse { beat: Mutex::new(Beat { last_success_ms, ..Beat::default() }), ..Pulse::default() }
+        let failure = setback.map(Failure::from);
+        Pulse { beat: Mutex::new(Beat { last_success_ms, failure, ..Beat::default() }), ..Pulse::default() }
     }
 
     pub(crate) fn beat(&self) -> Beat {

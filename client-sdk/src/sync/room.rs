@@ -3,7 +3,7 @@
 //! Owns what vaults share: the store, the people, the server's key. One round at a time works with a vault; reading and
 //! writing records waits for nobody. Knows nothing of what a round does.
 
-use super::pulse::Pulse;
+use super::pulse::{Pulse, Setback};
 use super::replica::{Replica, State, read_state};
 use super::settle::{NewestFirst, Settle};
 use super::take::waits_for_a_key;
@@ -82,6 +82,8 @@ pub(crate) struct Slot {
 /// What can be told of a vault while somebody works with it.
 #[derive(Clone, Debug)]
 pub(crate) struct Glance {
+    /// Of what is kept: with another, another program has gone on with the vault.
+    revision: u64,
     pub(crate) head: Head,
     pub(crate) app: String,
     pub(crate) members: Vec<(UserId, Role)>,
@@ -119,7 +121,8 @@ impl Glance {
         let (keys, epoch) = (&replica.keys, core.governance().epoch());
         let has = HasKeys { present: keys.has(epoch), last: keys.has(epoch) || keys.has(epoch.saturating_sub(1)) };
         let in_flight = replica.in_flight.is_some();
-        Glance { tried_aside: replica.tried_aside, ..Glance::of_parts(core, &replica.state, has, in_flight) }
+        let parts = Glance::of_parts(core, &replica.state, has, in_flight);
+        Glance { revision: replica.revision, tried_aside: replica.tried_aside, ..parts }
     }
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
@@ -133,12 +136,14 @@ impl Glance {
         };
         let present = has(governance.epoch());
         let has = HasKeys { present, last: present || has(governance.epoch().saturating_sub(1)) };
-        Ok(Glance::of_parts(&core, &state, has, outline.in_flight.is_some()))
+        let parts = Glance::of_parts(&core, &state, has, outline.in_flight.is_some());
+        Ok(Glance { revision: outline.revision, ..parts })
     }
 
     fn of_parts(core: &Core, state: &State, has: HasKeys, in_flight: bool) -> Glance {
         let governance = core.governance();
         Glance {
+            revision: 0,
             head: core.head(),
             app: core.app().as_str().to_owned(),
             members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
@@ -190,9 +195,14 @@ impl Slot {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
+    /// How the vault is, is read again. What was read in it is held against the store at every look.
+    fn look_again(&self) {
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// What was read is read again.
     pub(crate) fn forget(&self) {
-        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.look_again();
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.view.forget();
     }
@@ -234,6 +244,8 @@ pub(crate) struct Shared {
     pub(crate) device_name: String,
     /// When everything was last in step, give or take a minute.
     pub(crate) synced_ms: u64,
+    /// Why the last round was none, if it was none and is tried again.
+    pub(crate) setback: Option<Setback>,
     /// Vaults that are not kept here, though this person is in them.
     pub(crate) left_out: Vec<LeftOutNote>,
     /// Vaults that are new here join them.
@@ -321,16 +333,13 @@ impl Room {
             crowd.logs.insert(user, log);
             crowd.entries.insert(user, entries);
         }
-        let shared = match store.account()? {
-            Some(bytes) => Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?,
-            None => Shared::default(),
-        };
+        let (_, shared) = read_shared(store.as_ref())?;
         Ok(Room {
             store,
             at_rest: Arc::new(at_rest),
             slots: Mutex::default(),
             crowd: Mutex::new(Arc::new(crowd)),
-            pulse: Pulse::new(shared.synced_ms),
+            pulse: Pulse::new(shared.synced_ms, shared.setback.clone()),
             shared: Mutex::new(shared),
             changing: Mutex::default(),
             polling: futures_util::lock::Mutex::new(()),
@@ -426,18 +435,49 @@ impl Room {
         self.shared().head_key.map(|key| PublicKey(*key))
     }
 
-    /// Changes what is kept for all vaults, on the disk first. Blocks.
-    pub(crate) fn change_shared(&self, change: impl FnOnce(&mut Shared)) -> Result<()> {
+    /// Changes what is kept for all vaults, on the disk first. Blocks. Another program may have changed it meanwhile:
+    /// then it is changed as that has left it, so `change` may be asked again.
+    pub(crate) fn change_shared(&self, mut change: impl FnMut(&mut Shared)) -> Result<()> {
         // One after the other: of two that begin with the same, one would undo what the other did.
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut changed = self.shared().clone();
-        change(&mut changed);
-        if changed != *self.shared() {
-            self.store.keep_account(&Face::Cbor.encode(&changed))?;
-            *self.shared() = changed;
+        loop {
+            let (before, known) = read_shared(self.store.as_ref())?;
+            let mut changed = known.clone();
+            change(&mut changed);
+            let is_kept =
+                changed == known || self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&changed))?;
+            if is_kept {
+                *self.shared() = changed;
+                return Ok(());
+            }
         }
-        Ok(())
     }
+
+    /// Sees what another program on this device has changed since it was last looked at. Which vaults are here. Blocks.
+    pub(crate) fn look_around(&self) -> Result<Vec<VaultId>> {
+        self.change_shared(|_| ())?;
+        let here = self.store.vaults()?;
+        for id in &here {
+            let slot = self.slot(id);
+            if let Some(glance) = slot.glance()
+                && self.store.outline(id)?.is_none_or(|outline| outline.revision != glance.revision)
+            {
+                slot.look_again();
+                self.ring(id);
+            }
+        }
+        Ok(here)
+    }
+}
+
+/// What is kept for all vaults, as it lies there and as it is read.
+fn read_shared(store: &dyn VaultStore) -> Result<(Option<Vec<u8>>, Shared)> {
+    let kept = store.account()?;
+    let shared = match &kept {
+        Some(bytes) => Face::Cbor.decode(bytes).map_err(|error| Error::damaged(error.what))?,
+        None => Shared::default(),
+    };
+    Ok((kept, shared))
 }
 
 impl super::take::Recall for Recollection<'_> {

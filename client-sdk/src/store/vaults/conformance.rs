@@ -86,8 +86,11 @@ fn a_vault_begins_with_its_first_writes_or_not_at_all(store: &dyn VaultStore) {
 
 fn what_is_kept_comes_back(store: &dyn VaultStore) {
     assert_eq!(store.account().unwrap(), None);
-    store.keep_account(b"a").unwrap();
-    store.keep_account(b"b").unwrap();
+    assert!(store.keep_account(None, b"a").unwrap());
+    assert!(store.keep_account(Some(b"a"), b"b").unwrap());
+    for (before, now) in [(None, "nothing was there"), (Some(b"a".as_slice()), "what was there")] {
+        assert!(!store.keep_account(before, b"c").unwrap(), "{now} before is not there any more");
+    }
     assert_eq!(store.account().unwrap().unwrap(), b"b");
     store.keep_person(&UserId([3; 32]), b"log").unwrap();
     store.keep_person(&UserId([3; 32]), b"longer log").unwrap();
@@ -100,7 +103,7 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     store.begin(&VAULT, &Begun::default()).unwrap();
     assert_eq!(store.load(&VAULT).unwrap().unwrap(), kept, "what is kept already stays");
     assert_eq!(store.vaults().unwrap(), [VAULT]);
-    let outline = Outline { state: kept.state, keys: kept.keys, in_flight: kept.in_flight };
+    let outline = Outline { revision: 1, state: kept.state, keys: kept.keys, in_flight: kept.in_flight };
     assert_eq!(store.outline(&VAULT).unwrap(), Some(outline));
     store.keep_note(&VAULT, &[1; 16], b"one").unwrap();
     store.keep_note(&VAULT, &[1; 16], b"two").unwrap();

@@ -188,9 +188,13 @@ impl VaultStore for MemoryVaults {
         Ok(self.all().account.clone())
     }
 
-    fn keep_account(&self, state: &[u8]) -> Result<()> {
-        self.all().account = Some(state.to_vec());
-        Ok(())
+    fn keep_account(&self, before: Option<&[u8]>, state: &[u8]) -> Result<bool> {
+        let mut all = self.all();
+        let is_same = all.account.as_deref() == before;
+        if is_same {
+            all.account = Some(state.to_vec());
+        }
+        Ok(is_same)
     }
 
     fn people(&self) -> Result<Vec<(UserId, Vec<u8>)>> {
@@ -432,6 +436,7 @@ impl VaultStore for MemoryVaults {
     fn outline(&self, vault: &VaultId) -> Result<Option<Outline>> {
         self.read(vault, |one| {
             Some(Outline {
+                revision: one.revision,
                 state: one.state.clone(),
                 keys: one.keys.iter().map(|(epoch, key)| (*epoch, key.clone())).collect(),
                 in_flight: one.in_flight.clone(),

@@ -30,8 +30,9 @@ pub trait VaultStore: Send + Sync + Debug {
     /// What is kept for all vaults together, as it was last kept.
     fn account(&self) -> Result<Option<Vec<u8>>>;
 
-    /// Replaces what is kept for all vaults together.
-    fn keep_account(&self, state: &[u8]) -> Result<()>;
+    /// Replaces what is kept for all vaults together, if that is `before`; `false` if it is not: another program was
+    /// faster.
+    fn keep_account(&self, before: Option<&[u8]>, state: &[u8]) -> Result<bool>;
 
     /// Account logs of people, each in one piece.
     fn people(&self) -> Result<Vec<(UserId, Vec<u8>)>>;
@@ -204,6 +205,8 @@ pub struct KeptVault {
 /// A vault without its chain and its live records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outline {
+    /// See [`KeptVault::revision`].
+    pub revision: u64,
     /// As it was last kept.
     pub state: Vec<u8>,
     /// Sealed keys by epoch.

@@ -1,11 +1,11 @@
 //! The same in a file: what lies in it, and two programs that have it open.
 
 use super::{Note, note};
-use crate::fake::Fake;
+use crate::fake::{Fake, Mishap};
 use crate::storage::find;
-use crate::vaults::{APP, PASSWORD};
+use crate::vaults::{APP, PASSWORD, another_device};
 use futures_util::StreamExt as _;
-use selkie_client::{Account, CollectionShape, Error, RecordState, SignUp, Vault, field};
+use selkie_client::{Account, CollectionShape, Error, RecordState, SignUp, SyncState, Unsent, Vault, field};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -22,8 +22,11 @@ async fn begun(server: &Arc<Fake>, folder: &Path) -> Account {
 
 /// Another program of the same person on the same machine.
 async fn program(server: &Arc<Fake>, folder: &Path) -> Vault {
-    let account = client(server, folder).account("ana@example.org").await.unwrap().unwrap();
-    account.vault("Journal").await.unwrap().unwrap()
+    account(server, folder).await.vault("Journal").await.unwrap().unwrap()
+}
+
+async fn account(server: &Arc<Fake>, folder: &Path) -> Account {
+    client(server, folder).account("ana@example.org").await.unwrap().unwrap()
 }
 
 #[tokio::test]
@@ -134,6 +137,98 @@ async fn two_programs_on_one_file_lose_nothing_of_each_other() {
     };
     tokio::join!(count(here.clone()), count(there.clone()));
     assert_eq!(here.get(id).await.unwrap().unwrap().likes, 40);
+}
+
+/// An app that runs, and a command that is typed beside it.
+#[tokio::test]
+async fn two_programs_on_one_file_come_into_step_beside_each_other() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    let ana = client(&server, folder.path()).sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+    ana.account.create_vault("Journal", APP).await.unwrap();
+    let (one, other) = (account(&server, folder.path()).await, account(&server, folder.path()).await);
+    let syncs = async |account: &Account| {
+        for (vault, done) in account.sync().await.unwrap().vaults {
+            done.unwrap_or_else(|error| panic!("{vault}: {error}"));
+        }
+    };
+    let journal = async |account: &Account| account.vault("Journal").await.unwrap().unwrap();
+    let (here, there) = (journal(&one).await, journal(&other).await);
+    let puts = async |vault: &Vault, text: String| {
+        vault.collection::<Note>("canary-notes").put(&note(&text)).await.unwrap();
+    };
+    syncs(&one).await;
+    for turn in 0..4 {
+        puts(&here, format!("{turn} of the one")).await;
+        syncs(&one).await;
+        puts(&there, format!("{turn} of the other")).await;
+        syncs(&other).await;
+    }
+    for turn in 4..12 {
+        puts(&here, format!("{turn} of the one")).await;
+        puts(&there, format!("{turn} of the other")).await;
+        tokio::join!(syncs(&one), syncs(&other));
+    }
+
+    syncs(&one).await;
+    syncs(&other).await;
+    assert_eq!(here.digest().await.unwrap(), there.digest().await.unwrap());
+    let on_another_device = another_device(&server, "ana@example.org", &ana).await;
+    syncs(&on_another_device).await;
+    for vault in [&here, &there, &journal(&on_another_device).await] {
+        assert_eq!(vault.collection::<Note>("canary-notes").query().count().await.unwrap(), 24);
+        assert_eq!(vault.summary().await.unwrap().pending, 0);
+    }
+}
+
+#[tokio::test]
+async fn what_one_program_leaves_out_no_other_brings_back() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    drop(begun(&server, folder.path()).await);
+    let (one, other) = (account(&server, folder.path()).await, account(&server, folder.path()).await);
+    one.sync().await.unwrap();
+    other.sync().await.unwrap();
+    let journal = other.vault("Journal").await.unwrap().unwrap();
+
+    journal.leave_out(Unsent::Keep).await.unwrap();
+    one.create_vault("Diary", APP).await.unwrap();
+    one.sync().await.unwrap();
+    other.sync().await.unwrap();
+    for account in [&one, &other] {
+        assert_eq!(account.left_out().await.unwrap().len(), 1);
+        assert!(account.vault("Journal").await.unwrap().is_none());
+        assert!(account.vault("Diary").await.unwrap().is_some());
+    }
+    one.fetch_vault(journal.id()).await.unwrap();
+    other.sync().await.unwrap();
+    assert!(other.left_out().await.unwrap().is_empty());
+    assert!(other.vault("Journal").await.unwrap().is_some());
+}
+
+/// A command that is run by the hour, and one that asks how it went.
+#[tokio::test]
+async fn a_status_tells_of_the_last_round_whichever_program_it_was_in() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    drop(begun(&server, folder.path()).await);
+    let status = async || account(&server, folder.path()).await.status().next().await.unwrap();
+    account(&server, folder.path()).await.sync().await.unwrap();
+    let well = status().await;
+    assert!(matches!(well.state, SyncState::Synced { .. }), "{well:?}");
+
+    for (mishap, state) in [
+        (Mishap::NotDelivered, SyncState::Offline),
+        (Mishap::Overloaded, SyncState::PutOff("not just now: The server has more work than it can do.".into())),
+    ] {
+        server.later(3_600_000);
+        server.next_request_to("/poll", mishap);
+        account(&server, folder.path()).await.sync().await.unwrap_err();
+        let away = status().await;
+        assert_eq!((away.state, away.blocked), (state, Vec::new()));
+        assert_eq!(away.last_success_ms, well.last_success_ms);
+    }
+
+    account(&server, folder.path()).await.sync().await.unwrap();
+    let back = status().await;
+    assert_eq!(back.state, SyncState::Synced { at_ms: server.now_ms() });
 }
 
 /// When memory is short, nothing is kept that can be read again; and what is asked for next is right.

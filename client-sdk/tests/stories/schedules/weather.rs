@@ -184,7 +184,7 @@ macro_rules! creaking {
 
 creaking! {
     fn account(&self) -> Option<Vec<u8>>;
-    fn keep_account(&self, state: &[u8]) -> ();
+    fn keep_account(&self, before: Option<&[u8]>, state: &[u8]) -> bool;
     fn people(&self) -> Vec<(UserId, Vec<u8>)>;
     fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
     fn vaults(&self) -> Vec<VaultId>;

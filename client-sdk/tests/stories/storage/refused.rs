@@ -65,7 +65,7 @@ macro_rules! stuck {
 
 stuck! {
     writes {
-        fn keep_account(&self, state: &[u8]) -> ();
+        fn keep_account(&self, before: Option<&[u8]>, state: &[u8]) -> bool;
         fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
         fn begin(&self, vault: &VaultId, begun: &Begun) -> ();
         fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Option<u64>;

@@ -134,6 +134,11 @@ fn whole<T>(connection: &Mutex<Connection>, write: impl FnOnce(&Transaction<'_>)
     all().map_err(while_doing("keeping a vault on this device"))
 }
 
+/// What is kept for all vaults together.
+fn shared(connection: &Connection) -> rusqlite::Result<Option<Vec<u8>>> {
+    connection.query_row("SELECT state FROM account", [], |row| row.get(0)).optional()
+}
+
 /// The row of a vault that is at a revision.
 fn row_at(transaction: &Transaction<'_>, vault: &VaultId, revision: u64) -> rusqlite::Result<Option<i64>> {
     let find = "SELECT id FROM vaults WHERE vault = ?1 AND revision = ?2";
@@ -147,11 +152,17 @@ fn row_of(connection: &Connection, vault: &VaultId) -> rusqlite::Result<Option<i
 
 impl VaultStore for SqliteVaults {
     fn account(&self) -> Result<Option<Vec<u8>>> {
-        self.reading(|db| db.query_row("SELECT state FROM account", [], |row| row.get(0)).optional())
+        self.reading(shared)
     }
 
-    fn keep_account(&self, state: &[u8]) -> Result<()> {
-        self.writing(|db| db.execute("INSERT OR REPLACE INTO account (id, state) VALUES (1, ?1)", [state]).map(drop))
+    fn keep_account(&self, before: Option<&[u8]>, state: &[u8]) -> Result<bool> {
+        self.writing(|db| {
+            if shared(db)?.as_deref() != before {
+                return Ok(false);
+            }
+            db.execute("INSERT OR REPLACE INTO account (id, state) VALUES (1, ?1)", [state])?;
+            Ok(true)
+        })
     }
 
     fn people(&self) -> Result<Vec<(UserId, Vec<u8>)>> {

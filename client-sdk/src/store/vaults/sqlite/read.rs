@@ -68,13 +68,15 @@ pub(super) fn load(db: &Connection, vault: &VaultId) -> Read<Option<KeptVault>> 
 
 /// The keys and the state, without what grows with the log.
 pub(super) fn outline(db: &Connection, vault: &VaultId) -> Read<Option<Outline>> {
-    let find = "SELECT id, state, in_flight FROM vaults WHERE vault = ?1";
-    let head = db.query_row(find, [vault.as_bytes()], |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)));
-    let Some((of, state, in_flight)) = head.optional()? else { return Ok(None) };
+    let find = "SELECT id, revision, state, in_flight FROM vaults WHERE vault = ?1";
+    let head = db.query_row(find, [vault.as_bytes()], |row| {
+        Ok((row.get::<_, i64>(0)?, number(row, 1)?, row.get(2)?, row.get(3)?))
+    });
+    let Some((of, revision, state, in_flight)) = head.optional()? else { return Ok(None) };
     let keys = all(db, "SELECT epoch, sealed FROM keys WHERE of = ?1 ORDER BY epoch", [of], |row| {
         Ok((row.get(0)?, row.get(1)?))
     })?;
-    Ok(Some(Outline { state, keys, in_flight }))
+    Ok(Some(Outline { revision, state, keys, in_flight }))
 }
 
 const PENDING: &str = "SELECT seq, record, shelf, base, sealed, grp FROM outbox JOIN vaults ON vaults.id = outbox.of
