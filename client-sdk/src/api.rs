@@ -420,9 +420,10 @@ fn refused(body: ErrorBody, retry_after: Option<Duration>) -> Error {
 /// A refusal by something that is not our server: a proxy, or another program at this address.
 fn without_body(response: &Response) -> Error {
     match response.status {
-        429 | 502..=504 => Error::RetryLater {
+        // A server that has waited too long for a request answers 408 before it knows what was asked.
+        408 | 425 | 429 | 502..=504 => Error::RetryLater {
             after: response.retry_after,
-            why: format!("something before the server answered {}", response.status),
+            why: format!("without a word more, the answer was {}", response.status),
         },
         status => not_ours(&format!("it answered {status} without saying why")),
     }
@@ -450,8 +451,10 @@ mod tests {
             let error = read::<account::Done>(&response(status, None, b"<html>".to_vec())).unwrap_err();
             assert!(matches!(error, Error::UnsupportedProtocol(_)), "{status}");
         }
-        let error = read::<account::Done>(&response(503, None, Vec::new())).unwrap_err();
-        assert!(matches!(error, Error::RetryLater { .. }));
+        for status in [408, 425, 429, 502, 503, 504] {
+            let error = read::<account::Done>(&response(status, None, Vec::new())).unwrap_err();
+            assert!(matches!(error, Error::RetryLater { .. }), "{status}");
+        }
     }
 
     #[test]
