@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use selkie_client::{DeviceId, RecordId, Vault, VaultId};
+use selkie_client::{DeviceId, RecordId, Vault, VaultId, VersionOf};
 
 use super::app::{NOTES, Note, TALLIES, Tally};
 
@@ -106,16 +106,23 @@ impl Ledger {
                     wrong.push(format!("{found} of {times} deletions are left: {record:?}"));
                 }
             }
-            // Whoever wrote last has the last word.
-            let newest = history.iter().max_by_key(|one| one.version.written);
+            // Whoever wrote last has the last word; of two who wrote in the same moment, whoever has not deleted.
+            let last = history.iter().map(|one| one.version.written).max();
+            let newest: Vec<_> = history.iter().filter(|one| Some(one.version.written) == last).collect();
+            let is_edited = newest.iter().any(|one| one.value.is_some());
             let current: Vec<_> = history.iter().filter(|one| one.version.current).collect();
-            match (newest, current.as_slice()) {
-                (Some(newest), [current]) if newest.value == current.value => {}
-                (newest, current) => {
-                    let newest = newest.map(|one| &one.value);
-                    let current: Vec<_> = current.iter().map(|one| &one.value).collect();
-                    wrong.push(format!("{record:?} says {current:?} and last was written {newest:?}"));
+            let is_right = match current.as_slice() {
+                [current] => {
+                    newest.iter().any(|one| one.value == current.value) && current.value.is_some() == is_edited
                 }
+                _ => false,
+            };
+            if !is_right {
+                let told = |version: &&VersionOf<Note>| {
+                    format!("{:?} {:?} by {:?}", version.value, version.version.written, version.version.device)
+                };
+                let [newest, current] = [newest, current].map(|some| some.iter().map(told).collect::<Vec<_>>());
+                wrong.push(format!("{record:?} says {current:?} and last was written {newest:?}"));
             }
         }
         wrong
