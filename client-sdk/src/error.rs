@@ -299,6 +299,13 @@ pub enum Misbehaviour {
     WrongVaultKey,
 }
 
+impl Misbehaviour {
+    /// Whether what the server has signed says it, whatever is known here.
+    pub(crate) fn proves_itself(self) -> bool {
+        matches!(self, Misbehaviour::TwoHeads | Misbehaviour::ForgedHead)
+    }
+}
+
 /// What a vault was set apart for: nothing is pushed from here or applied, until a person decides. What is on this
 /// device stays readable and writable.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

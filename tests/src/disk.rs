@@ -135,7 +135,8 @@ passed_on! {
         fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
         fn begin(&self, vault: &VaultId, begun: &Begun) -> ();
         fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Option<u64>;
-        fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
+        fn stage_anew(&self, vault: &VaultId, revision: u64) -> Option<u64>;
+        fn stage(&self, vault: &VaultId, revision: u64, versions: &[Version], aside: &[Aside]) -> bool;
         fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
         fn forget(&self, vault: &VaultId) -> ();
         fn forget_if_sent(&self, vault: &VaultId) -> bool;
@@ -156,6 +157,7 @@ passed_on! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
+        fn revisions(&self) -> Vec<(VaultId, u64)>;
         fn load(&self, vault: &VaultId) -> Option<KeptVault>;
         fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;

@@ -247,6 +247,8 @@ impl Account {
                     damaged.push((id, error));
                     continue;
                 }
+                // Another program goes on with it. It is heard again in the next round.
+                Err(error) if error.is_retryable() => continue,
                 heard => heard?,
             }
             if n <= glance.head.n {

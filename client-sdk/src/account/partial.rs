@@ -51,14 +51,17 @@ impl Vault {
         };
         let seen = glance.incarnation.map(|life| (glance.head.n, glance.head.h.into(), life));
         let here = self.here();
-        let before = here.room.shared().note_of(&here.id()).cloned();
         let mut place = here.slot.replica.lock().await;
         let dropped = here
             .read_as_held(move |room, vault| {
                 let sealed = name.map(|name| room.at_rest.seal_record(vault, &INFO_RECORD, name.as_bytes()).into());
                 // Before it is gone: or a sync would find it on the server and think that it is new.
                 let note = LeftOutNote { id: *vault, name: sealed, seen, wanted: false, headers_first: false };
-                room.change_shared(|shared| shared.leave_out(note.clone()))?;
+                let mut before = None;
+                room.change_shared(|shared| {
+                    before = shared.note_of(vault).cloned();
+                    shared.leave_out(note.clone());
+                })?;
                 let dropped = match unsent {
                     Unsent::GiveUp => room.store.forget(vault).map(|()| true),
                     Unsent::Keep => room.store.forget_if_sent(vault),
@@ -154,6 +157,7 @@ impl Account {
         let note = room.shared().note_of(&id).cloned();
         let Some(note) = note else { return Ok(()) };
         let headers_first = note.wanted && note.headers_first;
+        let held = note.clone();
         if let Some((n, h, life)) = note.seen {
             vault.alone(async |round| round.heard(Head { n, h: *h }, life, None).await).await?;
             if vault.digest().await?.n < n {
@@ -164,7 +168,7 @@ impl Account {
             // What the vault is called is among what its records say.
             vault.fetch_records(&[INFO_RECORD]).await?;
         }
-        let settle = move || room.change_shared(|shared| shared.left_out.retain(|note| note.id != id || !note.wanted));
+        let settle = move || room.change_shared(|shared| shared.left_out.retain(|note| *note != held || !note.wanted));
         self.context().edges.apart(settle).await?
     }
 

@@ -115,7 +115,12 @@ impl Account {
     /// The server is in this life. If it is a new one, it gets back what it lost of the logs that are known here before
     /// anything in it is judged by them.
     pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation) -> Result<()> {
+        let (asked, kept) = (room.shared().lives.clone(), room.clone());
+        self.context().edges.apart(move || kept.look_at_shared()).await??;
         let (lives, known) = (room.shared().lives.clone(), self.kept().life.map(|known| known.incarnation));
+        if lives != asked && lives.last() != Some(&life) {
+            return Err(met_by_another());
+        }
         // A life that some other answer spoke of, and no round has met.
         let elsewhere = known.filter(|known| *known != life && !lives.contains(known));
         let is_present = lives.last() == Some(&life);
@@ -132,10 +137,13 @@ impl Account {
             let kept = room.clone();
             let keep = move || {
                 kept.change_shared(|shared| {
-                    // Whoever is cut off after this finds both.
-                    shared.lives.extend(elsewhere);
-                    shared.begin_life(life);
-                })
+                    if shared.lives == lives {
+                        // Whoever is cut off after this finds both.
+                        shared.lives.extend(elsewhere);
+                        shared.begin_life(life);
+                    }
+                })?;
+                if kept.shared().lives.last() == Some(&life) { Ok(()) } else { Err(met_by_another()) }
             };
             self.context().edges.apart(keep).await??;
         }
@@ -207,4 +215,10 @@ impl Account {
         };
         self.context().edges.apart(keep).await?
     }
+}
+
+/// Another program on this device has met a life of the server since this one asked. What is known there says how that
+/// answer is to be taken, and it may be an old one by now.
+fn met_by_another() -> Error {
+    Error::RetryLater { after: None, why: "another program has just come into step with the server".into() }
 }

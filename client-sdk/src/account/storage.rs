@@ -208,6 +208,8 @@ impl Account {
         };
         let _alone = room.polling.lock().await;
         let kept = room.clone();
+        edges.apart(move || kept.mend_shared()).await??;
+        let kept = room.clone();
         if edges.apart(move || kept.store.damage()).await??.is_empty() {
             drop(_alone);
             return Ok((room, false));

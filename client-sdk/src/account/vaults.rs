@@ -207,15 +207,15 @@ impl Account {
             Err(error) => Some(error),
         };
         let (setback, is_well) = (trouble.and_then(Setback::of), trouble.is_none());
-        if room.shared().setback == setback {
-            return;
-        }
         let (kept, now_ms) = (room.clone(), self.context().now_ms());
         let keep = move || {
             kept.change_shared(|shared| {
-                shared.setback.clone_from(&setback);
-                if is_well {
+                if is_well && shared.setback.is_some() {
                     shared.synced_ms = now_ms;
+                }
+                // A failure that is not tried again is met again, and told then.
+                if is_well || setback.is_some() {
+                    shared.setback.clone_from(&setback);
                 }
             })
         };
@@ -301,7 +301,10 @@ impl Account {
             let (kept, state, now_ms) = (room.clone(), polled.state, context.now_ms());
             let keep = move || {
                 kept.change_shared(|shared| {
-                    shared.poll = Some(state);
+                    // If somebody wants to hear of all vaults once more since, they are to.
+                    if shared.poll == known {
+                        shared.poll = Some(state);
+                    }
                     shared.incarnation = Some(polled.incarnation);
                     // For the next start of the app. Not every round is worth a write to the disk for that.
                     if now_ms.abs_diff(shared.synced_ms) >= KEEP_SUCCESS_MS {

@@ -59,7 +59,7 @@ impl Round<'_> {
     /// written once more.
     pub(crate) async fn start_over(&mut self, kept_to: u64) -> Step<()> {
         self.load().await?;
-        let (room, vault, me, revision) = (self.room.clone(), self.vault, self.me, self.replica()?.revision);
+        let (room, vault, me) = (self.room.clone(), self.vault, self.me);
         let let_go =
             self.with_replica(move |replica, room| Ok(let_go_since(replica, room, &me.device, kept_to)?)).await?;
         let Anew { replica, ours, .. } = self.read_anew(None, Keyring::default()).await?;
@@ -71,7 +71,7 @@ impl Round<'_> {
         };
         let (again, mut replica) = self.account.context().edges.apart(lost).await??;
         replica.keys = Keyring::default();
-        self.replace_by(replica, revision, Fresh { again, ..Fresh::default() }).await
+        self.replace_by(replica, Fresh { again, ..Fresh::default() }).await
     }
 
     /// Fetches the vault once more, whole, and puts it in the place of what is kept: for what is damaged, and for a
@@ -102,7 +102,7 @@ impl Round<'_> {
             let why = "the server was restored from a backup: sync first, so that nothing it has lost is lost here";
             return Err(Error::NotPossible(why.into()).into());
         }
-        let revision = self.revision().await?;
+        self.revision().await?;
         match self.read_anew(before.clone(), keys).await {
             Ok(Anew { replica, sent, settlements, .. }) => {
                 let replica = replica.ok_or(Trouble::Moved)?;
@@ -112,12 +112,12 @@ impl Round<'_> {
                     return Err(Error::NotPossible(why.into()).into());
                 }
                 let fresh = Fresh { sent, settlements, ..Fresh::default() };
-                self.replace_by(replica, revision, fresh).await?;
+                self.replace_by(replica, fresh).await?;
             }
             // The server has let go of what is old.
             Err(Trouble::Error(error)) if error.code() == Some(ErrorCode::ResyncFromCheckpoint) => {
                 let carry = move |replica: &mut Replica| before.map_or(Ok(()), |before| before.holds_for(replica));
-                if !self.begin_after(0, revision, true, carry).await? {
+                if !self.begin_after(0, true, carry).await? {
                     return Err(error.into());
                 }
             }
@@ -181,6 +181,7 @@ impl Round<'_> {
             (self.account.context(), self.vault, self.me, self.account.context().now_ms());
         let mut anew = Anew::default();
         let mut asked = BTreeSet::new();
+        let revision = self.stage_anew().await?;
         loop {
             let after = anew.replica.as_ref().map_or(0, |replica| replica.head().n);
             let page =
@@ -198,7 +199,6 @@ impl Round<'_> {
             let (carried, ring) = (before.take(), std::mem::take(&mut keys));
             let take = move || {
                 let mut frames = page.frames.as_slice();
-                let first = anew.replica.is_none();
                 if let (None, Some((create, rest))) = (&anew.replica, frames.split_first()) {
                     let mut begun = begin(&vault, create, &crowd.logs)?;
                     begun.keys = ring;
@@ -222,8 +222,10 @@ impl Round<'_> {
                 anew.ours.extend(own);
                 anew.sent.extend(taken.step.sent);
                 anew.settlements.extend(taken.step.settlements);
-                room.store.stage(&vault, first, &taken.step.versions, &taken.step.aside)?;
-                Ok((anew, taken.needs))
+                match room.store.stage(&vault, revision, &taken.step.versions, &taken.step.aside)? {
+                    true => Ok((anew, taken.needs)),
+                    false => Err(Trouble::Moved),
+                }
             };
             let (back, needs) = match context.edges.apart(take).await? {
                 Ok(done) => done,

@@ -8,7 +8,7 @@ use super::replica::{KeptTrust, Me, Replica, State};
 use super::room::Room;
 use super::take::{Place, open_item};
 use crate::api::Contents;
-use crate::error::{Error, Misbehaviour};
+use crate::error::Misbehaviour;
 use crate::keys::vault::{BackLinks, Keyring};
 use crate::store::vaults::{Elsewhere, Fresh};
 use crate::trust::Alarm;
@@ -29,6 +29,8 @@ type People = BTreeMap<UserId, AccountLog>;
 
 /// A way in that is open.
 struct WayIn {
+    /// At which records are put beside.
+    revision: u64,
     arriving: Arriving,
     links: BackLinks,
     keys: Keyring,
@@ -57,16 +59,15 @@ impl Round<'_> {
             self.contents = Contents::Now;
         }
         let replica = self.replica()?;
-        let (revision, after) = (replica.revision, replica.head().n + 1);
-        self.begin_after(after, revision, nothing_else, |_| Ok(())).await
+        let after = replica.head().n + 1;
+        self.begin_after(after, nothing_else, |_| Ok(())).await
     }
 
-    /// The same for whoever keeps the vault at this revision and needs a checkpoint that stands after a position.
+    /// The same for whoever needs a checkpoint that stands after a position.
     /// `carry` says what of the old state holds for the new one.
     pub(super) async fn begin_after(
         &mut self,
         after: u64,
-        revision: u64,
         nothing_else: bool,
         carry: impl FnOnce(&mut Replica) -> Result<(), Refusal> + Send + 'static,
     ) -> Step<bool> {
@@ -95,7 +96,7 @@ impl Round<'_> {
         let mut replica = Replica::new(log, state);
         replica.keys = keys;
         carry(&mut replica).map_err(|refusal| Alarm::refused(beginning.n, &refusal))?;
-        self.replace_by(replica, revision, Fresh { elsewhere, ..Fresh::default() }).await?;
+        self.replace_by(replica, Fresh { elsewhere, ..Fresh::default() }).await?;
         for (name, many) in taken {
             self.report.pulled += many;
             if !name.is_empty() {
@@ -132,6 +133,7 @@ impl Round<'_> {
     async fn open_way(&mut self, controls: Vec<PlacedEntry>, beginning: Arc<Beginning>) -> Step<WayIn> {
         let (context, vault, me) = (self.account.context(), self.vault, self.me);
         let wraps = self.account.call(|bearer| async move { context.api.wraps(&bearer, &vault).await }).await?.wraps;
+        let revision = self.revision;
         let master = self.account.kept().secrets.master_key.clone();
         let (controls, mut asked) = (Arc::new(controls), BTreeSet::new());
         loop {
@@ -144,7 +146,7 @@ impl Round<'_> {
                     keys.open_wraps(vault, &me.user, &master, &wraps, bootstrap.core().governance(), &links);
                 }
                 let arriving = arrive(bootstrap, &me.user, &checkpoint, &crowd.logs)?;
-                Ok(WayIn { arriving, links, keys, taken: BTreeMap::new(), elsewhere: Vec::new() })
+                Ok(WayIn { revision, arriving, links, keys, taken: BTreeMap::new(), elsewhere: Vec::new() })
             };
             match context.edges.apart(open).await? {
                 Ok(way) => return Ok(way),
@@ -165,8 +167,7 @@ impl Round<'_> {
             return Err(strange("hashes of pages").into());
         }
         way.arriving.page_hashes(hashes).map_err(refused)?;
-        let room = self.room.clone();
-        context.edges.apart(move || room.store.stage(&vault, true, &[], &[])).await??;
+        way.revision = self.stage_anew().await?;
         for page in 0..hashes.len() {
             self.room.pulse.still_to_read(((hashes.len() - page) * PAGE_SIZE) as u64);
             let mut whole = CheckpointItems { items: Vec::new(), payloads: Vec::new(), more: true };
@@ -188,15 +189,26 @@ impl Round<'_> {
             let room = self.room.clone();
             way = context.edges.apart(move || take_page(way, &room, &vault, &me, n, &whole, contents)).await??;
         }
-        let WayIn { arriving, links, keys, taken, elsewhere } = way;
+        let WayIn { arriving, links, keys, taken, elsewhere, .. } = way;
         let log = context.edges.apart(move || arriving.finish()).await?.map_err(refused)?;
         Ok(WayThrough { log, links, keys, taken, elsewhere })
     }
 
-    /// Puts another log in the place of the one that is kept at this revision, with the records that were put beside.
-    /// `what_else` says what becomes of writes.
-    pub(super) async fn replace_by(&mut self, replica: Replica, revision: u64, what_else: Fresh) -> Step<()> {
-        let (room, vault) = (self.room.clone(), self.vault);
+    /// Begins to put records beside. What is kept stays as it is, at another revision.
+    pub(super) async fn stage_anew(&mut self) -> Step<u64> {
+        let (room, vault, revision) = (self.room.clone(), self.vault, self.revision);
+        let begin = move || room.store.stage_anew(&vault, revision);
+        self.revision = self.account.context().edges.apart(begin).await??.ok_or(Trouble::Moved)?;
+        if let Some(replica) = &mut self.replica {
+            replica.revision = self.revision;
+        }
+        Ok(self.revision)
+    }
+
+    /// Puts another log in the place of the one that is kept, with the records that were put beside. `what_else` says
+    /// what becomes of writes.
+    pub(super) async fn replace_by(&mut self, replica: Replica, what_else: Fresh) -> Step<()> {
+        let (room, vault, revision) = (self.room.clone(), self.vault, self.revision);
         self.replica = None;
         let replace = move || {
             let Fresh { again, sent, settlements, elsewhere, .. } = what_else;
@@ -290,6 +302,8 @@ fn take_page(
             *way.taken.entry(name).or_default() += 1;
         }
     }
-    room.store.stage(vault, false, &versions, &aside).map_err(Error::from)?;
-    Ok(way)
+    match room.store.stage(vault, way.revision, &versions, &aside)? {
+        true => Ok(way),
+        false => Err(Trouble::Moved),
+    }
 }

@@ -25,13 +25,16 @@ use selkie_protocol::vault::{CreateVault, Push, SignedHeadBytes};
 use selkie_protocol::{Bytes, ErrorCode};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What is asked for at a time.
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
 /// How often another program on this device may be faster, before it is left alone for a while.
-const MOST_OVERTAKEN: usize = 8;
+pub(super) const MOST_OVERTAKEN: usize = 8;
+/// How long at most to wait then, the first time; each time twice as long.
+const STEP_ASIDE: Duration = Duration::from_millis(50);
 /// How much, where some of it collides with what others wrote: what was written last decides.
 const LOOK_AHEAD_IN_CONFLICT: usize = 8_192;
 
@@ -172,10 +175,16 @@ impl<'a> Round<'a> {
             }
         };
         let work = async |round: &mut Round<'_>| {
-            for _ in 0..MOST_OVERTAKEN {
-                match all(round, known_current).await {
+            for tries in 0..MOST_OVERTAKEN {
+                match all(round, known_current && tries == 0).await {
                     // The other has come further, so it is worth going on from there.
-                    Err(trouble) if round.was_overtaken(&trouble).await => round.replica = None,
+                    Err(trouble) if round.was_overtaken(&trouble).await => {
+                        round.replica = None;
+                        // And to let it come to an end: to fetch a vault whole takes a while.
+                        let most = STEP_ASIDE * (1 << tries);
+                        let wait = most.mul_f64(f64::from(u32::from_be_bytes(random_id())) / f64::from(u32::MAX));
+                        round.account.context().edges.runtime.sleep(wait).await;
+                    }
                     done => return done,
                 }
             }
@@ -232,15 +241,17 @@ impl<'a> Round<'a> {
 
     pub(super) async fn revision_kept(&self) -> Result<Option<u64>> {
         let (room, vault) = (self.room.clone(), self.vault);
-        let outline = self.account.context().edges.apart(move || room.store.outline(&vault)).await??;
-        Ok(outline.map(|outline| outline.revision))
+        let revisions = self.account.context().edges.apart(move || room.store.revisions()).await??;
+        Ok(revisions.into_iter().find_map(|(kept, revision)| (kept == vault).then_some(revision)))
     }
 
     /// Whether this came of knowing less than is kept. Nobody is accused for what another program knows better.
     async fn was_overtaken(&self, trouble: &Trouble) -> bool {
         match trouble {
             Trouble::Moved => true,
-            Trouble::Alarm(_) => self.revision_kept().await.is_ok_and(|kept| kept != Some(self.revision)),
+            Trouble::Alarm(alarm) if alarm.kind.proves_itself() => false,
+            // Where that cannot be read, it is not known.
+            Trouble::Alarm(_) => !self.revision_kept().await.is_ok_and(|kept| kept == Some(self.revision)),
             Trouble::Error(_) => false,
         }
     }
@@ -344,6 +355,8 @@ impl<'a> Round<'a> {
         let replica = replica.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
         self.revision = replica.revision;
         self.replica = Some(replica);
+        // Another program may have gone on, and whoever watches has not heard of it.
+        self.room.ring(&self.vault);
         Ok(())
     }
 

@@ -3,7 +3,7 @@
 //! Owns the pinning of its key, the comparison with everything it said before, and what happens when it is caught: the
 //! vault is set apart and what was seen is kept.
 
-use super::driver::{Round, Step, Trouble, keep_all};
+use super::driver::{MOST_OVERTAKEN, Round, Step, Trouble, keep_all};
 use super::replica::Replica;
 use super::room::Crowd;
 use crate::error::{Error, Misbehaviour, Quarantine};
@@ -40,9 +40,14 @@ impl Round<'_> {
     pub(super) async fn pin_head_key(&self) -> Step<selkie_protocol::sign::PublicKey> {
         let key = self.account.context().capabilities().await?.head_key;
         let room = self.room.clone();
-        let pin = move || room.change_shared(|shared| shared.head_key = Some(key));
-        self.account.context().edges.apart(pin).await??;
-        Ok(selkie_protocol::sign::PublicKey(*key))
+        // Another program may have seen one first.
+        let pin = move || {
+            let mut pinned = key;
+            room.change_shared(|shared| pinned = *shared.head_key.get_or_insert(key))?;
+            Ok::<_, Error>(pinned)
+        };
+        let pinned = self.account.context().edges.apart(pin).await??;
+        Ok(selkie_protocol::sign::PublicKey(*pinned))
     }
 
     /// Another device of this person has seen this head: the server must show it here too.
@@ -102,22 +107,35 @@ impl Round<'_> {
         let saved = self.save_evidence(&alarm).await;
         let Alarm { kind, expected, found, .. } = alarm;
         let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };
-        let kept = match reload {
-            Ok(()) => {
-                let quarantine = quarantine.clone();
-                self.with_replica(move |replica, room| {
-                    replica.state.quarantine = Some(quarantine);
-                    replica.state.evidence.push(saved.name);
-                    keep_all(replica, room)
-                })
-                .await
+        let mut kept = reload;
+        if kept.is_ok() {
+            kept = self.keep_apart(&quarantine, &saved.name).await;
+        }
+        for _ in 0..MOST_OVERTAKEN {
+            if !matches!(kept, Err(Trouble::Moved)) {
+                break;
             }
-            Err(trouble) => Err(trouble),
-        };
+            // Another program has gone on with the vault meanwhile. That it is set apart holds for what it has kept, too.
+            self.replica = None;
+            kept = match self.load().await {
+                Ok(()) => self.keep_apart(&quarantine, &saved.name).await,
+                trouble => trouble,
+            };
+        }
         if let Err(trouble) = kept {
             tracing::error!(?trouble, "that a vault is set apart could not be written down");
         }
         Error::Quarantined(Box::new(quarantine))
+    }
+
+    async fn keep_apart(&mut self, quarantine: &Quarantine, evidence: &str) -> Step<()> {
+        let (quarantine, evidence) = (quarantine.clone(), evidence.to_owned());
+        self.with_replica(move |replica, room| {
+            replica.state.quarantine = Some(quarantine);
+            replica.state.evidence.push(evidence);
+            keep_all(replica, room)
+        })
+        .await
     }
 
     /// When, where a person finds it, and under which name it is kept.

@@ -64,20 +64,20 @@ pub(crate) struct Setback {
     /// The server was not reached.
     offline: bool,
     reason: String,
-    unblock: String,
 }
 
 impl Setback {
     pub(crate) fn of(error: &Error) -> Option<Setback> {
-        let Failure { kind, reason, unblock, is_retryable } = Failure::from(error);
-        is_retryable.then_some(Setback { offline: kind == Error::OFFLINE, reason, unblock })
+        let Failure { kind, reason, is_retryable, .. } = Failure::from(error);
+        is_retryable.then_some(Setback { offline: kind == Error::OFFLINE, reason })
     }
 }
 
 impl From<Setback> for Failure {
-    fn from(Setback { offline, reason, unblock }: Setback) -> Self {
+    fn from(Setback { offline, reason }: Setback) -> Self {
         let kind = if offline { Error::OFFLINE } else { Error::RETRY_LATER };
-        Failure { kind, reason, unblock, is_retryable: true }
+        // Nobody is told what would help with what helps itself.
+        Failure { kind, reason, unblock: String::new(), is_retryable: true }
     }
 }
 

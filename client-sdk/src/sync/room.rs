@@ -121,8 +121,8 @@ impl Glance {
         let (keys, epoch) = (&replica.keys, core.governance().epoch());
         let has = HasKeys { present: keys.has(epoch), last: keys.has(epoch) || keys.has(epoch.saturating_sub(1)) };
         let in_flight = replica.in_flight.is_some();
-        let parts = Glance::of_parts(core, &replica.state, has, in_flight);
-        Glance { revision: replica.revision, tried_aside: replica.tried_aside, ..parts }
+        let parts = Glance::of_parts(replica.revision, core, &replica.state, has, in_flight);
+        Glance { tried_aside: replica.tried_aside, ..parts }
     }
 
     /// As it is kept, without reading the chain and the live records, which grow with the log.
@@ -136,14 +136,13 @@ impl Glance {
         };
         let present = has(governance.epoch());
         let has = HasKeys { present, last: present || has(governance.epoch().saturating_sub(1)) };
-        let parts = Glance::of_parts(&core, &state, has, outline.in_flight.is_some());
-        Ok(Glance { revision: outline.revision, ..parts })
+        Ok(Glance::of_parts(outline.revision, &core, &state, has, outline.in_flight.is_some()))
     }
 
-    fn of_parts(core: &Core, state: &State, has: HasKeys, in_flight: bool) -> Glance {
+    fn of_parts(revision: u64, core: &Core, state: &State, has: HasKeys, in_flight: bool) -> Glance {
         let governance = core.governance();
         Glance {
-            revision: 0,
+            revision,
             head: core.head(),
             app: core.app().as_str().to_owned(),
             members: governance.members().map(|(user, member)| (*user, member.role)).collect(),
@@ -195,14 +194,18 @@ impl Slot {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
-    /// How the vault is, is read again. What was read in it is held against the store at every look.
-    fn look_again(&self) {
-        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    /// How the vault is, is read again, unless somebody has just shown it. What was read in it is held against the store
+    /// at every look.
+    fn look_again(&self, old: &Glance) {
+        let mut shown = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.as_ref().is_some_and(|shown| shown.revision == old.revision) {
+            *shown = None;
+        }
     }
 
     /// What was read is read again.
     pub(crate) fn forget(&self) {
-        self.look_again();
+        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.view.forget();
     }
@@ -455,18 +458,40 @@ impl Room {
 
     /// Sees what another program on this device has changed since it was last looked at. Which vaults are here. Blocks.
     pub(crate) fn look_around(&self) -> Result<Vec<VaultId>> {
-        self.change_shared(|_| ())?;
-        let here = self.store.vaults()?;
-        for id in &here {
-            let slot = self.slot(id);
-            if let Some(glance) = slot.glance()
-                && self.store.outline(id)?.is_none_or(|outline| outline.revision != glance.revision)
-            {
-                slot.look_again();
-                self.ring(id);
+        self.look_at_shared()?;
+        let here: BTreeMap<VaultId, u64> = self.store.revisions()?.into_iter().collect();
+        let slots: Vec<(VaultId, Arc<Slot>)> = self
+            .slots
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .map(|(id, slot)| (*id, slot.clone()))
+            .collect();
+        for (id, slot) in slots {
+            let Some(glance) = slot.glance() else { continue };
+            match here.get(&id) {
+                Some(revision) if *revision == glance.revision => continue,
+                Some(_) => slot.look_again(&glance),
+                // Whoever works with it now is told by the store.
+                None => slot.forget(),
             }
+            self.ring(&id);
         }
-        Ok(here)
+        Ok(here.into_keys().collect())
+    }
+
+    /// The same of what is kept for all vaults. Blocks.
+    pub(crate) fn look_at_shared(&self) -> Result<()> {
+        self.change_shared(|_| ())
+    }
+
+    /// Where what is kept for all vaults cannot be read any more, what this program knows of it takes its place. Blocks.
+    pub(crate) fn mend_shared(&self) -> Result<()> {
+        if let Err(Error::Damaged { .. }) = read_shared(self.store.as_ref()) {
+            let before = self.store.account()?;
+            self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&*self.shared()))?;
+        }
+        Ok(())
     }
 }
 

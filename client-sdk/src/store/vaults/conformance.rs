@@ -103,6 +103,7 @@ fn what_is_kept_comes_back(store: &dyn VaultStore) {
     store.begin(&VAULT, &Begun::default()).unwrap();
     assert_eq!(store.load(&VAULT).unwrap().unwrap(), kept, "what is kept already stays");
     assert_eq!(store.vaults().unwrap(), [VAULT]);
+    assert_eq!(store.revisions().unwrap(), [(VAULT, 1)]);
     let outline = Outline { revision: 1, state: kept.state, keys: kept.keys, in_flight: kept.in_flight };
     assert_eq!(store.outline(&VAULT).unwrap(), Some(outline));
     store.keep_note(&VAULT, &[1; 16], b"one").unwrap();
@@ -230,9 +231,14 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
     put_down(store, &[write(1, 1), write(1, 2)]);
     store.keep_note(&VAULT, &[1; 16], b"of what was").unwrap();
     let before = store.stamp(&VAULT).unwrap();
-    store.stage(&VAULT, true, &[version(7, 70, 1)], &[]).unwrap();
-    store.stage(&VAULT, true, &[version(1, 15, 7)], &[]).unwrap();
-    store.stage(&VAULT, false, &[version(2, 25, 7)], &[unread(4, 41)]).unwrap();
+    // Another program puts its own beside, and is overtaken.
+    assert_eq!(store.stage_anew(&VAULT, 2).unwrap(), Some(3));
+    assert!(store.stage(&VAULT, 3, &[version(7, 70, 1)], &[]).unwrap());
+    assert_eq!(store.stage_anew(&VAULT, 2).unwrap(), None);
+    assert_eq!(store.stage_anew(&VAULT, 3).unwrap(), Some(4));
+    assert!(store.stage(&VAULT, 4, &[version(1, 15, 7)], &[]).unwrap());
+    assert!(!store.stage(&VAULT, 3, &[version(8, 80, 1)], &[unread(9, 90)]).unwrap());
+    assert!(store.stage(&VAULT, 4, &[version(2, 25, 7)], &[unread(4, 41)]).unwrap());
     assert_eq!(store.versions(&VAULT, &record(1)).unwrap()[0].change, change(11), "nothing is changed yet");
     let fresh = Fresh {
         state: b"fresh".to_vec(),
@@ -243,8 +249,8 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
         again: vec![Again { write: write(1, 9), collides: false }, Again { write: write(2, 8), collides: true }],
         ..Fresh::default()
     };
-    assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), None);
-    assert_eq!(store.replace(&VAULT, 2, &fresh).unwrap(), Some(3));
+    assert_eq!(store.replace(&VAULT, 3, &fresh).unwrap(), None);
+    assert_eq!(store.replace(&VAULT, 4, &fresh).unwrap(), Some(5));
     let kept = store.load(&VAULT).unwrap().unwrap();
     assert_eq!((kept.state.as_slice(), kept.in_flight), (b"fresh".as_slice(), None));
     assert_eq!((kept.trail, kept.keys.len(), kept.live.len()), (vec![(7, [7; 32])], 2, 1));
@@ -265,7 +271,8 @@ fn a_log_is_replaced_whole_and_what_is_to_be_sent_stays(store: &dyn VaultStore) 
 fn what_was_on_its_way_while_a_log_is_replaced_is_still_that_or_has_arrived(store: &dyn VaultStore) {
     begun(store);
     let seqs = put_down(store, &[write(1, 1), write(1, 2)]);
-    store.stage(&VAULT, true, &[version(1, 15, 7)], &[]).unwrap();
+    assert_eq!(store.stage_anew(&VAULT, 1).unwrap(), Some(2));
+    assert!(store.stage(&VAULT, 2, &[version(1, 15, 7)], &[]).unwrap());
     let fresh = Fresh {
         state: b"fresh".to_vec(),
         heads: vec![(record(1), vec![change(15)])],
@@ -274,7 +281,7 @@ fn what_was_on_its_way_while_a_log_is_replaced_is_still_that_or_has_arrived(stor
         in_flight: Some(b"flight".to_vec()),
         ..Fresh::default()
     };
-    assert_eq!(store.replace(&VAULT, 1, &fresh).unwrap(), Some(2));
+    assert_eq!(store.replace(&VAULT, 2, &fresh).unwrap(), Some(3));
     let left = store.outbox(&VAULT, 9).unwrap();
     assert_eq!(left.iter().map(|one| one.sealed[0]).collect::<Vec<_>>(), [2]);
     assert_eq!(left[0].base, Some(vec![change(15)]), "the first has arrived");

@@ -210,6 +210,10 @@ impl VaultStore for MemoryVaults {
         Ok(self.all().vaults.keys().copied().collect())
     }
 
+    fn revisions(&self) -> Result<Vec<(VaultId, u64)>> {
+        Ok(self.all().vaults.iter().map(|(vault, one)| (*vault, one.revision)).collect())
+    }
+
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {
         Ok(self.all().vaults.get(vault).map(|one| KeptVault {
             revision: one.revision,
@@ -248,15 +252,20 @@ impl VaultStore for MemoryVaults {
         Ok(Some(one.revision))
     }
 
-    fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()> {
-        if let Some(one) = self.all().vaults.get_mut(vault) {
-            if anew {
-                one.staged = Default::default();
-            }
-            one.staged.0.extend_from_slice(versions);
-            one.staged.1.extend_from_slice(aside);
-        }
-        Ok(())
+    fn stage_anew(&self, vault: &VaultId, revision: u64) -> Result<Option<u64>> {
+        let mut all = self.all();
+        let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };
+        one.staged = Default::default();
+        one.revision += 1;
+        Ok(Some(one.revision))
+    }
+
+    fn stage(&self, vault: &VaultId, revision: u64, versions: &[Version], aside: &[Aside]) -> Result<bool> {
+        let mut all = self.all();
+        let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(false) };
+        one.staged.0.extend_from_slice(versions);
+        one.staged.1.extend_from_slice(aside);
+        Ok(true)
     }
 
     fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Result<Option<u64>> {

@@ -43,6 +43,9 @@ pub trait VaultStore: Send + Sync + Debug {
     /// The vaults that are kept here, ascending.
     fn vaults(&self) -> Result<Vec<VaultId>>;
 
+    /// The same, with the revision of each. Quick, whatever else is read meanwhile.
+    fn revisions(&self) -> Result<Vec<(VaultId, u64)>>;
+
     /// Everything of a vault that is needed to go on with it. Records stay where they are.
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>>;
 
@@ -53,9 +56,12 @@ pub trait VaultStore: Send + Sync + Debug {
     /// revision any more.
     fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Result<Option<u64>>;
 
-    /// Puts records beside, for [`VaultStore::replace`] to take in. What was put beside before stays, unless this
-    /// begins anew.
-    fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()>;
+    /// Begins to put records beside, for [`VaultStore::replace`] to take in; what was put beside before is gone. Returns
+    /// the new revision, or `None` as [`VaultStore::advance`] does: so of two programs one goes on.
+    fn stage_anew(&self, vault: &VaultId, revision: u64) -> Result<Option<u64>>;
+
+    /// Puts more records beside; `false`, and nothing is done, if the vault is not at this revision any more.
+    fn stage(&self, vault: &VaultId, revision: u64, versions: &[Version], aside: &[Aside]) -> Result<bool>;
 
     /// Replaces the log of a vault and all its records by what was staged. What is to be sent and the keys stay.
     /// Returns the new revision, or `None` as [`VaultStore::advance`] does.

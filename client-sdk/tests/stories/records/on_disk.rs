@@ -5,7 +5,9 @@ use crate::fake::{Fake, Mishap};
 use crate::storage::find;
 use crate::vaults::{APP, PASSWORD, another_device};
 use futures_util::StreamExt as _;
-use selkie_client::{Account, CollectionShape, Error, RecordState, SignUp, SyncState, Unsent, Vault, field};
+use selkie_client::{
+    Account, CollectionShape, Error, RecordState, SignIn, SignUp, SyncState, TokioRuntime, Unsent, Vault, field,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -129,6 +131,12 @@ async fn two_programs_on_one_file_lose_nothing_of_each_other() {
     assert_eq!(here.query().filter(field("title").eq("first")).count().await.unwrap(), 0);
     here.put(&note("other")).await.unwrap();
     assert_eq!(live.next().await.unwrap().unwrap(), [], "with the next write of its own it sees the other's");
+    there.update(id, |note| note.title = "first".into()).await.unwrap();
+    other.sync().await.unwrap();
+    one.sync().await.unwrap();
+    assert_eq!(live.next().await.unwrap().unwrap().len(), 1, "and with the next sync");
+    there.update(id, |note| note.title = "second".into()).await.unwrap();
+    assert_eq!(here.get(id).await.unwrap(), Some(note("second")));
 
     let count = |notes: selkie_client::Collection<Note>| async move {
         for _ in 0..20 {
@@ -178,6 +186,47 @@ async fn two_programs_on_one_file_come_into_step_beside_each_other() {
         assert_eq!(vault.collection::<Note>("canary-notes").query().count().await.unwrap(), 24);
         assert_eq!(vault.summary().await.unwrap().pending, 0);
     }
+}
+
+/// Both come in new, from a checkpoint of several pages, and again when one has the vault fetched once more.
+#[tokio::test]
+async fn two_programs_on_one_file_begin_with_a_checkpoint_at_once() {
+    let server = Fake::start();
+    let writer = server.builder().in_memory().checkpoint_after(2_500, 100).build().unwrap();
+    let ana = writer.sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+    let journal = ana.account.create_vault("Journal", APP).await.unwrap();
+    let written: Vec<Note> = (0..2_600).map(|number| note(&format!("number {number}"))).collect();
+    journal.collection::<Note>("canary-notes").put_all(&written).await.unwrap();
+    journal.sync().await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    // Of two who fetch a vault whole, one has to wait for the other.
+    let patient = || server.builder().runtime(Arc::new(TokioRuntime));
+    let builder = || patient().store(folder.path()).begin_with_checkpoint_from(2);
+    let options = SignIn { device_name: "phone".into(), ..SignIn::default() };
+    let phone = builder().build().unwrap();
+    phone.sign_in("ana@example.org", PASSWORD, ana.sheet.secret_key(), options).await.unwrap();
+    let program = async || builder().build().unwrap().account("ana@example.org").await.unwrap().unwrap();
+    let (one, other) = (program().await, program().await);
+    let syncs = async |account: &Account| {
+        for (vault, done) in account.sync().await.unwrap().vaults {
+            done.unwrap_or_else(|error| panic!("{vault}: {error}"));
+        }
+    };
+    let is_whole = async |account: &Account| {
+        let vault = account.vault("Journal").await.unwrap().unwrap();
+        assert_eq!(vault.collection::<Note>("canary-notes").query().count().await.unwrap(), 2_600);
+        assert!(account.check_storage().await.unwrap().is_sound());
+        vault
+    };
+    tokio::join!(syncs(&one), syncs(&other));
+    let (here, there) = (is_whole(&one).await, is_whole(&other).await);
+    let (again, beside) = tokio::join!(here.fetch_again(), there.fetch_again());
+    for again in [again, beside] {
+        assert!(again.as_ref().err().is_none_or(Error::is_retryable), "{again:?}");
+    }
+    is_whole(&one).await;
+    is_whole(&other).await;
 }
 
 #[tokio::test]

@@ -69,7 +69,8 @@ stuck! {
         fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
         fn begin(&self, vault: &VaultId, begun: &Begun) -> ();
         fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Option<u64>;
-        fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> ();
+        fn stage_anew(&self, vault: &VaultId, revision: u64) -> Option<u64>;
+        fn stage(&self, vault: &VaultId, revision: u64, versions: &[Version], aside: &[Aside]) -> bool;
         fn replace(&self, vault: &VaultId, revision: u64, fresh: &Fresh) -> Option<u64>;
         fn forget(&self, vault: &VaultId) -> ();
         fn forget_if_sent(&self, vault: &VaultId) -> bool;
@@ -88,6 +89,7 @@ stuck! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
+        fn revisions(&self) -> Vec<(VaultId, u64)>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
         fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
         fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;

@@ -182,6 +182,10 @@ impl VaultStore for SqliteVaults {
         self.reading(|db| read::all(db, "SELECT vault FROM vaults ORDER BY vault", [], |row| read::vault(row, 0)))
     }
 
+    fn revisions(&self) -> Result<Vec<(VaultId, u64)>> {
+        self.glancing(read::revisions)
+    }
+
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {
         self.reading(|db| read::load(db, vault))
     }
@@ -197,10 +201,17 @@ impl VaultStore for SqliteVaults {
         })
     }
 
-    fn stage(&self, vault: &VaultId, anew: bool, versions: &[Version], aside: &[Aside]) -> Result<()> {
-        self.writing(|db| match row_of(db, vault)? {
-            Some(row) => write::stage(db, row, anew, versions, aside),
-            None => Ok(()),
+    fn stage_anew(&self, vault: &VaultId, revision: u64) -> Result<Option<u64>> {
+        self.writing(|db| match row_at(db, vault, revision)? {
+            Some(row) => write::stage_anew(db, row).map(|()| Some(revision + 1)),
+            None => Ok(None),
+        })
+    }
+
+    fn stage(&self, vault: &VaultId, revision: u64, versions: &[Version], aside: &[Aside]) -> Result<bool> {
+        self.writing(|db| match row_at(db, vault, revision)? {
+            Some(row) => write::stage(db, row, versions, aside).map(|()| true),
+            None => Ok(false),
         })
     }
 

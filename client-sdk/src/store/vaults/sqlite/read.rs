@@ -66,6 +66,10 @@ pub(super) fn load(db: &Connection, vault: &VaultId) -> Read<Option<KeptVault>> 
     }))
 }
 
+pub(super) fn revisions(db: &Connection) -> Read<Vec<(VaultId, u64)>> {
+    all(db, "SELECT vault, revision FROM vaults ORDER BY vault", [], |row| Ok((vault(row, 0)?, number(row, 1)?)))
+}
+
 /// The keys and the state, without what grows with the log.
 pub(super) fn outline(db: &Connection, vault: &VaultId) -> Read<Option<Outline>> {
     let find = "SELECT id, revision, state, in_flight FROM vaults WHERE vault = ?1";

@@ -141,10 +141,12 @@ fn touch(db: &Transaction<'_>, of: i64, records: impl IntoIterator<Item = Record
     Ok(())
 }
 
-pub(super) fn stage(db: &Transaction<'_>, of: i64, anew: bool, new: &[Version], unread: &[Aside]) -> Done {
-    if anew {
-        forget_staged(db, of)?;
-    }
+pub(super) fn stage_anew(db: &Transaction<'_>, of: i64) -> Done {
+    forget_staged(db, of)?;
+    db.execute("UPDATE vaults SET revision = revision + 1 WHERE id = ?1", [of]).map(drop)
+}
+
+pub(super) fn stage(db: &Transaction<'_>, of: i64, new: &[Version], unread: &[Aside]) -> Done {
     versions(db, of, "staged_versions", new)?;
     aside(db, of, "staged_aside", unread)
 }
