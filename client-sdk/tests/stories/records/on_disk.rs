@@ -6,7 +6,8 @@ use crate::storage::find;
 use crate::vaults::{APP, PASSWORD, another_device};
 use futures_util::StreamExt as _;
 use selkie_client::{
-    Account, CollectionShape, Error, RecordState, SignIn, SignUp, SyncState, TokioRuntime, Unsent, Vault, field,
+    Account, CollectionShape, Error, Misbehaviour, RecordState, SignIn, SignUp, SyncState, TokioRuntime, Unsent, Vault,
+    VaultState, field,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -186,6 +187,39 @@ async fn two_programs_on_one_file_come_into_step_beside_each_other() {
         assert_eq!(vault.collection::<Note>("canary-notes").query().count().await.unwrap(), 24);
         assert_eq!(vault.summary().await.unwrap().pending, 0);
     }
+}
+
+/// What one has caught the server at holds for both, also where the other had gone on with the vault.
+#[tokio::test]
+async fn a_vault_that_one_program_has_set_apart_is_set_apart_in_the_other() {
+    let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+    drop(begun(&server, folder.path()).await);
+    let (one, other) = (account(&server, folder.path()).await, account(&server, folder.path()).await);
+    let journal = async |account: &Account| account.vault("Journal").await.unwrap().unwrap();
+    one.sync().await.unwrap();
+    let (here, there) = (journal(&one).await, journal(&other).await);
+    let id = here.collection::<Note>("canary-notes").put(&note("first")).await.unwrap();
+    here.sync().await.unwrap();
+    // So the first knows less than is kept by now.
+    there.collection::<Note>("canary-notes").put(&note("second")).await.unwrap();
+    there.sync().await.unwrap();
+
+    server.with(|world| {
+        let people = world.people();
+        let log = world.vaults.all.get_mut(&here.id()).unwrap();
+        *log = log.back_to(2, &people);
+    });
+    let Err(Error::Quarantined(quarantine)) = here.sync().await else { panic!("it hides what was shown") };
+    assert_eq!(quarantine.kind, Misbehaviour::VaultRollback);
+    let Err(Error::Quarantined(same)) = there.sync().await else { panic!("it is written down") };
+    assert_eq!(same, quarantine);
+    let third = journal(&account(&server, folder.path()).await).await;
+    assert!(matches!(third.status().await.unwrap().state, VaultState::Quarantined(kept) if kept == *quarantine));
+    assert_eq!(
+        here.collection::<Note>("canary-notes").get(id).await.unwrap(),
+        Some(note("first")),
+        "it stays readable"
+    );
 }
 
 /// Both come in new, from a checkpoint of several pages, and again when one has the vault fetched once more.
