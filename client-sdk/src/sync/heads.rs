@@ -115,7 +115,7 @@ impl Round<'_> {
             if !matches!(kept, Err(Trouble::Moved)) {
                 break;
             }
-            // Another program has gone on with the vault meanwhile. That it is set apart holds for what it has kept, too.
+            // Another program has gone on with the vault meanwhile. It is set apart all the same.
             self.replica = None;
             kept = match self.load().await {
                 Ok(()) => self.keep_apart(&quarantine, &saved.name).await,

@@ -194,8 +194,8 @@ impl Slot {
         self.glance.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(glance).clone()
     }
 
-    /// How the vault is, is read again, unless somebody has just shown it. What was read in it is held against the store
-    /// at every look.
+    /// How the vault is, is read again, unless somebody has just shown it. What was read in it is held against the
+    /// store at every look.
     fn look_again(&self, old: &Glance) {
         let mut shown = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.as_ref().is_some_and(|shown| shown.revision == old.revision) {
@@ -485,7 +485,8 @@ impl Room {
         self.change_shared(|_| ())
     }
 
-    /// Where what is kept for all vaults cannot be read any more, what this program knows of it takes its place. Blocks.
+    /// Where what is kept for all vaults cannot be read any more, what this program knows of it takes its place.
+    /// Blocks.
     pub(crate) fn mend_shared(&self) -> Result<()> {
         if let Err(Error::Damaged { .. }) = read_shared(self.store.as_ref()) {
             let before = self.store.account()?;

@@ -56,8 +56,8 @@ pub trait VaultStore: Send + Sync + Debug {
     /// revision any more.
     fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Result<Option<u64>>;
 
-    /// Begins to put records beside, for [`VaultStore::replace`] to take in; what was put beside before is gone. Returns
-    /// the new revision, or `None` as [`VaultStore::advance`] does: so of two programs one goes on.
+    /// Begins to put records beside, for [`VaultStore::replace`] to take in; what was put beside before is gone.
+    /// Returns the new revision, or `None` as [`VaultStore::advance`] does: so of two programs one goes on.
     fn stage_anew(&self, vault: &VaultId, revision: u64) -> Result<Option<u64>>;
 
     /// Puts more records beside; `false`, and nothing is done, if the vault is not at this revision any more.

@@ -52,8 +52,8 @@ pub(super) fn open(file: &Path, busy_timeout: Duration) -> Result<SqliteConnecti
     let mut connection = SqliteConnection::establish(path).map_err(unavailable)?;
     // Another process may write at the same time (the command line does): it is waited for. Records have random names,
     // so a push touches as many pages as it has changes, and the next one the same again: they are copied from the
-    // write-ahead log into the file only now and then, every 8 MiB. Rarer is cheaper, and whoever pushes just then waits
-    // longer (docs/benchmarks.md, "Under load").
+    // write-ahead log into the file only now and then, every 8 MiB. Rarer is cheaper, and whoever pushes just then
+    // waits longer (docs/benchmarks.md, "Under load").
     connection
         .batch_execute(&format!("PRAGMA busy_timeout = {}", busy_timeout.as_millis()))
         .and_then(|()| {
