@@ -157,7 +157,7 @@ passed_on! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
-        fn revisions(&self) -> Vec<(VaultId, u64)>;
+        fn revision(&self, vault: &VaultId) -> Option<u64>;
         fn load(&self, vault: &VaultId) -> Option<KeptVault>;
         fn outbox(&self, vault: &VaultId, limit: usize) -> Vec<Pending>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;

@@ -112,10 +112,10 @@ impl Context {
 }
 
 impl Account {
-    /// The server is in this life. If it is a new one, it gets back what it lost of the logs that are known here before
-    /// anything in it is judged by them.
-    pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation) -> Result<()> {
-        let (asked, kept) = (room.shared().lives.clone(), room.clone());
+    /// The server is in this life, as it answers whoever knew of these when they asked. If it is a new one, it gets
+    /// back what it lost of the logs that are known here before anything in it is judged by them.
+    pub(crate) async fn meet_life(&self, room: &Arc<Room>, life: Incarnation, asked: &[Incarnation]) -> Result<()> {
+        let kept = room.clone();
         self.context().edges.apart(move || kept.look_at_shared()).await??;
         let (lives, known) = (room.shared().lives.clone(), self.kept().life.map(|known| known.incarnation));
         if lives != asked && lives.last() != Some(&life) {

@@ -195,12 +195,18 @@ impl Account {
         let _alone = room.polling.lock().await;
         let round = room.pulse.begin();
         let outcome = self.sync_all(&room, &round, backoff).await;
-        self.end_round(&room, round, outcome.as_ref()).await;
+        self.end_round(&room, round, true, outcome.as_ref()).await;
         outcome
     }
 
     /// Tells how a round has ended, here and to the next start of the app.
-    async fn end_round(&self, room: &Arc<Room>, round: Running<'_>, outcome: Result<&AccountSync, &Error>) {
+    async fn end_round(
+        &self,
+        room: &Arc<Room>,
+        round: Running<'_>,
+        is_whole: bool,
+        outcome: Result<&AccountSync, &Error>,
+    ) {
         round.end(self.context().now_ms(), outcome);
         let trouble = match outcome {
             Ok(sync) => sync.trouble(),
@@ -210,13 +216,10 @@ impl Account {
         let (kept, now_ms) = (room.clone(), self.context().now_ms());
         let keep = move || {
             kept.change_shared(|shared| {
-                if is_well && shared.setback.is_some() {
+                if is_well && is_whole && shared.setback.is_some() {
                     shared.synced_ms = now_ms;
                 }
-                // A failure that is not tried again is met again, and told then.
-                if is_well || setback.is_some() {
-                    shared.setback.clone_from(&setback);
-                }
+                shared.setback.clone_from(&setback);
             })
         };
         // The round is over, however this goes.
@@ -238,7 +241,7 @@ impl Account {
         round.goes_on(0, 1);
         let done = vault.sync_known(false, 0, Backoff::of_one_try()).await;
         let outcome = Ok(AccountSync { vaults: vec![(id, done)] });
-        self.end_round(&room, round, outcome.as_ref()).await;
+        self.end_round(&room, round, false, outcome.as_ref()).await;
         outcome
     }
 
@@ -246,9 +249,12 @@ impl Account {
         let context = self.context();
         let kept = room.clone();
         context.edges.apart(move || kept.look_around()).await??;
-        let known = room.shared().poll;
+        let (known, lives) = {
+            let shared = room.shared();
+            (shared.poll, shared.lives.clone())
+        };
         let polled = self.call(|bearer| async move { context.api.poll(&bearer, known.as_ref()).await }).await?;
-        self.meet_life(room, polled.incarnation).await?;
+        self.meet_life(room, polled.incarnation, &lives).await?;
         let news: Option<BTreeMap<VaultId, PolledVault>> =
             polled.vaults.map(|vaults| vaults.into_iter().map(|vault| (vault.vid, vault)).collect());
         let mut outcome = AccountSync::default();

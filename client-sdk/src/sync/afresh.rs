@@ -102,7 +102,9 @@ impl Round<'_> {
             let why = "the server was restored from a backup: sync first, so that nothing it has lost is lost here";
             return Err(Error::NotPossible(why.into()).into());
         }
-        self.revision().await?;
+        if before.is_none() {
+            self.revision().await?;
+        }
         match self.read_anew(before.clone(), keys).await {
             Ok(Anew { replica, sent, settlements, .. }) => {
                 let replica = replica.ok_or(Trouble::Moved)?;
@@ -129,6 +131,7 @@ impl Round<'_> {
             Err(Trouble::Error(error)) if error.is_retryable() => {
                 tracing::info!(%error, "the vault is whole again, and comes into step with the next round");
             }
+            Err(Trouble::Moved) => tracing::info!("the vault is whole again, and another program goes on with it"),
             outcome => outcome?,
         }
         Ok(given_up)

@@ -175,20 +175,23 @@ impl<'a> Round<'a> {
             }
         };
         let work = async |round: &mut Round<'_>| {
-            for tries in 0..MOST_OVERTAKEN {
-                match all(round, known_current && tries == 0).await {
-                    // The other has come further, so it is worth going on from there.
-                    Err(trouble) if round.was_overtaken(&trouble).await => {
-                        round.replica = None;
-                        // And to let it come to an end: to fetch a vault whole takes a while.
-                        let most = STEP_ASIDE * (1 << tries);
-                        let wait = most.mul_f64(f64::from(u32::from_be_bytes(random_id())) / f64::from(u32::MAX));
-                        round.account.context().edges.runtime.sleep(wait).await;
-                    }
-                    done => return done,
+            let mut tries = 0;
+            loop {
+                tries += 1;
+                let trouble = match all(round, known_current && tries == 1).await {
+                    Ok(()) => return Ok(()),
+                    Err(trouble) => trouble,
+                };
+                if tries == MOST_OVERTAKEN || !round.was_overtaken(&trouble).await? {
+                    return Err(trouble);
                 }
+                // The other has come further, so it is worth going on from there; and to let it come to an end, since
+                // to fetch a vault whole takes a while.
+                round.replica = None;
+                let most = STEP_ASIDE * (1 << tries);
+                let wait = most.mul_f64(f64::from(u32::from_be_bytes(random_id())) / f64::from(u32::MAX));
+                round.account.context().edges.runtime.sleep(wait).await;
             }
-            Err(Trouble::Moved)
         };
         self.work(slot, work).await?;
         if let Some(complaint) = self.complaint {
@@ -218,14 +221,20 @@ impl<'a> Round<'a> {
             Err(trouble) => Err(self.error_of(trouble).await),
         };
         if let Some(replica) = self.replica.take() {
-            slot.show(&replica);
+            // Another program may have gone on, and whoever watches has not heard of it.
+            if slot.show(&replica) {
+                self.room.ring(&self.vault);
+            }
             *place = Some(replica);
         }
         outcome
     }
 
     async fn error_of(&mut self, trouble: Trouble) -> Error {
-        let is_overtaken = self.was_overtaken(&trouble).await;
+        let is_overtaken = match self.was_overtaken(&trouble).await {
+            Ok(is_overtaken) => is_overtaken,
+            Err(error) => return error,
+        };
         match trouble {
             Trouble::Error(error) => error,
             Trouble::Alarm(alarm) if !is_overtaken => self.set_apart(*alarm).await,
@@ -241,19 +250,17 @@ impl<'a> Round<'a> {
 
     pub(super) async fn revision_kept(&self) -> Result<Option<u64>> {
         let (room, vault) = (self.room.clone(), self.vault);
-        let revisions = self.account.context().edges.apart(move || room.store.revisions()).await??;
-        Ok(revisions.into_iter().find_map(|(kept, revision)| (kept == vault).then_some(revision)))
+        Ok(self.account.context().edges.apart(move || room.store.revision(&vault)).await??)
     }
 
     /// Whether this came of knowing less than is kept. Nobody is accused for what another program knows better.
-    async fn was_overtaken(&self, trouble: &Trouble) -> bool {
-        match trouble {
+    async fn was_overtaken(&self, trouble: &Trouble) -> Result<bool> {
+        Ok(match trouble {
             Trouble::Moved => true,
             Trouble::Alarm(alarm) if alarm.kind.proves_itself() => false,
-            // Where that cannot be read, it is not known.
-            Trouble::Alarm(_) => !self.revision_kept().await.is_ok_and(|kept| kept == Some(self.revision)),
+            Trouble::Alarm(_) => self.revision_kept().await? != Some(self.revision),
             Trouble::Error(_) => false,
-        }
+        })
     }
 
     pub(crate) async fn come_into_step(&mut self, known_current: bool) -> Step<()> {
@@ -355,8 +362,6 @@ impl<'a> Round<'a> {
         let replica = replica.ok_or_else(|| Error::NotPossible("this device does not keep that vault".into()))?;
         self.revision = replica.revision;
         self.replica = Some(replica);
-        // Another program may have gone on, and whoever watches has not heard of it.
-        self.room.ring(&self.vault);
         Ok(())
     }
 

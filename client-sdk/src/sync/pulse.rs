@@ -58,7 +58,7 @@ impl From<&Error> for Failure {
     }
 }
 
-/// A failure that is tried again, as the next run of the app finds it. All others it meets for itself.
+/// Why the last round was none, as the next run of the app finds it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Setback {
     /// The server was not reached.
@@ -68,15 +68,16 @@ pub(crate) struct Setback {
 
 impl Setback {
     pub(crate) fn of(error: &Error) -> Option<Setback> {
-        let Failure { kind, reason, is_retryable, .. } = Failure::from(error);
-        is_retryable.then_some(Setback { offline: kind == Error::OFFLINE, reason })
+        // That a session is over, or a vault set apart, is kept where it belongs.
+        let is_kept = matches!(error, Error::SignInAgain { .. } | Error::Quarantined(_));
+        (!is_kept).then(|| Setback { offline: error.word() == Error::OFFLINE, reason: error.to_string() })
     }
 }
 
 impl From<Setback> for Failure {
     fn from(Setback { offline, reason }: Setback) -> Self {
         let kind = if offline { Error::OFFLINE } else { Error::RETRY_LATER };
-        // Nobody is told what would help with what helps itself.
+        // The next round tries it again, and says then what would help if anything does.
         Failure { kind, reason, unblock: String::new(), is_retryable: true }
     }
 }

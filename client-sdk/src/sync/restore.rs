@@ -42,10 +42,11 @@ impl Portion {
 impl Round<'_> {
     /// Holds the head of a new incarnation against ours.
     pub(super) async fn compare(&mut self) -> Step<Event> {
+        let asked = self.room.shared().lives.clone();
         let bytes = self.head_of_server().await?;
         let head = self.signed(&bytes).await?;
         // Who wrote what is put back must be known there first.
-        self.account.meet_life(self.room, head.incarnation).await?;
+        self.account.meet_life(self.room, head.incarnation, &asked).await?;
         let common = self.common_with(&head).await?;
         self.look_for_a_reset(common).await?;
         let missing = self.replica()?.head().n - common;

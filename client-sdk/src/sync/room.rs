@@ -203,6 +203,15 @@ impl Slot {
         }
     }
 
+    /// It is not here any more. If it comes again, nothing of it is taken for that. Whoever works with it now is told
+    /// by the store.
+    fn forget_all(&self) {
+        if let Some(mut replica) = self.replica.try_lock() {
+            *replica = None;
+        }
+        self.forget();
+    }
+
     /// What was read is read again.
     pub(crate) fn forget(&self) {
         *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -219,8 +228,13 @@ impl Slot {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).insert(device, head);
     }
 
-    pub(crate) fn show(&self, replica: &Replica) {
-        *self.glance.lock().unwrap_or_else(PoisonError::into_inner) = Some(Glance::of(replica));
+    /// Whether it is otherwise than what was shown before.
+    pub(crate) fn show(&self, replica: &Replica) -> bool {
+        let new = Glance::of(replica);
+        let mut shown = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_news = shown.as_ref().is_none_or(|shown| shown.revision != new.revision);
+        *shown = Some(new);
+        is_news
     }
 }
 
@@ -444,11 +458,13 @@ impl Room {
         // One after the other: of two that begin with the same, one would undo what the other did.
         let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
-            let (before, known) = read_shared(self.store.as_ref())?;
-            let mut changed = known.clone();
+            let (before, kept) = read_shared(self.store.as_ref())?;
+            // A file that was made anew may have lost it.
+            let known = if before.is_some() { kept.clone() } else { self.shared().clone() };
+            let mut changed = known;
             change(&mut changed);
             let is_kept =
-                changed == known || self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&changed))?;
+                changed == kept || self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&changed))?;
             if is_kept {
                 *self.shared() = changed;
                 return Ok(());
@@ -459,25 +475,25 @@ impl Room {
     /// Sees what another program on this device has changed since it was last looked at. Which vaults are here. Blocks.
     pub(crate) fn look_around(&self) -> Result<Vec<VaultId>> {
         self.look_at_shared()?;
-        let here: BTreeMap<VaultId, u64> = self.store.revisions()?.into_iter().collect();
-        let slots: Vec<(VaultId, Arc<Slot>)> = self
-            .slots
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .map(|(id, slot)| (*id, slot.clone()))
-            .collect();
+        let slots: Vec<(VaultId, Arc<Slot>)> = {
+            let slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+            slots.iter().map(|(id, slot)| (*id, slot.clone())).collect()
+        };
         for (id, slot) in slots {
             let Some(glance) = slot.glance() else { continue };
-            match here.get(&id) {
-                Some(revision) if *revision == glance.revision => continue,
-                Some(_) => slot.look_again(&glance),
-                // Whoever works with it now is told by the store.
-                None => slot.forget(),
+            match self.store.revision(&id) {
+                Ok(Some(revision)) if revision == glance.revision => continue,
+                Ok(Some(_)) => slot.look_again(&glance),
+                Ok(None) => slot.forget_all(),
+                Err(error) => {
+                    // Whoever works with it is told. The others are no worse for it.
+                    tracing::warn!(%error, vault = %id, "how far a vault has come cannot be read");
+                    continue;
+                }
             }
             self.ring(&id);
         }
-        Ok(here.into_keys().collect())
+        Ok(self.store.vaults()?)
     }
 
     /// The same of what is kept for all vaults. Blocks.
@@ -485,12 +501,14 @@ impl Room {
         self.change_shared(|_| ())
     }
 
-    /// Where what is kept for all vaults cannot be read any more, what this program knows of it takes its place.
-    /// Blocks.
+    /// Where what is kept for all vaults says nothing any more, what this program knows of it takes its place. A file
+    /// that cannot be read is made anew first. Blocks.
     pub(crate) fn mend_shared(&self) -> Result<()> {
-        if let Err(Error::Damaged { .. }) = read_shared(self.store.as_ref()) {
+        let _one_at_a_time = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(Error::Damaged { source: None, .. }) = read_shared(self.store.as_ref()) {
+            let known = Face::Cbor.encode(&*self.shared());
             let before = self.store.account()?;
-            self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&*self.shared()))?;
+            self.store.keep_account(before.as_deref(), &known)?;
         }
         Ok(())
     }

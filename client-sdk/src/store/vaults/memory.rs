@@ -210,8 +210,8 @@ impl VaultStore for MemoryVaults {
         Ok(self.all().vaults.keys().copied().collect())
     }
 
-    fn revisions(&self) -> Result<Vec<(VaultId, u64)>> {
-        Ok(self.all().vaults.iter().map(|(vault, one)| (*vault, one.revision)).collect())
+    fn revision(&self, vault: &VaultId) -> Result<Option<u64>> {
+        Ok(self.all().vaults.get(vault).map(|one| one.revision))
     }
 
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {

@@ -43,8 +43,8 @@ pub trait VaultStore: Send + Sync + Debug {
     /// The vaults that are kept here, ascending.
     fn vaults(&self) -> Result<Vec<VaultId>>;
 
-    /// The same, with the revision of each. Quick, whatever else is read meanwhile.
-    fn revisions(&self) -> Result<Vec<(VaultId, u64)>>;
+    /// How far a vault has come here; `None` if it is not kept. Quick, whatever else is read meanwhile.
+    fn revision(&self, vault: &VaultId) -> Result<Option<u64>>;
 
     /// Everything of a vault that is needed to go on with it. Records stay where they are.
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>>;

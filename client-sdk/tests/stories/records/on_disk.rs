@@ -308,6 +308,10 @@ async fn a_status_tells_of_the_last_round_whichever_program_it_was_in() {
         assert_eq!((away.state, away.blocked), (state, Vec::new()));
         assert_eq!(away.last_success_ms, well.last_success_ms);
     }
+    server.next_request_to("/poll", Mishap::AnswerGarbled);
+    account(&server, folder.path()).await.sync().await.unwrap_err();
+    let state = status().await.state;
+    assert!(matches!(&state, SyncState::PutOff(why) if why.contains("does not understand the server")), "{state:?}");
 
     account(&server, folder.path()).await.sync().await.unwrap();
     let back = status().await;

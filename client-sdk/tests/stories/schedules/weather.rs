@@ -188,7 +188,7 @@ creaking! {
     fn people(&self) -> Vec<(UserId, Vec<u8>)>;
     fn keep_person(&self, user: &UserId, log: &[u8]) -> ();
     fn vaults(&self) -> Vec<VaultId>;
-    fn revisions(&self) -> Vec<(VaultId, u64)>;
+    fn revision(&self, vault: &VaultId) -> Option<u64>;
     fn load(&self, vault: &VaultId) -> Option<KeptVault>;
     fn begin(&self, vault: &VaultId, begun: &Begun) -> ();
     fn advance(&self, vault: &VaultId, revision: u64, advance: &Advance) -> Option<u64>;

@@ -89,7 +89,7 @@ stuck! {
         fn account(&self) -> Option<Vec<u8>>;
         fn people(&self) -> Vec<(UserId, Vec<u8>)>;
         fn vaults(&self) -> Vec<VaultId>;
-        fn revisions(&self) -> Vec<(VaultId, u64)>;
+        fn revision(&self, vault: &VaultId) -> Option<u64>;
         fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Pending>;
         fn now(&self, vault: &VaultId, record: &RecordId) -> Now;
         fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> u64;

@@ -182,8 +182,8 @@ impl VaultStore for SqliteVaults {
         self.reading(|db| read::all(db, "SELECT vault FROM vaults ORDER BY vault", [], |row| read::vault(row, 0)))
     }
 
-    fn revisions(&self) -> Result<Vec<(VaultId, u64)>> {
-        self.glancing(read::revisions)
+    fn revision(&self, vault: &VaultId) -> Result<Option<u64>> {
+        self.glancing(|db| read::revision(db, vault))
     }
 
     fn load(&self, vault: &VaultId) -> Result<Option<KeptVault>> {

@@ -66,8 +66,9 @@ pub(super) fn load(db: &Connection, vault: &VaultId) -> Read<Option<KeptVault>> 
     }))
 }
 
-pub(super) fn revisions(db: &Connection) -> Read<Vec<(VaultId, u64)>> {
-    all(db, "SELECT vault, revision FROM vaults ORDER BY vault", [], |row| Ok((vault(row, 0)?, number(row, 1)?)))
+pub(super) fn revision(db: &Connection, vault: &VaultId) -> Read<Option<u64>> {
+    let mut find = db.prepare_cached("SELECT revision FROM vaults WHERE vault = ?1")?;
+    find.query_row([vault.as_bytes()], |row| number(row, 0)).optional()
 }
 
 /// The keys and the state, without what grows with the log.
