@@ -5,12 +5,16 @@ use crate::fake::{Fake, Mishap};
 use crate::storage::find;
 use crate::vaults::{APP, PASSWORD, another_device};
 use futures_util::StreamExt as _;
+use selkie_client::store::vaults::{Advance, SqliteVaults, VaultStore as _};
 use selkie_client::{
     Account, CollectionShape, Error, Misbehaviour, RecordState, SignIn, SignUp, SyncState, TokioRuntime, Unsent, Vault,
     VaultState, field,
 };
+use selkie_protocol::Face;
+use selkie_protocol::vault::LogFrames;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 fn client(server: &Arc<Fake>, folder: &Path) -> selkie_client::Client {
     let shape = CollectionShape::new("canary-notes").index(["title"]).search(["body"]);
@@ -220,6 +224,56 @@ async fn a_vault_that_one_program_has_set_apart_is_set_apart_in_the_other() {
         Some(note("first")),
         "it stays readable"
     );
+}
+
+/// The other program goes on with the vault in the very moment in which an answer is on its way to the first, so that
+/// what the first makes of it is made of an old state.
+#[tokio::test]
+async fn nobody_is_accused_from_an_old_state_and_nobody_is_let_off_for_it() {
+    let hides: fn(&mut LogFrames) = |page| page.frames.clear();
+    let forges: fn(&mut LogFrames) = |page| {
+        let mut head = *page.head;
+        *head.last_mut().unwrap() ^= 1;
+        page.head = head.into();
+    };
+    for (lie, times, caught) in [
+        (hides, 1, None),
+        (hides, usize::MAX, Some(Misbehaviour::VaultRollback)),
+        (forges, 1, Some(Misbehaviour::ForgedHead)),
+    ] {
+        let (server, folder) = (Fake::start(), tempfile::tempdir().unwrap());
+        let ana = client(&server, folder.path()).sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+        let here = ana.account.create_vault("Journal", APP).await.unwrap();
+        here.sync().await.unwrap();
+        let phone = another_device(&server, "ana@example.org", &ana).await;
+        phone.sync().await.unwrap();
+        let on_phone = phone.vault("Journal").await.unwrap().unwrap();
+        on_phone.collection::<Note>("canary-notes").put(&note("from the phone")).await.unwrap();
+        on_phone.sync().await.unwrap();
+
+        let vaults = find(folder.path(), "vaults.sqlite").unwrap().parent().unwrap().to_owned();
+        let (id, lies) = (here.id(), AtomicUsize::new(0));
+        server.bend(move |path, body| {
+            if !path.contains("/log?after") || lies.fetch_add(1, Ordering::SeqCst) >= times {
+                return body;
+            }
+            if lies.load(Ordering::SeqCst) == 1 {
+                let other = SqliteVaults::open(&vaults).unwrap();
+                let revision = other.revision(&id).unwrap().unwrap();
+                other.advance(&id, revision, &Advance::default()).unwrap().expect("it is the newest");
+            }
+            let mut page: LogFrames = Face::Cbor.decode(&body).unwrap();
+            lie(&mut page);
+            Face::Cbor.encode(&page)
+        });
+        match (here.sync().await, caught) {
+            (Ok(_), None) => {
+                assert_eq!(here.collection::<Note>("canary-notes").query().count().await.unwrap(), 1);
+            }
+            (Err(Error::Quarantined(quarantine)), Some(caught)) => assert_eq!(quarantine.kind, caught),
+            (outcome, caught) => panic!("{outcome:?} and not {caught:?}"),
+        }
+    }
 }
 
 /// Both come in new, from a checkpoint of several pages, and again when one has the vault fetched once more.
