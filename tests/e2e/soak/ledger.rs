@@ -122,7 +122,8 @@ impl Ledger {
                     format!("{:?} {:?} by {:?}", version.value, version.version.written, version.version.device)
                 };
                 let [newest, current] = [newest, current].map(|some| some.iter().map(told).collect::<Vec<_>>());
-                wrong.push(format!("{record:?} says {current:?} and last was written {newest:?}"));
+                let history: Vec<_> = history.iter().map(|version| told(&version)).collect();
+                wrong.push(format!("{record:?} says {current:?} and last was written {newest:?}: {history:#?}"));
             }
         }
         wrong
