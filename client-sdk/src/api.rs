@@ -423,7 +423,7 @@ fn without_body(response: &Response) -> Error {
         // A server that has waited too long for a request answers 408 before it knows what was asked.
         408 | 425 | 429 | 502..=504 => Error::RetryLater {
             after: response.retry_after,
-            why: format!("without a word more, the answer was {}", response.status),
+            why: format!("the answer was {}, without a word more", response.status),
         },
         status => not_ours(&format!("it answered {status} without saying why")),
     }

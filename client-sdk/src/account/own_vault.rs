@@ -248,7 +248,10 @@ impl Account {
                     continue;
                 }
                 // Another program goes on with it. It is heard again in the next round.
-                Err(error) if error.is_retryable() => continue,
+                Err(error) if error.is_retryable() => {
+                    tracing::info!(%error, "what a device tells of a vault waits for the next round");
+                    continue;
+                }
                 heard => heard?,
             }
             if n <= glance.head.n {

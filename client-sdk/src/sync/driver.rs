@@ -31,12 +31,12 @@ use std::time::Duration;
 const PAGE: PageSize = PageSize { entries: 1_000, bytes: 4 << 20, live_only: false };
 /// How much of the outbox is looked at for one frame.
 const LOOK_AHEAD: usize = 512;
-/// How often another program on this device may be faster, before it is left alone for a while.
-pub(super) const MOST_OVERTAKEN: usize = 8;
-/// How long at most to wait then, the first time; each time twice as long.
-const STEP_ASIDE: Duration = Duration::from_millis(50);
 /// How much, where some of it collides with what others wrote: what was written last decides.
 const LOOK_AHEAD_IN_CONFLICT: usize = 8_192;
+/// How often another program on this device may be faster, before it is left alone for a while.
+pub(super) const MOST_OVERTAKEN: u32 = 8;
+/// How long at most to wait then, the first time; each time twice as long.
+const STEP_ASIDE: Duration = Duration::from_millis(100);
 
 /// What a round has done. That a vault is set apart is no part of it: then there is no report but
 /// [`Error::Quarantined`].
@@ -188,7 +188,7 @@ impl<'a> Round<'a> {
                 // The other has come further, so it is worth going on from there; and to let it come to an end, since
                 // to fetch a vault whole takes a while.
                 round.replica = None;
-                let most = STEP_ASIDE * (1 << tries);
+                let most = STEP_ASIDE * (1 << (tries - 1));
                 let wait = most.mul_f64(f64::from(u32::from_be_bytes(random_id())) / f64::from(u32::MAX));
                 round.account.context().edges.runtime.sleep(wait).await;
             }

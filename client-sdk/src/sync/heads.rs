@@ -5,7 +5,7 @@
 
 use super::driver::{MOST_OVERTAKEN, Round, Step, Trouble, keep_all};
 use super::replica::Replica;
-use super::room::Crowd;
+use super::room::{Crowd, Room};
 use crate::error::{Error, Misbehaviour, Quarantine};
 use crate::trust::{Acknowledged, Alarm, Exhibit, VERSION, VaultEvidence};
 use selkie_protocol::id::{Incarnation, UserId};
@@ -90,10 +90,9 @@ impl Round<'_> {
 
     /// Sets the vault apart and says why. What is kept stays as it was before the lie.
     pub(super) async fn set_apart(&mut self, alarm: Alarm) -> Error {
-        let reload = match self.load().await {
-            Err(Trouble::Error(error @ Error::Damaged { .. })) => return error,
-            reload => reload,
-        };
+        if let Err(Trouble::Error(error @ Error::Damaged { .. })) = self.load().await {
+            return error;
+        }
         // Nobody is accused on the word of a disk that is wrong itself.
         let (room, vault) = (self.room.clone(), self.vault);
         let check = self.account.context().edges.apart(move || crate::vault::check(&room, &vault)).await;
@@ -107,35 +106,28 @@ impl Round<'_> {
         let saved = self.save_evidence(&alarm).await;
         let Alarm { kind, expected, found, .. } = alarm;
         let quarantine = Quarantine { kind, expected, found, at_ms: saved.at_ms, evidence: saved.path };
-        let mut kept = reload;
-        if kept.is_ok() {
-            kept = self.keep_apart(&quarantine, &saved.name).await;
-        }
-        for _ in 0..MOST_OVERTAKEN {
-            if !matches!(kept, Err(Trouble::Moved)) {
-                break;
-            }
-            // Another program has gone on with the vault meanwhile. It is set apart all the same.
-            self.replica = None;
-            kept = match self.load().await {
-                Ok(()) => self.keep_apart(&quarantine, &saved.name).await,
-                trouble => trouble,
-            };
-        }
-        if let Err(trouble) = kept {
+        if let Err(trouble) = self.keep_apart(&quarantine, &saved.name).await {
             tracing::error!(?trouble, "that a vault is set apart could not be written down");
         }
         Error::Quarantined(Box::new(quarantine))
     }
 
+    /// Also where another program goes on with the vault meanwhile.
     async fn keep_apart(&mut self, quarantine: &Quarantine, evidence: &str) -> Step<()> {
-        let (quarantine, evidence) = (quarantine.clone(), evidence.to_owned());
-        self.with_replica(move |replica, room| {
-            replica.state.quarantine = Some(quarantine);
-            replica.state.evidence.push(evidence);
-            keep_all(replica, room)
-        })
-        .await
+        for _ in 0..MOST_OVERTAKEN {
+            self.load().await?;
+            let (quarantine, evidence) = (quarantine.clone(), evidence.to_owned());
+            let keep = move |replica: &mut Replica, room: &Room| {
+                replica.state.quarantine = Some(quarantine);
+                replica.state.evidence.push(evidence);
+                keep_all(replica, room)
+            };
+            match self.with_replica(keep).await {
+                Err(Trouble::Moved) => self.replica = None,
+                kept => return kept,
+            }
+        }
+        Err(Trouble::Moved)
     }
 
     /// When, where a person finds it, and under which name it is kept.

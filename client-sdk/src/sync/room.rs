@@ -196,11 +196,16 @@ impl Slot {
 
     /// How the vault is, is read again, unless somebody has just shown it. What was read in it is held against the
     /// store at every look.
-    fn look_again(&self, old: &Glance) {
+    fn look_again(&self, old: u64) {
         let mut shown = self.glance.lock().unwrap_or_else(PoisonError::into_inner);
-        if shown.as_ref().is_some_and(|shown| shown.revision == old.revision) {
+        if shown.as_ref().is_some_and(|shown| shown.revision == old) {
             *shown = None;
         }
+    }
+
+    /// Of what was shown of it.
+    fn revision(&self) -> Option<u64> {
+        self.glance.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|shown| shown.revision)
     }
 
     /// It is not here any more. If it comes again, nothing of it is taken for that. Whoever works with it now is told
@@ -261,7 +266,7 @@ pub(crate) struct Shared {
     pub(crate) device_name: String,
     /// When everything was last in step, give or take a minute.
     pub(crate) synced_ms: u64,
-    /// Why the last round was none, if it was none and is tried again.
+    /// Why the last round was none, if it was none.
     pub(crate) setback: Option<Setback>,
     /// Vaults that are not kept here, though this person is in them.
     pub(crate) left_out: Vec<LeftOutNote>,
@@ -460,8 +465,7 @@ impl Room {
         loop {
             let (before, kept) = read_shared(self.store.as_ref())?;
             // A file that was made anew may have lost it.
-            let known = if before.is_some() { kept.clone() } else { self.shared().clone() };
-            let mut changed = known;
+            let mut changed = if before.is_some() { kept.clone() } else { self.shared().clone() };
             change(&mut changed);
             let is_kept =
                 changed == kept || self.store.keep_account(before.as_deref(), &Face::Cbor.encode(&changed))?;
@@ -480,10 +484,10 @@ impl Room {
             slots.iter().map(|(id, slot)| (*id, slot.clone())).collect()
         };
         for (id, slot) in slots {
-            let Some(glance) = slot.glance() else { continue };
+            let Some(shown) = slot.revision() else { continue };
             match self.store.revision(&id) {
-                Ok(Some(revision)) if revision == glance.revision => continue,
-                Ok(Some(_)) => slot.look_again(&glance),
+                Ok(Some(revision)) if revision == shown => continue,
+                Ok(Some(_)) => slot.look_again(shown),
                 Ok(None) => slot.forget_all(),
                 Err(error) => {
                     // Whoever works with it is told. The others are no worse for it.

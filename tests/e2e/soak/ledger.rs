@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use selkie_client::{DeviceId, RecordId, Vault, VaultId, VersionOf};
+use selkie_client::{DeviceId, RecordId, RecordVersion, Vault, VaultId, VersionOf};
 
 use super::app::{NOTES, Note, TALLIES, Tally};
 
@@ -106,24 +106,22 @@ impl Ledger {
                     wrong.push(format!("{found} of {times} deletions are left: {record:?}"));
                 }
             }
-            // Whoever wrote last has the last word; of two who wrote in the same moment, whoever has not deleted.
-            let last = history.iter().map(|one| one.version.written).max();
-            let newest: Vec<_> = history.iter().filter(|one| Some(one.version.written) == last).collect();
-            let is_edited = newest.iter().any(|one| one.value.is_some());
+            // Whoever wrote last has the last word; of two who wrote in the same moment, whoever has not deleted, and
+            // else whose bytes are the greater.
+            let rank = |one: &&VersionOf<Note>| (one.version.written, !one.version.deleted, one.version.data.clone());
+            let newest = history.iter().max_by_key(rank);
             let current: Vec<_> = history.iter().filter(|one| one.version.current).collect();
-            let is_right = match current.as_slice() {
-                [current] => {
-                    newest.iter().any(|one| one.value == current.value) && current.value.is_some() == is_edited
+            match (newest, current.as_slice()) {
+                (Some(newest), [current]) if newest.value == current.value => {}
+                _ => {
+                    let told = |one: &VersionOf<Note>| {
+                        let RecordVersion { n, written, device, current, .. } = &one.version;
+                        let words = one.value.as_ref().map(|note| &note.words);
+                        format!("{n:?}: {words:?} at {written:?} by {device:?}, current: {current}")
+                    };
+                    let history: Vec<_> = history.iter().map(told).collect();
+                    wrong.push(format!("{record:?} does not say what was written last: {history:#?}"));
                 }
-                _ => false,
-            };
-            if !is_right {
-                let told = |version: &&VersionOf<Note>| {
-                    format!("{:?} {:?} by {:?}", version.value, version.version.written, version.version.device)
-                };
-                let [newest, current] = [newest, current].map(|some| some.iter().map(told).collect::<Vec<_>>());
-                let history: Vec<_> = history.iter().map(|version| told(&version)).collect();
-                wrong.push(format!("{record:?} says {current:?} and last was written {newest:?}: {history:#?}"));
             }
         }
         wrong
