@@ -112,8 +112,8 @@ fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec
         };
         let next = match before {
             None => vec![body.clone()],
-            Some(theirs) if theirs.says_the_same(body) => Vec::new(),
             Some(theirs) if theirs.hlc < body.hlc => vec![body.clone()],
+            Some(theirs) if theirs.says_the_same(body) => Vec::new(),
             // The account says something newer, which stands. What this device said is in the history beneath it.
             Some(theirs) if *last && !was_said(to, into, record, body)? => {
                 let mut again = theirs;

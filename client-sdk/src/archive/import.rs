@@ -84,7 +84,8 @@ fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verd
             Verdict::New(RecordBody::new(theirs.collection.clone(), hlc, theirs.data.clone()))
         }
         None => Verdict::New(theirs.clone()),
-        Some(ours) if ours.says_the_same(theirs) => Verdict::Same,
+        // What was said again later stays so, whatever the next archive has from between the two.
+        Some(ours) if ours.says_the_same(theirs) && (ahead || ours.hlc >= theirs.hlc) => Verdict::Same,
         // A record stays in its collection, as with every other write.
         Some(ours) if !ours.deleted && ours.collection != theirs.collection => Verdict::Kept,
         Some(ours) if ours.hlc < theirs.hlc && !ahead => Verdict::Updated(theirs.clone()),
@@ -202,6 +203,7 @@ mod tests {
         assert!(matches!(decide(Some(&older), &later, NOW), Verdict::Updated(body) if body == later));
         assert!(matches!(decide(Some(&later), &older, NOW), Verdict::Kept));
         assert!(matches!(decide(Some(&later), &said("b", NOW - 9), NOW), Verdict::Same));
+        assert!(matches!(decide(Some(&said("b", NOW - 9)), &later, NOW), Verdict::Updated(body) if body == later));
         let gone = RecordBody::deletion("notes", Hlc { ms: NOW, count: 0 });
         assert!(matches!(decide(Some(&gone), &later, NOW), Verdict::Kept));
     }

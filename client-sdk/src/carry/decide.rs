@@ -28,7 +28,9 @@ impl Judge<'_> {
         let Some((last, before)) = chain.split_last() else { return Ok(Vec::new()) };
         let Some(there) = there else { return Ok(self.dated(chain)) };
         if there.says_the_same(last) {
-            return Ok(Vec::new());
+            // What was said again later stays so: else whatever a third device brings from between the two would stand.
+            let is_later = there.hlc < last.hlc && !self.is_ahead(last);
+            return Ok(is_later.then(|| last.clone()).into_iter().collect());
         }
         let said = history()?;
         let was_said = |body: &RecordBody| said.iter().any(|one| one.says_the_same(body));
@@ -152,6 +154,16 @@ mod tests {
         // And back to what it was before.
         let (a, b, again) = (said("a", 1), said("b", 2), said("a", 3));
         assert_eq!(in_the_end(&NewestFirst, &[a.clone(), b.clone(), again.clone()], &[a.clone(), b.clone()]).len(), 3);
+    }
+
+    #[test]
+    fn what_was_said_again_later_stays_so() {
+        let (early, late) = (said("a", 1), said("a", 5));
+        assert_eq!(
+            in_the_end(&NewestFirst, slice::from_ref(&late), slice::from_ref(&early)),
+            [early.clone(), late.clone()]
+        );
+        assert_eq!(writes(&NewestFirst, &[early], &[late]), []);
     }
 
     #[test]

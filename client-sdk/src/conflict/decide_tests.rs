@@ -44,7 +44,8 @@ fn says(body: &RecordBody) -> Json {
 fn outcome(settled: Settled, mine: &RecordBody, theirs: &RecordBody) -> RecordBody {
     match settled {
         Settled::Mine => mine.clone(),
-        Settled::Theirs | Settled::Ask | Settled::Same => theirs.clone(),
+        Settled::Theirs | Settled::Ask => theirs.clone(),
+        Settled::Same => [mine, theirs].into_iter().max_by_key(|body| body.hlc).expect("there are two").clone(),
         Settled::Merged { body, .. } => body,
     }
 }
@@ -238,6 +239,27 @@ proptest! {
             let here = outcome(judge.settle(Some(&base), &one, &other), &one, &other);
             let there = outcome(judge.settle(Some(&base), &other, &one), &other, &one);
             prop_assert_eq!(says(&here), says(&there));
+        }
+    }
+
+    /// Three people write one of few things, or delete; two of them may say the same at different times, and the third
+    /// something else between. Whoever wrote last has the last word, in whatever order they meet.
+    #[test]
+    fn whoever_wrote_last_has_the_last_word_in_any_order(words in proptest::collection::vec((10..16_u64, 0..3_u8), 3)) {
+        let judge = by(Strategy::LastWriterWins);
+        let base = first(1, json!({ "a": 0 }));
+        let version = |(ms, word): &(u64, u8)| match word {
+            0 => gone(*ms),
+            word => first(*ms, json!({ "a": word })),
+        };
+        let versions: Vec<RecordBody> = words.iter().map(version).collect();
+        let last = versions.iter().max_by_key(|body| (body.hlc, !body.deleted, body.data.0.clone())).unwrap();
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut log = versions[order[0]].clone();
+            for who in &order[1..] {
+                log = outcome(judge.settle(Some(&base), &versions[*who], &log), &versions[*who], &log);
+            }
+            prop_assert_eq!(log.says_the_same(last), true, "{:?}: {:?}", order, log);
         }
     }
 

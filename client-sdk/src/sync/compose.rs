@@ -346,7 +346,8 @@ impl Batch<'_> {
             Settled::Merged { body, lossy: false } => (Some(Outcome::Merged), Some(body.to_bytes())),
             Settled::Merged { body, lossy: true } => (Some(Outcome::PartlyMerged), Some(body.to_bytes())),
             Settled::Ask => (Some(Outcome::Asked), Some(theirs.to_bytes())),
-            Settled::Same => (None, None),
+            // What was said later stays so: else whatever a third has written between the two would stand.
+            Settled::Same => (None, (theirs.hlc > last.body.hlc).then(|| theirs.to_bytes())),
         };
         let asked = (settled == Settled::Ask).then(|| {
             let asked = Asked { base: base.cloned(), mine: last.body.clone(), theirs: theirs.clone() };

@@ -29,7 +29,7 @@ pub enum Settled {
     },
     /// Theirs stays for now, and a person is asked.
     Ask,
-    /// Both say the same, so nothing is lost and nobody need hear of it.
+    /// Both say the same, so nothing is lost and nobody need hear of it. It stands as of the later of the two.
     Same,
 }
 

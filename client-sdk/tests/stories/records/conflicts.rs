@@ -1,6 +1,6 @@
 //! Two devices write the same record without knowing of each other, and meet.
 
-use super::{Note, note, two_devices};
+use super::{Note, devices, note, two_devices};
 use crate::vaults::same;
 use selkie_client::{
     ClientBuilder, Collection, CollectionShape, Document, Merge, Outcome, RecordId, RecordState, Stands, Strategy,
@@ -107,6 +107,46 @@ async fn a_person_is_asked_and_decides_when_they_like() {
     laptop.sync().await.unwrap();
     assert_eq!(notes.state(id).await.unwrap(), RecordState::Synced);
     assert_eq!(super::conflicts::notes(&laptop).get(id).await.unwrap(), Some(both));
+}
+
+/// Two delete a note, or say the same of it, and between the two moments a third says something else. Whoever comes
+/// first, the last of the three has the last word: what was said again is not as old as whoever tells it last.
+#[tokio::test]
+async fn what_two_say_alike_was_said_when_the_later_of_them_said_it() {
+    for strategy in [Strategy::LastWriterWins, Strategy::FieldMerge] {
+        let shape =
+            |client: ClientBuilder| client.collection(CollectionShape::new("notes").conflicts(strategy.clone()));
+        let (server, laptop, [phone, tablet]) = devices(shape).await;
+        let ids = [(); 2].map(|()| laptop.new_record_id());
+        for id in ids {
+            notes(&laptop).put_as(id, &note("first")).await.unwrap();
+        }
+        for vault in [&laptop, &phone, &tablet] {
+            vault.sync().await.unwrap();
+        }
+        let [gone, alike] = ids;
+        let says_alike = async |vault: &Vault| {
+            server.later(1_000);
+            notes(vault).delete(gone).await.unwrap();
+            notes(vault).update(alike, |note| note.title = "alike".into()).await.unwrap();
+        };
+        says_alike(&phone).await;
+        server.later(1_000);
+        for id in ids {
+            notes(&tablet).update(id, |note| note.title = "between".into()).await.unwrap();
+        }
+        says_alike(&laptop).await;
+        for vault in [&laptop, &phone, &tablet, &laptop, &phone] {
+            vault.sync().await.unwrap();
+        }
+        same(&[&laptop, &phone, &tablet]).await;
+        for vault in [&laptop, &phone, &tablet] {
+            assert_eq!(notes(vault).get(gone).await.unwrap(), None, "{strategy:?}");
+            assert_eq!(notes(vault).get(alike).await.unwrap().unwrap().title, "alike", "{strategy:?}");
+        }
+        let listed = phone.conflicts().await.unwrap();
+        assert_eq!(listed.len(), 0, "who says the same has no conflict: {listed:?}");
+    }
 }
 
 /// What is shown and decided by a program that does not know the app's types, such as the command line.

@@ -26,18 +26,29 @@ pub(crate) fn note(title: &str) -> Note {
 
 /// One person's vault on two devices, both in step, whose clients were told the same of their collections.
 pub(crate) async fn two_devices(shape: impl Fn(ClientBuilder) -> ClientBuilder) -> (Arc<Fake>, Vault, Vault) {
+    let (server, laptop, [phone]) = devices(shape).await;
+    (server, laptop, phone)
+}
+
+/// The same with as many beside the first as are asked for.
+pub(crate) async fn devices<const OTHERS: usize>(
+    shape: impl Fn(ClientBuilder) -> ClientBuilder,
+) -> (Arc<Fake>, Vault, [Vault; OTHERS]) {
     let server = Fake::start();
     let client = || shape(server.builder().in_memory()).build().unwrap();
     let options = selkie_client::SignUp::default();
     let ana = client().sign_up("ana@example.org", crate::vaults::PASSWORD, options).await.unwrap();
-    let laptop = ana.account.create_vault("Journal", APP).await.unwrap();
-    laptop.sync().await.unwrap();
-    let options = selkie_client::SignIn::default();
-    let (phone, key) = (client(), ana.sheet.secret_key());
-    let phone = phone.sign_in("ana@example.org", crate::vaults::PASSWORD, key, options).await.unwrap().account;
-    assert!(phone.sync().await.unwrap().first_error().is_none());
-    let phone = phone.vault("Journal").await.unwrap().unwrap();
-    (server, laptop, phone)
+    let first = ana.account.create_vault("Journal", APP).await.unwrap();
+    first.sync().await.unwrap();
+    let mut others = Vec::new();
+    for _ in 0..OTHERS {
+        let options = selkie_client::SignIn::default();
+        let (other, key) = (client(), ana.sheet.secret_key());
+        let other = other.sign_in("ana@example.org", crate::vaults::PASSWORD, key, options).await.unwrap().account;
+        assert!(other.sync().await.unwrap().first_error().is_none());
+        others.push(other.vault("Journal").await.unwrap().unwrap());
+    }
+    (server, first, others.try_into().unwrap())
 }
 
 #[tokio::test]
