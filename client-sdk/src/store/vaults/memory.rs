@@ -2,6 +2,9 @@
 //!
 //! Owns a few maps under one lock, so that every method is whole. Knows nothing of files.
 
+mod outbox;
+
+use self::outbox::Outbox;
 use super::{
     Advance, Aside, Begun, Counts, Elsewhere, Fresh, KeptFrame, KeptVault, NewWrite, Now, Outline, Pending, Result,
     Settlement, Shelf, Shown, Together, Usage, VaultStore, Version,
@@ -34,7 +37,7 @@ struct One {
     keys: BTreeMap<u32, Vec<u8>>,
     frames: BTreeMap<u64, KeptFrame>,
     versions: BTreeMap<RecordId, Vec<Version>>,
-    outbox: BTreeMap<u64, Pending>,
+    outbox: Outbox,
     aside: BTreeMap<ChangeId, Aside>,
     elsewhere: BTreeMap<(RecordId, ChangeId), Elsewhere>,
     settlements: Vec<Settlement>,
@@ -42,11 +45,26 @@ struct One {
     notes: BTreeMap<Shelf, Vec<u8>>,
     stamp: u64,
     touched: BTreeMap<RecordId, u64>,
+    /// The same by stamp.
+    touched_at: BTreeSet<(u64, RecordId)>,
     /// Of what was touched before, nothing is known.
     floor: u64,
 }
 
 impl One {
+    fn elsewhere_of(&self, record: RecordId) -> impl Iterator<Item = &Elsewhere> {
+        let all = (record, ChangeId([0; 32]))..=(record, ChangeId([u8::MAX; 32]));
+        self.elsewhere.range(all).map(|(_, gone)| gone)
+    }
+
+    fn forget_elsewhere(&mut self, record: RecordId) -> Vec<Elsewhere> {
+        let gone: Vec<Elsewhere> = self.elsewhere_of(record).copied().collect();
+        for Elsewhere { record, change, .. } in &gone {
+            self.elsewhere.remove(&(*record, *change));
+        }
+        gone
+    }
+
     fn take_versions(&mut self, versions: &[Version]) {
         for version in versions {
             let kept = self.versions.entry(version.record).or_default();
@@ -59,10 +77,9 @@ impl One {
 
     /// What the record says now is no more here than what it said before, unless one of these heads is.
     fn move_elsewhere(&mut self, record: &RecordId, heads: &[ChangeId]) {
+        let before = self.forget_elsewhere(*record);
         let here = self.versions.get(record).map(Vec::as_slice).unwrap_or_default();
         let read = here.iter().any(|version| heads.contains(&version.change));
-        let before: Vec<Elsewhere> = self.elsewhere.values().filter(|gone| gone.record == *record).copied().collect();
-        self.elsewhere.retain(|(of, _), _| of != record);
         for change in heads.iter().filter(|change| !here.iter().any(|version| version.change == **change)) {
             let known = before.iter().find(|gone| gone.change == *change);
             let gone =
@@ -88,7 +105,7 @@ impl One {
         let mut current = versions.iter().filter(|version| version.current).map(|version| version.change);
         let is_all = current.next() == Some(gone.change) && current.next().is_none();
         let later = seen < self.floor || self.touched.get(&gone.record).is_some_and(|at| *at > seen);
-        let pending = self.outbox.values().any(|pending| pending.record == gone.record);
+        let pending = self.outbox.has(gone.record);
         let asked = self.settlements.iter().any(|one| one.record == gone.record && one.asked.is_some());
         is_all && !later && !pending && !asked
     }
@@ -96,11 +113,16 @@ impl One {
     fn touch(&mut self, records: impl IntoIterator<Item = RecordId>) {
         self.stamp += 1;
         let stamp = self.stamp;
-        self.touched.extend(records.into_iter().map(|record| (record, stamp)));
+        for record in records {
+            if let Some(before) = self.touched.insert(record, stamp) {
+                self.touched_at.remove(&(before, record));
+            }
+            self.touched_at.insert((stamp, record));
+        }
     }
 
     fn write_down(&mut self, write: &NewWrite, group: Option<u64>) -> u64 {
-        let own_before = self.outbox.values().any(|pending| pending.record == write.record);
+        let own_before = self.outbox.has(write.record);
         let current = self.versions.get(&write.record).into_iter().flatten().filter(|version| version.current);
         let mut base: Vec<ChangeId> = current.map(|version| version.change).collect();
         base.sort_unstable();
@@ -108,7 +130,7 @@ impl One {
         let (seq, record, shelf) = (self.next_seq, write.record, write.shelf);
         let base = (!own_before).then_some(base);
         let group = group.unwrap_or(seq);
-        self.outbox.insert(seq, Pending { seq, group, record, shelf, base, sealed: write.sealed.clone() });
+        self.outbox.insert(Pending { seq, group, record, shelf, base, sealed: write.sealed.clone() });
         seq
     }
 
@@ -122,7 +144,7 @@ impl One {
         }
         self.trail.extend(step.trail.iter().copied());
         self.trail.retain(|n, _| *n >= step.trail_from);
-        let sent = step.sent.iter().filter_map(|(seq, _)| Some(self.outbox.get(seq)?.record));
+        let sent = step.sent.iter().filter_map(|(seq, _)| Some(self.outbox.get(*seq)?.record));
         let touched: Vec<RecordId> = sent.chain(step.touched()).collect();
         if !touched.is_empty() {
             self.touch(touched);
@@ -133,7 +155,7 @@ impl One {
                 None => {
                     self.live.remove(record);
                     self.versions.remove(record);
-                    self.elsewhere.retain(|(of, _), _| of != record);
+                    self.forget_elsewhere(*record);
                 }
             }
         }
@@ -156,9 +178,8 @@ impl One {
 
     fn take_out_sent(&mut self, sent: &[(u64, Option<ChangeId>)]) {
         for (seq, change) in sent {
-            let (Some(sent), Some(change)) = (self.outbox.remove(seq), change) else { continue };
-            let next = self.outbox.range_mut(seq..).find(|(_, pending)| pending.record == sent.record);
-            if let Some((_, next)) = next {
+            let (Some(sent), Some(change)) = (self.outbox.remove(*seq), change) else { continue };
+            if let Some(next) = self.outbox.next_of(sent.record, *seq) {
                 next.base = Some(vec![*change]);
             }
         }
@@ -294,18 +315,18 @@ impl VaultStore for MemoryVaults {
         fresh.heads.iter().for_each(|(record, heads)| one.set_heads(record, heads));
         for again in &fresh.again {
             let seq = one.write_down(&again.write, None);
-            let base = one.outbox.get_mut(&seq).and_then(|pending| pending.base.as_mut());
+            let base = one.outbox.get_mut(seq).and_then(|pending| pending.base.as_mut());
             if let Some(base) = base.filter(|_| again.collides) {
                 base.clear();
             }
         }
         // What belonged together still does, under the new number of its first.
         let mut groups = BTreeMap::new();
-        for pending in old.outbox.into_values() {
+        for pending in old.outbox.into_writes() {
             one.next_seq += 1;
             let seq = one.next_seq;
             let group = *groups.entry(pending.group).or_insert(seq);
-            one.outbox.insert(seq, Pending { seq, group, ..pending });
+            one.outbox.insert(Pending { seq, group, ..pending });
         }
         Ok(Some(one.revision))
     }
@@ -347,7 +368,7 @@ impl VaultStore for MemoryVaults {
         let mut all = self.all();
         let Some(one) = all.vaults.get_mut(vault) else { return Ok(()) };
         for (seq, shelf) in seqs {
-            let Some(pending) = one.outbox.get_mut(seq) else { continue };
+            let Some(pending) = one.outbox.get_mut(*seq) else { continue };
             pending.shelf = *shelf;
             let record = pending.record;
             one.touch([record]);
@@ -359,9 +380,8 @@ impl VaultStore for MemoryVaults {
         let mut all = self.all();
         let Some(one) = all.vaults.get_mut(vault).filter(|one| one.revision == revision) else { return Ok(None) };
         for seq in seqs {
-            let Some(gone) = one.outbox.remove(seq) else { continue };
-            let next = one.outbox.range_mut(seq..).find(|(_, pending)| pending.record == gone.record);
-            if let Some((_, next)) = next {
+            let Some(gone) = one.outbox.remove(*seq) else { continue };
+            if let Some(next) = one.outbox.next_of(gone.record, *seq) {
                 next.base = gone.base;
             }
             one.touch([gone.record]);
@@ -375,20 +395,20 @@ impl VaultStore for MemoryVaults {
     }
 
     fn outbox(&self, vault: &VaultId, limit: usize) -> Result<Vec<Pending>> {
-        self.read(vault, |one| one.outbox.values().take(limit).cloned().collect())
+        self.read(vault, |one| one.outbox.iter().take(limit).cloned().collect())
     }
 
     fn pending_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Pending>> {
-        self.read(vault, |one| one.outbox.values().filter(|pending| pending.record == *record).cloned().collect())
+        self.read(vault, |one| one.outbox.of(*record).cloned().collect())
     }
 
     fn now(&self, vault: &VaultId, record: &RecordId) -> Result<Now> {
         self.read(vault, |one| {
-            let pending = one.outbox.values().rfind(|pending| pending.record == *record).cloned();
+            let pending = one.outbox.of(*record).next_back().cloned();
             let current = one.versions.get(record).into_iter().flatten().filter(|version| version.current);
             let current = if pending.is_some() { Vec::new() } else { current.cloned().collect() };
             let is_nowhere = pending.is_none() && current.is_empty();
-            let elsewhere = one.elsewhere.values().find(|gone| is_nowhere && gone.record == *record).copied();
+            let elsewhere = one.elsewhere_of(*record).next().filter(|_| is_nowhere).copied();
             let is_aside = || one.aside.values().any(|aside| aside.record == *record);
             let in_log = is_nowhere && elsewhere.is_none() && one.live.contains_key(record);
             Now { pending, current, elsewhere, unexplained: in_log && !is_aside() }
@@ -398,7 +418,7 @@ impl VaultStore for MemoryVaults {
     fn shelf(&self, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Result<u64> {
         let (stamp, shown) = self.read(vault, |one| {
             let pending: BTreeMap<RecordId, &Pending> =
-                one.outbox.values().map(|pending| (pending.record, pending)).collect();
+                one.outbox.iter().map(|pending| (pending.record, pending)).collect();
             let current = one.versions.values().flatten().filter(|version| version.current);
             let in_log = current.filter(|version| !pending.contains_key(&version.record) && version.shelf == *shelf);
             let in_log = in_log.map(|version| (version.record, Some(version.change), &version.sealed));
@@ -415,7 +435,7 @@ impl VaultStore for MemoryVaults {
     fn shelves(&self, vault: &VaultId) -> Result<Vec<Shelf>> {
         self.read(vault, |one| {
             let current = one.versions.values().flatten().filter(|version| version.current);
-            let shelves = current.map(|version| version.shelf).chain(one.outbox.values().map(|pending| pending.shelf));
+            let shelves = current.map(|version| version.shelf).chain(one.outbox.iter().map(|pending| pending.shelf));
             shelves.collect::<BTreeSet<_>>().into_iter().collect()
         })
     }
@@ -423,7 +443,7 @@ impl VaultStore for MemoryVaults {
     fn page(&self, vault: &VaultId, shelf: &Shelf, after: Option<RecordId>, limit: usize) -> Result<Vec<RecordId>> {
         self.read(vault, |one| {
             let current = one.versions.values().flatten().filter(|version| version.current && version.shelf == *shelf);
-            let pending = one.outbox.values().filter(|pending| pending.shelf == *shelf);
+            let pending = one.outbox.iter().filter(|pending| pending.shelf == *shelf);
             let here = current.map(|version| version.record).chain(pending.map(|pending| pending.record));
             let later = here.filter(|record| after.is_none_or(|after| *record > after));
             later.collect::<BTreeSet<_>>().into_iter().take(limit).collect()
@@ -437,7 +457,10 @@ impl VaultStore for MemoryVaults {
     fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)> {
         self.read(vault, |one| {
             let known = after >= one.floor && after <= one.stamp;
-            let later = || one.touched.iter().filter(|(_, at)| **at > after).map(|(record, _)| *record).collect();
+            let later = || {
+                let later = one.touched_at.range((Bound::Excluded((after, RecordId([u8::MAX; 16]))), Bound::Unbounded));
+                later.map(|(_, record)| *record).collect()
+            };
             (one.stamp, known.then(later))
         })
     }
@@ -524,7 +547,7 @@ impl VaultStore for MemoryVaults {
             Usage {
                 records: sum(true),
                 history: sum(false),
-                pending: one.outbox.values().map(|pending| pending.sealed.len() as u64 + 48).sum(),
+                pending: one.outbox.iter().map(|pending| pending.sealed.len() as u64 + 48).sum(),
                 log: aside.chain(frames).chain([one.state.len()]).map(|bytes| bytes as u64).sum(),
                 indexes: live.chain([one.trail.len() * 40]).map(|bytes| bytes as u64).sum(),
                 versions: one.versions.values().flatten().filter(|version| !version.current).count() as u64,
@@ -539,7 +562,7 @@ impl VaultStore for MemoryVaults {
     fn prune(&self, vault: &VaultId, before_ms: u64) -> Result<Usage> {
         let before = self.usage(vault)?;
         if let Some(one) = self.all().vaults.get_mut(vault) {
-            let pending = one.outbox.values().map(|pending| pending.record);
+            let pending = one.outbox.iter().map(|pending| pending.record);
             let asked = one.settlements.iter().filter(|one| one.asked.is_some()).map(|one| one.record);
             let needed: BTreeSet<RecordId> = pending.chain(asked).collect();
             for (_, versions) in one.versions.iter_mut().filter(|(record, _)| !needed.contains(record)) {
@@ -571,7 +594,7 @@ impl VaultStore for MemoryVaults {
     }
 
     fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Elsewhere>> {
-        self.read(vault, |one| one.elsewhere.values().filter(|gone| gone.record == *record).copied().collect())
+        self.read(vault, |one| one.elsewhere_of(*record).copied().collect())
     }
 
     fn shrink(&self) -> Result<()> {
