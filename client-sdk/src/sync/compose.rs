@@ -140,8 +140,8 @@ impl Pen<'_> {
             return Ok(composed);
         }
         if !batch.finish.is_empty() {
-            // The last write of a record has no room in this entry, and with it goes what has to come on top. The
-            // conflict is settled with the last of those that do have room; the next entry meets the outcome anew.
+            // The last write of a record has no room in this entry, or waits, and it is what the conflict was settled
+            // with. It is settled with the last of those that do go; the next entry meets the outcome anew.
             let fit: BTreeSet<u64> = writes.iter().map(|(seq, _)| *seq).collect();
             let fit: Vec<Outgoing> = outbox.iter().filter(|one| fit.contains(&one.pending.seq)).cloned().collect();
             let mut again = self.batch(replica, &fit, known, judges)?;
@@ -246,7 +246,7 @@ struct Mark {
     changes: usize,
     payloads: usize,
     tops: BTreeMap<RecordId, ChangeId>,
-    finish: BTreeMap<u64, Vec<u8>>,
+    finish: BTreeMap<u64, Option<Vec<u8>>>,
 }
 
 struct Batch<'a> {
@@ -257,8 +257,9 @@ struct Batch<'a> {
     payloads: usize,
     /// What a record's last change in this batch is called.
     tops: BTreeMap<RecordId, ChangeId>,
-    /// What comes on top of a write, by its number: the outcome of a conflict that an earlier write has met.
-    finish: BTreeMap<u64, Vec<u8>>,
+    /// What comes on top of a write, if anything does, by its number: the outcome of a conflict that an earlier write
+    /// has met, settled with this one.
+    finish: BTreeMap<u64, Option<Vec<u8>>>,
 }
 
 struct Sealed {
@@ -327,7 +328,7 @@ impl Batch<'_> {
         if self.tops.contains_key(&record) {
             // On top of our own write before. What that collided with was settled with the last of them in mind, and
             // what has to come on top of the last comes now.
-            let finish = self.finish.get(&outgoing.pending.seq).cloned();
+            let finish = self.finish.get(&outgoing.pending.seq).cloned().flatten();
             return Some(Plan { bodies: [Some(body()), finish].into_iter().flatten().collect(), ..alone() });
         }
         if !collides(self.replica, outgoing) {
@@ -356,7 +357,7 @@ impl Batch<'_> {
         let mut plan = Plan { against: how.map(|how| (their_id, how, asked)), ..alone() };
         if last.pending.seq == outgoing.pending.seq {
             plan.bodies.extend(finish);
-        } else if let Some(finish) = finish {
+        } else {
             self.finish.insert(last.pending.seq, finish);
         }
         Some(plan)

@@ -232,6 +232,38 @@ async fn a_conflict_is_settled_right_when_the_last_of_many_edits_does_not_fit_be
     assert_eq!((merged.body.as_str(), merged.likes), ("from the laptop", 2));
 }
 
+/// Nobody may stand on a newer version because of something that comes later, or never: what did not go along decides
+/// nothing.
+#[tokio::test]
+async fn an_older_edit_does_not_stand_while_a_newer_one_waits() {
+    let shape =
+        |client: ClientBuilder| client.collection(CollectionShape::new("notes").conflicts(Strategy::LastWriterWins));
+    let (server, laptop, phone) = two_devices(shape).await;
+    let (here, there) = (notes(&laptop), notes(&phone));
+    let id = here.put(&note("first")).await.unwrap();
+    laptop.sync().await.unwrap();
+    phone.sync().await.unwrap();
+    server.later(1_000);
+    there.put_as(id, &note("early")).await.unwrap();
+    server.later(1_000);
+    here.put_as(id, &note("between")).await.unwrap();
+    laptop.sync().await.unwrap();
+    server.later(1_000);
+    // As many as one entry holds: there is no room for the early one beside them.
+    let mut late = phone.transaction();
+    late.put_as(&there, id, &note("late")).unwrap();
+    for _ in 1..256 {
+        late.put(&there, &note("with it")).unwrap();
+    }
+    late.commit().await.unwrap();
+    phone.sync().await.unwrap();
+    laptop.sync().await.unwrap();
+    same(&[&laptop, &phone]).await;
+    let history = here.history(id).await.unwrap();
+    let said: Vec<_> = history.iter().map(|one| one.value.as_ref().unwrap().title.as_str()).collect();
+    assert_eq!(said, ["first", "between", "early", "between", "late"]);
+}
+
 /// A note whose text is a document of its own.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Paper {
