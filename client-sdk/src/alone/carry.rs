@@ -4,7 +4,7 @@
 //! other vault says. Blocks on the disk.
 
 use crate::error::Result;
-use crate::records::view;
+use crate::records::{Content, view};
 use crate::store::vaults::{NewWrite, Pending, Together};
 use crate::sync::room::Room;
 use crate::vault::INFO_RECORD;
@@ -112,9 +112,9 @@ fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec
         };
         let next = match before {
             None => vec![body.clone()],
-            Some(theirs) if theirs.hlc < body.hlc => vec![body.clone()],
+            Some(theirs) if theirs.hlc < body.hlc && !Content::is_newer(&theirs, body) => vec![body.clone()],
             Some(theirs) if theirs.says_the_same(body) => Vec::new(),
-            // The account says something newer, which stands. What this device said is in the history beneath it.
+            // The account says something newer, or a newer app said it, which stands. What this device said is in the history beneath it.
             Some(theirs) if *last && !was_said(to, into, record, body)? => {
                 let mut again = theirs;
                 again.hlc = Hlc::after(again.hlc, now_ms);

@@ -6,7 +6,7 @@
 use super::whole::Archive;
 use crate::carry::is_ahead;
 use crate::error::{Error, Result};
-use crate::records::view;
+use crate::records::{Content, view};
 use crate::store::vaults::{NewWrite, Together};
 use crate::sync::room::Room;
 use selkie_protocol::id::{RecordId, VaultId};
@@ -88,7 +88,10 @@ fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verd
         Some(ours) if ours.says_the_same(theirs) && (ahead || ours.hlc >= theirs.hlc) => Verdict::Same,
         // A record stays in its collection, as with every other write.
         Some(ours) if !ours.deleted && ours.collection != theirs.collection => Verdict::Kept,
-        Some(ours) if ours.hlc < theirs.hlc && !ahead => Verdict::Updated(theirs.clone()),
+        // And what a later version of the app wrote stays as it is.
+        Some(ours) if ours.hlc < theirs.hlc && !ahead && !Content::is_newer(ours, theirs) => {
+            Verdict::Updated(theirs.clone())
+        }
         Some(_) => Verdict::Kept,
     }
 }

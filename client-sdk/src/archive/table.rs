@@ -119,7 +119,8 @@ pub(super) fn run<R: Read + Seek>(
         Ok(match before {
             None => Verdict::New(next()),
             Some(ours) if says(ours, table, data) => Verdict::Same,
-            Some(_) if table.overwrite => Verdict::Updated(next()),
+            // What a later version of the app wrote stays as it is, as with every other write.
+            Some(ours) if table.overwrite && !Content::is_newer(ours, &next()) => Verdict::Updated(next()),
             Some(_) => Verdict::Kept,
         })
     };

@@ -5,10 +5,11 @@ use crate::fake::Fake;
 use crate::vaults::{APP, PASSWORD, person, same};
 use futures_util::StreamExt as _;
 use selkie_client::{
-    Account, Client, CollectionShape, Error, Fields, Filter, Order, RecordId, SignIn, SignedUp, Stands, Strategy,
-    Value, Vault, field,
+    Account, Client, CollectionShape, Error, ExportOptions, FieldType, Fields, Filter, Mapping, Order, RecordId,
+    SignIn, SignedUp, Stands, Strategy, Table, TableForm, Value, Vault, field,
 };
 use serde::{Deserialize, Serialize};
+use std::io::Cursor;
 use std::sync::Arc;
 
 /// What version 2 of the app makes of a note: its title is called a headline, and it has a mood.
@@ -137,6 +138,51 @@ async fn what_a_later_app_wrote_goes_through_an_older_one_unharmed() {
     let history = old.history(ids[2]).await.unwrap();
     assert!(history.iter().any(|version| version.lost_conflict), "and what the older app wrote is kept and listed");
     same(&[&old, &new]).await;
+}
+
+/// Neither by a table that is brought in over what is there, nor by an archive, nor by a device that was alone.
+#[tokio::test]
+async fn what_a_later_app_wrote_is_not_written_over_from_outside() {
+    let server = Fake::start();
+    let (ana, old, ids) = with_old_notes(&server).await;
+    server.later(1_000);
+    old.collection::<Note>("notes").update(ids[0], |note| note.likes = 7).await.unwrap();
+    let (archive, _) = old.export(Cursor::new(Vec::new()), ExportOptions::default()).await.unwrap();
+    let form = TableForm::Csv;
+    let mapping = Mapping::default().typed("likes", "likes", FieldType::Integer);
+    let table = Table { form, collection: "notes".into(), id_field: Some("id".into()), mapping, overwrite: true };
+    let rows = "id,title,body,likes\n1,Sea,,1\n";
+    old.import_table(Cursor::new(rows.as_bytes().to_vec()), table.clone()).await.unwrap();
+    old.sync().await.unwrap();
+    let new = journal(&signs_in(new_app(&server, true), &ana).await).await;
+    let later = new.collection::<LaterNote>("notes");
+    let all: Vec<RecordId> = later.query().all().await.unwrap().into_iter().map(|found| found.id).collect();
+    for id in &all {
+        later.update(*id, |note| note.mood = "glad".into()).await.unwrap();
+    }
+    new.sync().await.unwrap();
+    old.sync().await.unwrap();
+
+    let rows = rows.replace("Sea", "Land");
+    let report = old.import_table(Cursor::new(rows.into_bytes()), table).await.unwrap();
+    assert_eq!((report.kept, report.updated), (1, 0));
+    let report = old.import(Cursor::new(archive.into_inner()), None).await.unwrap();
+    assert_eq!((report.kept, report.updated, report.new), (3, 0, 0));
+    assert_eq!(old.status().await.unwrap().pending, 0);
+
+    // A device with the older app has written under the same name, later.
+    server.later(1_000);
+    let data = tempfile::tempdir().unwrap();
+    let phone = server.alone().app(APP).store(data.path()).open().await.unwrap();
+    let alone = phone.vault("Journal").await.unwrap();
+    alone.collection::<Note>("notes").put_as(all[0], &note("alone")).await.unwrap();
+    phone.use_server(crate::fake::URL).await.unwrap();
+    signs_in(phone, &ana).await;
+    new.sync().await.unwrap();
+    let moods: Vec<String> = later.query().all().await.unwrap().into_iter().map(|found| found.value.mood).collect();
+    assert_eq!(moods, ["glad"; 4]);
+    let said = new.history(all[0]).await.unwrap();
+    assert!(said.iter().any(|version| String::from_utf8_lossy(&version.data).contains("alone")), "it is beneath it");
 }
 
 #[tokio::test]
