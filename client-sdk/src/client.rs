@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::edges::{Clock, Edges, Runtime, SystemClock, usual_runtime};
 use crate::error::{Error, Result};
 use crate::keys::at_rest::{AppKey, KeyFile, Keychain, SecretsAtRest};
+use crate::records::view::HotRecords;
 use crate::records::watch::Bell;
 use crate::records::{CollectionShape, Collections};
 use crate::server::ServerAddress;
@@ -25,6 +26,7 @@ use selkie_protocol::name::LoginName;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 use zeroize::Zeroizing;
 
 /// A place for records and accounts on this device, and a server once one was named. Cheap to clone; all clones are
@@ -123,6 +125,7 @@ impl Client {
             records_in_the_clear: false,
             sync: SyncSettings::default(),
             collections: Collections::default(),
+            hot_records: HotRecords::default(),
         }
     }
 
@@ -225,6 +228,7 @@ pub struct ClientBuilder {
     records_in_the_clear: bool,
     sync: SyncSettings,
     collections: Collections,
+    hot_records: HotRecords,
 }
 
 impl ClientBuilder {
@@ -346,6 +350,15 @@ impl ClientBuilder {
         self
     }
 
+    /// How many records of a vault stay opened in memory, and for how long after they were read: what is looked at again
+    /// and again need not be opened again. The default is 100 of them and five minutes; with none, every look opens its
+    /// record. A write and a sync make it forget what they touch.
+    pub fn hot_records(mut self, most: usize, longest: Duration) -> Self {
+        let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
+        self.hot_records = HotRecords { most, longest_ms };
+        self
+    }
+
     /// Puts it together. No request is made and nothing is written; what was forgotten or contradicts itself is an
     /// error.
     pub fn build(self) -> Result<Client> {
@@ -368,6 +381,7 @@ impl ClientBuilder {
             records_in_the_clear: self.records_in_the_clear,
             sync: SyncSettings { settle: Arc::new(settle), ..self.sync },
             collections: self.collections,
+            hot_records: self.hot_records,
             api: Api::default(),
             place: RwLock::default(),
             app: self.app,

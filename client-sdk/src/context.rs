@@ -8,6 +8,7 @@ use crate::api::{Api, LinkPlace};
 use crate::edges::Edges;
 use crate::error::{Error, Misbehaviour, Result};
 use crate::records::Collections;
+use crate::records::view::HotRecords;
 use crate::records::watch::Bell;
 use crate::server::{Expectation, ServerAddress, host_and_port, name_for_passwords, speaks_our_protocol};
 use crate::store::Folder;
@@ -39,6 +40,7 @@ pub(crate) struct Context {
     pub(crate) records_in_the_clear: bool,
     pub(crate) sync: SyncSettings,
     pub(crate) collections: Collections,
+    pub(crate) hot_records: HotRecords,
     pub(crate) edges: Edges,
     /// Who hears that an account has come into step: what this device wrote alone may still have to come along.
     pub(crate) client: OnceLock<Weak<crate::client::Parts>>,

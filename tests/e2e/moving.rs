@@ -67,6 +67,9 @@ on_both_backends! {
         // What this device has let go of does not go along, and that is no success.
         desk.selkie("laptop", &at(&old, &["storage", "let-go", "Journal", "--older-than", "0"])).await.succeeds();
         desk.selkie("laptop", &move_to).await.fails_with(1);
+        let backup = desk.path("backup.zip");
+        desk.selkie("laptop", &at(&old, &["export", "Journal", "--to", &backup])).await.fails_with(1);
+        assert!(std::path::Path::new(&backup).exists(), "what could be read is in it");
         desk.selkie("laptop", &at(&old, &["vault", "fetch", "Journal", "--missing"])).await.succeeds();
         desk.selkie("laptop", &move_to).await.succeeds();
         desk.selkie("laptop", &["sync"]).await.fails_with(2);

@@ -172,6 +172,7 @@ passed_on! {
         fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
         fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
         fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+        fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Settlement>;
         fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
         fn frames(&self, vault: &VaultId, from: u64, to: u64) -> Vec<(u64, Vec<u8>)>;
         fn counts(&self, vault: &VaultId) -> Counts;

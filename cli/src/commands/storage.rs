@@ -129,8 +129,17 @@ pub(super) async fn repair(place: &Place<'_>, terminal: Terminal) -> anyhow::Res
     terminal.answer(&text, &object);
     match repair.failed.into_iter().next() {
         Some((_, error)) => Err(error.into()),
-        None => Ok(()),
+        None => nothing_lost(repair.lost_writes.is_empty()),
     }
+}
+
+/// What was written and is gone is told, and is no success.
+fn nothing_lost(is_so: bool) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        is_so,
+        "what was written last to some records, and not sent, could not be read: they are named above"
+    );
+    Ok(())
 }
 
 /// `selkie vault drop VAULT`
@@ -153,6 +162,7 @@ pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultFet
     let mut meant = account.left_out().await?;
     meant.retain(is_meant);
     terminal.progress("Fetching");
+    let mut lost = Vec::new();
     let vault = match meant.as_slice() {
         [one] if args.headers_first => account.fetch_vault_headers_first(one.id).await?,
         [one] => account.fetch_vault(one.id).await?,
@@ -162,9 +172,7 @@ pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultFet
         }
         [] => {
             let vault = find(&account, &args.vault).await?;
-            for record in vault.fetch_again().await? {
-                terminal.remark(&format!("What was written last to record {record}, and not sent, could not be read."));
-            }
+            lost = vault.fetch_again().await?;
             vault
         }
         _ => return Err(WrongUse("several vaults have that name: say which one by its id".into()).into()),
@@ -174,14 +182,18 @@ pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultFet
     if status.elsewhere > 0 {
         text.push_str(&format!("\nWhat {} more say is not here: selkie vault fetch --missing", status.elsewhere));
     }
+    for record in &lost {
+        text.push_str(&format!("\nWhat was written last to record {record}, and not sent, could not be read."));
+    }
     let object = json!({
         "vault": vault.id().to_string(),
         "records": status.records,
         "elsewhere": status.elsewhere,
+        "lost_writes": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "digest": status.digest.to_string(),
     });
     terminal.answer(&text, &object);
-    Ok(())
+    nothing_lost(lost.is_empty())
 }
 
 /// `selkie vault fetch VAULT RECORD...`

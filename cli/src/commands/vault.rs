@@ -360,7 +360,7 @@ async fn say_what_was_done(
             Ok(report) => {
                 text.push_str(&format!("{vault}  {:<24}  {}\n", name(vault), in_words(&report)));
                 text.push_str(&by_collection(&report));
-                all_well &= report.set_aside == 0 && report.waiting == 0 && report.given_up == 0;
+                all_well &= report.set_aside == 0 && report.waiting == 0 && report.given_up == 0 && report.pending == 0;
                 objects.push(object_of(&vault.to_string(), &report));
             }
             Err(error) => {

@@ -136,7 +136,8 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
     /// What the record said at a time, in milliseconds since 1970, by the clocks of those who wrote it.
     pub async fn as_of(&self, id: RecordId, unix_ms: u64) -> Result<Option<T>> {
         let history = self.vault.history(id).await?.into_iter();
-        let then = history.filter(|version| version.written.ms <= unix_ms).max_by_key(|version| version.written);
+        // The last of them in the log, and not the latest: whoever lost a conflict may have written later.
+        let then = history.filter(|version| version.written.ms <= unix_ms).last();
         then.filter(|version| !version.deleted).map(|version| self.read(&version.data)).transpose()
     }
 

@@ -193,7 +193,12 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
     }
 
     pub(super) fn typed(&self, (id, body): &(RecordId, Arc<RecordBody>)) -> Result<Found<T>> {
-        let value = self.of.open(body)?.ok_or_else(|| Error::damaged("the index of a collection"))?;
+        let value = self.of.open(body).map_err(|error| match error {
+            // Else nobody could find the one that is in the way of all the others.
+            Error::NotPossible(why) => Error::NotPossible(format!("{id}: {why}")),
+            error => error,
+        });
+        let value = value?.ok_or_else(|| Error::damaged("the index of a collection"))?;
         Ok(Found { id: *id, value })
     }
 }

@@ -61,7 +61,7 @@ impl Vault {
         let glance = self.glance().await?;
         let user = self.me();
         self.read(move |room, vault| {
-            if room.store.settlements(vault)?.iter().any(|one| one.record == id && one.asked.is_some()) {
+            if room.store.settlements_of(vault, &id)?.iter().any(|one| one.asked.is_some()) {
                 return Ok(RecordState::Conflict);
             }
             let mut aside = room.store.aside(vault)?.into_iter();
@@ -124,9 +124,13 @@ fn unread(aside: &Aside) -> String {
     format!("a change of it cannot be read here: {}", aside.reason)
 }
 
-/// The writes it belongs together with, if none of their records was written since.
+/// The writes it belongs together with, if all of them are still here and none of their records was written since.
 fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
     let group: Vec<&Pending> = outbox.iter().filter(|pending| pending.group == last.group).collect();
+    // A group is called after its first write. What is more than one entry holds is sent in parts.
+    if group.iter().all(|pending| pending.seq != last.group) {
+        return Err(Error::NotPossible("a part of it was sent already: write what it was before".into()));
+    }
     let later = |one: &&Pending| {
         outbox.iter().any(|other| other.record == one.record && other.seq > one.seq && other.group != one.group)
     };
@@ -134,6 +138,27 @@ fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
         return Err(Error::NotPossible("what was written together with it was changed since".into()));
     }
     Ok(group.into_iter().map(|pending| pending.seq).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(seq: u64, group: u64, record: u8) -> Pending {
+        Pending { seq, group, record: RecordId([record; 16]), shelf: [0; 16], base: None, sealed: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_written_together_is_taken_back_together_or_not_at_all() {
+        let group = [pending(5, 5, 1), pending(6, 5, 2)];
+        assert_eq!(whole_group(&group, &group[1]).unwrap(), [5, 6]);
+        let refused = |outbox: &[Pending], why: &str| {
+            let error = whole_group(outbox, outbox.last().unwrap()).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        };
+        refused(&[pending(5, 5, 1), pending(7, 7, 1), pending(6, 5, 2)], "was changed since");
+        refused(&[pending(6, 5, 2)], "sent already");
+    }
 }
 
 fn flying(in_flight: Option<Vec<u8>>) -> Result<BTreeSet<u64>> {
@@ -189,7 +214,7 @@ impl Vault {
     /// A record as it is now, quickly.
     pub(super) fn look(&self, id: &RecordId) -> Result<Option<view::Seen>> {
         let here = self.here();
-        here.slot.view.look(&here.room, &here.id(), id, self.now_ms())
+        here.slot.view.look(&here.room, &here.id(), id, self.now_ms(), self.account.context().hot_records)
     }
 
     pub(super) fn now_ms(&self) -> u64 {

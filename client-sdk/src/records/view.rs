@@ -16,8 +16,18 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// How many records are kept in memory, and for how long.
-const HOT: usize = 100;
-const HOT_MS: u64 = 5 * 60 * 1000;
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HotRecords {
+    pub(crate) most: usize,
+    pub(crate) longest_ms: u64,
+}
+
+impl Default for HotRecords {
+    fn default() -> Self {
+        HotRecords { most: 100, longest_ms: 5 * 60 * 1000 }
+    }
+}
+
 /// How often a write is made again because somebody else was faster.
 const TRIES: usize = 16;
 
@@ -77,7 +87,14 @@ impl View {
     }
 
     /// The record, from memory if nothing has touched it since. Quick enough to be called where futures are driven.
-    pub(crate) fn look(&self, room: &Room, vault: &VaultId, record: &RecordId, now_ms: u64) -> Result<Option<Seen>> {
+    pub(crate) fn look(
+        &self,
+        room: &Room,
+        vault: &VaultId,
+        record: &RecordId,
+        now_ms: u64,
+        HotRecords { most, longest_ms }: HotRecords,
+    ) -> Result<Option<Seen>> {
         let stamp = room.store.stamp(vault)?;
         {
             let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,14 +105,14 @@ impl View {
                 }
                 hot.stamp = stamp;
             }
-            if let Some((seen, _)) = hot.records.get(record).filter(|(_, at)| now_ms.saturating_sub(*at) < HOT_MS) {
+            if let Some((seen, _)) = hot.records.get(record).filter(|(_, at)| now_ms.saturating_sub(*at) < longest_ms) {
                 return Ok(seen.clone());
             }
         }
         let seen = read(room, vault, record)?;
         let mut hot = self.hot.lock().unwrap_or_else(PoisonError::into_inner);
-        if hot.stamp == stamp {
-            if hot.records.len() >= HOT
+        if hot.stamp == stamp && most > 0 {
+            if hot.records.len() >= most
                 && let Some(oldest) = hot.records.iter().min_by_key(|(_, (_, at))| *at).map(|(record, _)| *record)
             {
                 hot.records.remove(&oldest);

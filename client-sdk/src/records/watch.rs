@@ -5,9 +5,11 @@
 
 use super::difference::{Difference, between};
 use super::query::{Found, Query};
+use crate::account::DISK_PAUSE;
 use crate::error::Result;
 use crate::sync::room::Room;
 use crate::vault::Vault;
+use futures_util::future::select;
 use futures_util::stream::{Stream, unfold};
 use selkie_protocol::id::{RecordId, VaultId};
 use selkie_protocol::record::RecordBody;
@@ -15,6 +17,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeSet;
 use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Poll, Waker};
 
@@ -61,6 +64,8 @@ struct Watched<T> {
     /// The vault is another one than at the last answer.
     moved: bool,
     shown: Option<Vec<Shown>>,
+    /// The last look failed, and what had rung by then.
+    failed: Option<u64>,
 }
 
 type Shown = (RecordId, Arc<RecordBody>);
@@ -68,8 +73,8 @@ type Shown = (RecordId, Arc<RecordBody>);
 impl<T: Serialize + DeserializeOwned> Query<T> {
     /// The answer now, and again whenever it is another: after a write of this app, after a sync. What touches no
     /// record of the answer, and none that would fit, costs next to nothing. Writes of another program are seen with
-    /// the next write or sync of this one. An error does not end the stream. [`Query::changes`] tells the same in
-    /// steps.
+    /// the next write or sync of this one. An error does not end the stream: what could not be read is looked for again
+    /// with the next write or sync, or after a minute. [`Query::changes`] tells the same in steps.
     pub fn watch(self) -> impl Stream<Item = Result<Vec<Found<T>>>> + Send + Unpin {
         Box::pin(unfold(Watched::new(self), async |mut watched| {
             let answer = match watched.next().await {
@@ -116,10 +121,15 @@ impl<T: Serialize + DeserializeOwned> Query<T> {
 impl<T: Serialize + DeserializeOwned> Watched<T> {
     fn new(query: Query<T>) -> Self {
         let vault = query.of.vault.clone();
-        Watched { query, vault, stamp: 0, moved: false, shown: None }
+        Watched { query, vault, stamp: 0, moved: false, shown: None, failed: None }
     }
 
     async fn next(&mut self) -> Result<Vec<Shown>> {
+        if let Some(heard) = self.failed.take() {
+            // A disk that could not be read is left alone until something is written, or for a while.
+            let pause = self.vault.account.context().edges.runtime.sleep(DISK_PAUSE);
+            select(pin!(self.vault.slot.bell.after(heard)), pause).await;
+        }
         loop {
             let here = self.vault.here();
             if here.id() != self.vault.id_as_held() {
@@ -129,18 +139,30 @@ impl<T: Serialize + DeserializeOwned> Watched<T> {
                 self.vault = here;
             }
             let heard = self.vault.slot.bell.rung();
-            if self.moved || self.is_stale().await? {
-                let answer = self.query.answer().await?;
-                self.stamp = answer.stamp;
-                self.moved = false;
-                let same = self.shown.as_ref().is_some_and(|shown| *shown == answer.shown);
-                if !same {
-                    self.shown = Some(answer.shown.clone());
-                    return Ok(answer.shown);
+            match self.look().await {
+                Ok(Some(shown)) => return Ok(shown),
+                Ok(None) => self.vault.slot.bell.after(heard).await,
+                Err(error) => {
+                    self.failed = Some(heard);
+                    return Err(error);
                 }
             }
-            self.vault.slot.bell.after(heard).await;
         }
+    }
+
+    /// The answer, if it is another.
+    async fn look(&mut self) -> Result<Option<Vec<Shown>>> {
+        if !self.moved && !self.is_stale().await? {
+            return Ok(None);
+        }
+        let answer = self.query.answer().await?;
+        self.stamp = answer.stamp;
+        self.moved = false;
+        if self.shown.as_ref() == Some(&answer.shown) {
+            return Ok(None);
+        }
+        self.shown = Some(answer.shown.clone());
+        Ok(Some(answer.shown))
     }
 
     /// Whether anything was touched that can make a difference.

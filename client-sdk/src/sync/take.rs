@@ -258,6 +258,7 @@ fn count(counted: &mut CollectionReport, ours: bool, flight: Option<&InFlight>, 
 pub(crate) struct Place {
     pub(crate) change: ChangeId,
     pub(crate) n: u64,
+    /// By its entry; 0 where that is not at hand.
     pub(crate) unix_ms: u64,
 }
 
@@ -298,7 +299,8 @@ pub(crate) fn open_item(
         shelf: at_rest.shelf(vault, &body.collection),
         user: item.user,
         device: item.device,
-        unix_ms: place.unix_ms,
+        // Where its entry is not at hand, its own stamp tells best how old it is.
+        unix_ms: if place.unix_ms == 0 { body.hlc.ms } else { place.unix_ms },
         current: false,
         sealed: at_rest.seal_record(vault, &record, &plain),
     };

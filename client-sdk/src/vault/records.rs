@@ -171,8 +171,7 @@ impl Vault {
         let here = self.here();
         let (user, device) = (here.account.user_id(), here.account.device_id());
         here.read(move |room, vault| {
-            let lost: Vec<ChangeId> =
-                room.store.settlements(vault)?.iter().filter(|one| one.record == id).map(|one| one.lost).collect();
+            let lost: Vec<ChangeId> = room.store.settlements_of(vault, &id)?.iter().map(|one| one.lost).collect();
             let mut history = Vec::new();
             for version in room.store.versions(vault, &id)? {
                 let RecordBody { collection, deleted, hlc, data, .. } = open(room, vault, &version)?;

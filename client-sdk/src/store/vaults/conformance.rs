@@ -161,6 +161,11 @@ fn a_step_is_taken_from_where_it_was_made_or_not_at_all(store: &dyn VaultStore) 
     assert_eq!(store.aside_after(&VAULT, Some(&change(31)), 1).unwrap(), []);
     assert_eq!(store.aside_after(&VAULT, None, 0).unwrap(), []);
     let met = store.settlements(&VAULT).unwrap();
+    for one in &met {
+        let of_record: Vec<Settlement> = met.iter().filter(|other| other.record == one.record).cloned().collect();
+        assert_eq!(store.settlements_of(&VAULT, &one.record).unwrap(), of_record);
+    }
+    assert_eq!(store.settlements_of(&VAULT, &record(99)).unwrap(), []);
     assert_eq!((met.len(), &met[0].asked, &met[1].asked), (2, &None, &Some(vec![7])));
     let before = store.stamp(&VAULT).unwrap();
     store.resolve(&VAULT, met[1].id).unwrap();

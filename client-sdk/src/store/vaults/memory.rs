@@ -498,6 +498,10 @@ impl VaultStore for MemoryVaults {
         self.read(vault, |one| one.settlements.clone())
     }
 
+    fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Settlement>> {
+        self.read(vault, |one| one.settlements.iter().filter(|one| one.record == *record).cloned().collect())
+    }
+
     fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()> {
         let mut all = self.all();
         let Some(one) = all.vaults.get_mut(vault) else { return Ok(()) };

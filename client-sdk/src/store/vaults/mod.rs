@@ -141,6 +141,9 @@ pub trait VaultStore: Send + Sync + Debug {
     /// Conflicts that this device has met, oldest first.
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>>;
 
+    /// Those of one record, in the same order.
+    fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Settlement>>;
+
     /// A person has decided a conflict.
     fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()>;
 

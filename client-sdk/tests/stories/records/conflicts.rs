@@ -75,6 +75,8 @@ async fn the_edit_that_loses_stays_in_the_history_and_is_listed() {
     let (_laptop, phone, id) =
         meet(shape, |note| note.title = "laptop".into(), |note| note.title = "phone".into()).await;
     assert_eq!(notes(&phone).get(id).await.unwrap().unwrap().title, "laptop");
+    let now = notes(&phone).as_of(id, u64::MAX).await.unwrap();
+    assert_eq!(now.unwrap().title, "laptop", "the other was written later, and does not stand");
     let conflict = phone.conflicts().await.unwrap().pop().unwrap();
     assert_eq!(conflict.how, Some(Outcome::TheirsKept));
     let history = notes(&phone).history(id).await.unwrap();

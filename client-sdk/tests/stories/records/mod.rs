@@ -108,6 +108,24 @@ async fn a_record_stays_in_its_collection() {
     assert_eq!(others.get(id).await.unwrap(), Some(note("second")));
 }
 
+/// Somebody has put something else into the collection, by hand or with another app.
+#[tokio::test]
+async fn a_record_that_is_none_of_the_apps_type_is_named() {
+    let server = Fake::start();
+    let ana = person(&server, "ana@example.org").await;
+    let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+    let notes = vault.collection::<Note>("notes");
+    notes.put(&note("first")).await.unwrap();
+    let stranger = vault.collection::<Vec<(String, u8)>>("notes");
+    assert!(stranger.put(&Vec::new()).await.is_err(), "a list has no fields");
+    let other =
+        vault.collection::<selkie_client::Fields>("notes").put(&selkie_client::Fields::default()).await.unwrap();
+    let error = notes.query().all().await.unwrap_err();
+    assert!(error.word() == "not_possible" && error.to_string().contains(&other.to_string()), "{error}");
+    vault.delete("notes", other).await.unwrap();
+    assert_eq!(notes.query().all().await.unwrap().len(), 1);
+}
+
 #[tokio::test]
 async fn to_delete_what_is_not_there_writes_nothing() {
     let server = Fake::start();

@@ -214,6 +214,7 @@ creaking! {
     fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
     fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
     fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+    fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Settlement>;
     fn resolve(&self, vault: &VaultId, settlement: u64) -> ();
     fn keep_note(&self, vault: &VaultId, name: &Shelf, sealed: &[u8]) -> ();
     fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;

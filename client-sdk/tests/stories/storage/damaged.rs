@@ -3,7 +3,7 @@
 use super::{Home, find, home, journal, program};
 use crate::fake::Mishap;
 use crate::records::{Note, note};
-use selkie_client::{Account, Client, Error, RecordId, RecordState};
+use selkie_client::{Account, Client, Error, RecordId, RecordState, Unsent};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -246,6 +246,28 @@ async fn a_history_that_was_let_go_is_fetched_again() {
     assert_eq!(notes.history(home.notes[1]).await.unwrap().len(), 2);
     home.is_in_step(&account).await;
     assert_eq!(notes.get(home.notes[0]).await.unwrap().unwrap().likes, 1);
+}
+
+/// A checkpoint does not say when its records were written; they do so themselves.
+#[tokio::test]
+async fn what_came_with_a_checkpoint_is_no_older_than_it_says() {
+    let home = home().await;
+    let folder = home.copy();
+    let account = program(&home.server, folder.path()).await;
+    let vault = journal(&account).await.unwrap();
+    vault.sync().await.unwrap();
+    vault.leave_out(Unsent::Keep).await.unwrap();
+    let vault = account.fetch_vault_headers_first(vault.id()).await.unwrap();
+    vault.fetch_all_records().await.unwrap();
+    let notes = vault.collection::<Note>("notes");
+    let said = notes.history(home.notes[0]).await.unwrap().len();
+    notes.update(home.notes[0], |note| note.likes = 9).await.unwrap();
+    vault.sync().await.unwrap();
+    let month = Duration::from_secs(30 * 24 * 3600);
+    assert_eq!(account.prune_history(month).await.unwrap().versions, 0);
+    assert_eq!(notes.history(home.notes[0]).await.unwrap().len(), said + 1);
+    home.server.later(40 * 24 * 3600 * 1000);
+    assert!(account.prune_history(month).await.unwrap().versions > 0);
 }
 
 /// Nobody else has what this device keeps by itself: all that can be read stays, and what cannot is named.

@@ -3,6 +3,7 @@
 use crate::fake::{Fake, Mishap};
 use crate::records::{Note, note};
 use crate::vaults::{APP, PASSWORD};
+use futures_util::{FutureExt as _, StreamExt as _};
 use selkie_client::store::vaults::*;
 use selkie_client::store::{Folder, StoreError};
 use selkie_client::{Error, RecordState, SignUp};
@@ -19,6 +20,8 @@ struct Stuck {
     bend: Mutex<Option<fn(&mut KeptVault)>>,
     /// What is to be sent is not what was written.
     spoils_the_outbox: AtomicBool,
+    /// Nothing can be read either.
+    unreadable: AtomicBool,
 }
 
 impl Stuck {
@@ -57,6 +60,9 @@ macro_rules! stuck {
                 self.disk.$name($($arg),*)
             })*
             $(fn $read(&self $(, $read_arg: $read_type)*) -> Kept<$read_out> {
+                if self.unreadable.load(Ordering::SeqCst) {
+                    return Err(StoreError { doing: "reading a vault".into(), source: ErrorKind::Other.into() });
+                }
                 self.disk.$read($($read_arg),*)
             })*
         }
@@ -102,6 +108,7 @@ stuck! {
         fn current(&self, vault: &VaultId, shelf: Option<&Shelf>) -> Vec<Version>;
         fn aside_after(&self, vault: &VaultId, after: Option<&ChangeId>, most: usize) -> Vec<Aside>;
         fn settlements(&self, vault: &VaultId) -> Vec<Settlement>;
+        fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Settlement>;
         fn elsewhere(&self, vault: &VaultId) -> Vec<Elsewhere>;
         fn elsewhere_of(&self, vault: &VaultId, record: &RecordId) -> Vec<Elsewhere>;
         fn note(&self, vault: &VaultId, name: &Shelf) -> Option<Vec<u8>>;
@@ -247,4 +254,27 @@ async fn writes_that_nobody_can_read_any_more_are_given_up_when_it_can_be_told_a
     assert_eq!(vault.status().await.unwrap().pending, 0);
     vault.sync().await.unwrap();
     assert_eq!(notes.query().count().await.unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_live_query_tells_of_a_disk_it_cannot_read_once_and_goes_on_when_it_can() {
+    let (server, disk) = (Fake::start(), Arc::new(Stuck::default()));
+    let builder = server.builder().in_memory().vault_stores(Arc::new(OneDisk(disk.clone())));
+    let ana = builder.build().unwrap().sign_up("ana@example.org", PASSWORD, SignUp::default()).await.unwrap();
+    let notes = ana.account.create_vault("Journal", APP).await.unwrap().collection::<Note>("notes");
+    let (mut live, mut steps) = (notes.query().watch(), notes.query().changes());
+    assert_eq!(live.next().await.unwrap().unwrap().len(), 0);
+    assert!(steps.next().await.unwrap().unwrap().is_empty());
+    notes.put(&note("first")).await.unwrap();
+
+    disk.unreadable.store(true, Ordering::SeqCst);
+    assert!(matches!(live.next().await.unwrap(), Err(Error::Storage(_))));
+    assert!(matches!(steps.next().await.unwrap(), Err(Error::Storage(_))));
+    assert!(live.next().now_or_never().is_none(), "it is not asked again and again");
+    assert!(steps.next().now_or_never().is_none());
+
+    disk.unreadable.store(false, Ordering::SeqCst);
+    notes.put(&note("second")).await.unwrap();
+    assert_eq!(live.next().await.unwrap().unwrap().len(), 2);
+    assert_eq!(steps.next().await.unwrap().unwrap().added.len(), 2);
 }

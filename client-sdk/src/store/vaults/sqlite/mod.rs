@@ -1,6 +1,6 @@
 //! Vaults in one SQLite file an account, beside the account's own state.
 //!
-//! Owns the file: write-ahead log, every commit on the disk before it is answered, foreign keys. Contents come sealed,
+//! Owns the file: write-ahead log, what is on the disk when, foreign keys. Contents come sealed,
 //! so the file says which vaults there are, who is in them and when something was written, but nothing of what. Two
 //! programs may have it open: the file's own lock makes them wait for each other.
 //!
@@ -286,7 +286,9 @@ impl VaultStore for SqliteVaults {
     }
 
     fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)> {
-        self.reading(|db| read::touched(db, vault, after))
+        // One snapshot for both questions, and no waiting for those who read for long: `get` asks this.
+        let glance = |db: &Connection| read::touched(&*db.unchecked_transaction()?, vault, after);
+        self.glancing(glance)
     }
 
     fn outline(&self, vault: &VaultId) -> Result<Option<Outline>> {
@@ -315,6 +317,10 @@ impl VaultStore for SqliteVaults {
 
     fn settlements(&self, vault: &VaultId) -> Result<Vec<Settlement>> {
         self.reading(|db| read::settlements(db, vault))
+    }
+
+    fn settlements_of(&self, vault: &VaultId, record: &RecordId) -> Result<Vec<Settlement>> {
+        self.reading(|db| read::settlements_of(db, vault, record))
     }
 
     fn resolve(&self, vault: &VaultId, settlement: u64) -> Result<()> {
@@ -461,6 +467,24 @@ mod tests {
             held(connection).pragma_query_value(None, "page_count", |_| Ok(())).unwrap();
             held(connection).query_row(&format!("PRAGMA max_page_count({pages})"), [], |_| Ok(())).unwrap();
         }
+    }
+
+    /// Or a look at one record waits for an index to be built.
+    #[test]
+    fn what_is_asked_at_every_look_waits_for_nobody_who_reads_for_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let vaults = begun(folder.path());
+        let (done, answer) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let long = held(&vaults.reads);
+            scope.spawn(|| {
+                let looked = (vaults.stamp(&VAULT), vaults.touched(&VAULT, 0), vaults.now(&VAULT, &RecordId([1; 16])));
+                done.send(looked.0.is_ok() && looked.1.is_ok() && looked.2.is_ok()).unwrap();
+            });
+            let answer = answer.recv_timeout(std::time::Duration::from_secs(20));
+            drop(long);
+            assert_eq!(answer, Ok(true));
+        });
     }
 
     /// Or the first push of a vault of 100,000 records takes minutes.

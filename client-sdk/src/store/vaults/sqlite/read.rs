@@ -189,7 +189,7 @@ const CURRENT: &str = "SELECT record, change, n, idx, shelf, user, device, unix_
     WHERE of = ?1 AND record = ?2 AND +current = 1";
 
 #[cfg(test)]
-pub(super) const OF_ONE_RECORD: [&str; 1] = [CURRENT];
+pub(super) const OF_ONE_RECORD: [&str; 2] = [CURRENT, SETTLEMENTS_OF_RECORD];
 
 pub(super) fn shelf(db: &Connection, vault: &VaultId, shelf: &Shelf, visit: &mut dyn FnMut(Shown)) -> Read<u64> {
     let Some(of) = row_of(db, vault)? else { return Ok(0) };
@@ -289,18 +289,28 @@ pub(super) fn aside_after(db: &Connection, vault: &VaultId, after: Option<&Chang
 }
 
 pub(super) fn settlements(db: &Connection, vault: &VaultId) -> Read<Vec<Settlement>> {
-    let query = "SELECT settlements.id, record, lost, won, at_ms, how, asked FROM settlements JOIN vaults ON vaults.id = settlements.of
-        WHERE vault = ?1 ORDER BY settlements.id";
-    all(db, query, [vault.as_bytes()], |row| {
-        Ok(Settlement {
-            id: number(row, 0)?,
-            record: RecordId(bytes(row, 1)?),
-            lost: ChangeId(bytes(row, 2)?),
-            won: ChangeId(bytes(row, 3)?),
-            at_ms: number(row, 4)?,
-            how: row.get(5)?,
-            asked: row.get(6)?,
-        })
+    let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
+    let query = "SELECT id, record, lost, won, at_ms, how, asked FROM settlements WHERE of = ?1 ORDER BY id";
+    all(db, query, [of], settlement)
+}
+
+pub(super) fn settlements_of(db: &Connection, vault: &VaultId, record: &RecordId) -> Read<Vec<Settlement>> {
+    let Some(of) = row_of(db, vault)? else { return Ok(Vec::new()) };
+    all(db, SETTLEMENTS_OF_RECORD, params![of, record.as_bytes()], settlement)
+}
+
+const SETTLEMENTS_OF_RECORD: &str =
+    "SELECT id, record, lost, won, at_ms, how, asked FROM settlements WHERE of = ?1 AND record = ?2 ORDER BY id";
+
+fn settlement(row: &Row<'_>) -> Read<Settlement> {
+    Ok(Settlement {
+        id: number(row, 0)?,
+        record: RecordId(bytes(row, 1)?),
+        lost: ChangeId(bytes(row, 2)?),
+        won: ChangeId(bytes(row, 3)?),
+        at_ms: number(row, 4)?,
+        how: row.get(5)?,
+        asked: row.get(6)?,
     })
 }
 

@@ -78,6 +78,7 @@ const SCRIPTS: &[&str] = &[
         of INTEGER NOT NULL REFERENCES vaults ON DELETE CASCADE, record BLOB NOT NULL, change BLOB NOT NULL,
         was_here INTEGER NOT NULL, PRIMARY KEY (of, record, change)) WITHOUT ROWID;
 ",
+    "CREATE INDEX settlements_of_record ON settlements (of, record);",
 ];
 
 /// Runs the scripts that the file has not seen, each in one transaction with its number.
@@ -108,22 +109,35 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_the_first_version_goes_on_where_it_was() {
-        let mut connection = Connection::open_in_memory().unwrap();
-        connection.execute_batch(SCRIPTS[0]).unwrap();
-        connection.pragma_update(None, "user_version", 1).unwrap();
-        connection
-            .execute_batch(
-                "INSERT INTO vaults (id, vault, revision, next_seq, state) VALUES (7, x'0707', 3, 41, x'01');
-                 INSERT INTO outbox (of, seq, record, shelf, sealed) VALUES (7, 41, x'02', x'03', x'04');
-                 INSERT INTO settlements (of, record, lost, won, at_ms) VALUES (7, x'02', x'05', x'06', 1);",
-            )
-            .unwrap();
-        bring_up_to_date(&mut connection).unwrap();
-        let one = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
-        assert_eq!(one("SELECT next_seq FROM counters WHERE of = 7"), 41);
-        assert_eq!(one("SELECT grp FROM outbox WHERE seq = 41"), 41);
-        assert_eq!(one("SELECT count(*) FROM settlements WHERE how = '' AND asked IS NULL"), 1);
-        bring_up_to_date(&mut connection).unwrap();
+    fn a_file_of_any_version_goes_on_where_it_was() {
+        for version in 1..=SCRIPTS.len() {
+            let mut connection = Connection::open_in_memory().unwrap();
+            connection.execute_batch(&SCRIPTS[..version].concat()).unwrap();
+            connection.pragma_update(None, "user_version", i64::try_from(version).unwrap()).unwrap();
+            let vault = match version {
+                1 => {
+                    "INSERT INTO vaults (id, vault, revision, next_seq, state) VALUES (7, x'0707', 3, 41, x'01');
+                      INSERT INTO outbox (of, seq, record, shelf, sealed) VALUES (7, 41, x'02', x'03', x'04');"
+                }
+                _ => {
+                    "INSERT INTO vaults (id, vault, revision, state) VALUES (7, x'0707', 3, x'01');
+                      INSERT INTO counters (of, next_seq, stamp, floor) VALUES (7, 41, 0, 0);
+                      INSERT INTO notes (of, name, sealed) VALUES (7, x'08', x'09');
+                      INSERT INTO outbox (of, seq, record, shelf, sealed, grp) VALUES (7, 41, x'02', x'03', x'04', 41);"
+                }
+            };
+            connection.execute_batch(vault).unwrap();
+            let settled = "INSERT INTO settlements (of, record, lost, won, at_ms) VALUES (7, x'02', x'05', x'06', 1);";
+            connection.execute_batch(settled).unwrap();
+            bring_up_to_date(&mut connection).unwrap();
+            let one = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0)).unwrap();
+            assert_eq!(one("SELECT count(*) FROM vaults WHERE vault = x'0707' AND state = x'01'"), 1, "{version}");
+            assert_eq!(one("SELECT next_seq FROM counters WHERE of = 7"), 41, "{version}");
+            assert_eq!(one("SELECT grp FROM outbox WHERE seq = 41"), 41, "{version}");
+            assert_eq!(one("SELECT count(*) FROM settlements WHERE how = '' AND asked IS NULL"), 1, "{version}");
+            assert_eq!(one("SELECT count(*) FROM notes"), i64::from(version > 1), "{version}");
+            assert_eq!(one("PRAGMA user_version"), i64::try_from(SCRIPTS.len()).unwrap());
+            bring_up_to_date(&mut connection).unwrap();
+        }
     }
 }
