@@ -215,6 +215,16 @@ proptest! {
     }
 
     #[test]
+    fn damaged_contents_of_a_link_message_are_read_or_refused(which in 0_u8..3, by in some_damage()) {
+        let vectors: serde_json::Value = serde_json::from_str(include_str!("vectors/link.json")).unwrap();
+        let contents = decoders::from_hex(vectors["parts"][usize::from(which)]["cbor"].as_str().unwrap());
+        let length = u16::try_from(contents.len()).unwrap().to_be_bytes();
+        let all = [length.as_slice(), &contents].concat();
+        decoders::link(&[&[which], damaged(&contents, &by).as_slice()].concat());
+        decoders::link(&[&[which + 3], damaged(&all, &by).as_slice()].concat());
+    }
+
+    #[test]
     fn any_text_is_a_name_or_refused(text in "\\PC*", bytes: Vec<u8>) {
         decoders::name(text.as_bytes());
         decoders::name(&bytes);

@@ -2,17 +2,28 @@
 //!
 //! People live through a busy day with marked words everywhere. Afterwards everything that the server side holds or has
 //! ever seen is searched for them, in every spelling: rows, files of the database with its log of writes, blobs, the
-//! server's own words at its most talkative, figures, and every byte that crossed the line.
+//! server's own words at its most talkative, figures, and every byte that crossed the line. So it is for the keys that
+//! all of it is sealed under. Tokens, and the secret of an authenticator, do cross the line: they are searched for in
+//! all the rest.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use selkie_client::{Account, Collection, ExportOptions, Role, Vault};
+use selkie_client::{Account, Collection, ExportOptions, Role, UserId, Vault};
 use selkie_e2e::canary::Canaries;
 use selkie_e2e::device::{Device, Person};
-use selkie_e2e::network::Network;
+use selkie_e2e::liar::vault_in;
+use selkie_e2e::message::header;
+use selkie_e2e::network::{Exchange, Network, Outcome};
 use selkie_e2e::premises::{Backend, Premises};
 use selkie_e2e::program::ServerProcess;
 use selkie_e2e::round::step;
+use selkie_e2e::totp;
+use selkie_protocol::bytes::from_base64url;
+use selkie_protocol::cipher::{AccountRootSecret, EpochKey, Keybag, RecoveryKek, RecoveryKey};
+use selkie_protocol::log::{Body, Control, Entry, Frame};
+use selkie_protocol::session::{REFRESH_TOKEN_LENGTH, Refresh, RegisterFinish, Tokens};
+use selkie_protocol::vault::{CreateVault, Push};
 use selkie_test_postgres::Cluster;
 use serde::{Deserialize, Serialize};
 
@@ -104,8 +115,13 @@ async fn the_search_for_what_a_server_learned_finds_what_a_careless_client_would
 
 /// What was marked, and what was overheard.
 struct Day {
+    /// What only the people know, and their devices.
     marks: Canaries,
-    overheard: Vec<(String, Vec<u8>)>,
+    /// That, and what the server is shown and must not keep.
+    not_kept: Canaries,
+    /// The server's own words.
+    said: Vec<(&'static str, Vec<u8>)>,
+    crossed: Vec<(String, Vec<u8>)>,
 }
 
 async fn start(premises: &Premises, network: &Network) -> ServerProcess {
@@ -177,6 +193,8 @@ async fn a_busy_day(premises: &Premises) -> Day {
     let file = std::fs::File::create(home.path().join("diary.zip.age")).unwrap();
     journal.export(file, sealed).await.unwrap();
     laptop.clock().shift(16 * 60_000);
+    // Her access token is too old by now: the refresh token is shown.
+    on_laptop.devices().await.unwrap();
     let totp = on_laptop.enable_totp(ANAS_PASSWORD).await.unwrap();
     on_laptop.change_password(ANAS_PASSWORD, ANAS_NEXT_PASSWORD, false).await.unwrap();
     let (recovered, again) = Device::new(&network.url(), PHONE).recovers(&ana, ANAS_LAST_PASSWORD).await.unwrap();
@@ -222,33 +240,120 @@ async fn a_busy_day(premises: &Premises) -> Day {
     ] {
         marks = marks.text(word, word);
     }
-    // The server is shown this one, and must not write it down.
-    let factor = Canaries::default().text("the secret of the authenticator", totp.secret.as_str());
+    let exchanges = network.exchanges();
+    let marks = marks.and(keys_of(&ana, on_laptop.user_id(), &exchanges));
+    let secret = totp.secret.as_str();
+    let factor = Canaries::default()
+        .text("the secret of the authenticator", secret)
+        .bytes("the bytes of that secret", &totp::from_base32(secret));
+    let shown = [tokens_in(&exchanges), factor];
+    for shown in &shown {
+        let is_seen = exchanges.iter().any(|one| shown.find_in(&one.raw()).is_some());
+        assert!(is_seen, "{shown:?} did not cross the line, and are searched for wrongly");
+    }
+    let not_kept = shown.into_iter().fold(marks.clone(), Canaries::and);
     log.extend(server.log().into_bytes());
-    factor.assert_absent_from("the server's log", &log);
 
     assert!(log.len() > 10_000, "it is talkative");
-    let mut overheard = vec![("the figures".to_owned(), figures.to_vec()), ("the server's log".to_owned(), log)];
-    for one in network.exchanges() {
-        overheard.push((format!("what crossed at {} {}", one.request.method, one.request.path), one.raw()));
+    let said = vec![("the figures", figures.to_vec()), ("the server's log", log)];
+    let place = |one: &Exchange| format!("what crossed at {} {}", one.request.method, one.request.path);
+    let crossed = exchanges.iter().map(|one| (place(one), one.raw())).collect();
+    Day { marks, not_kept, said, crossed }
+}
+
+/// The keys that what this person made is sealed under, by way of the recovery key, as they would come by them.
+fn keys_of(person: &Person, user: UserId, exchanges: &[Exchange]) -> Canaries {
+    let recovery_key = RecoveryKey::parse(person.sheet.recovery_key()).expect("it is on the sheet");
+    let open = |bag: Keybag| {
+        let kek = RecoveryKek::derive(&recovery_key, &user, bag.rec_gen());
+        bag.open_with_recovery(&kek, &user).ok()
+    };
+    let sent = exchanges.iter().filter(|one| one.request.is("POST /v1/auth/register/finish"));
+    let bags = sent.filter_map(|one| one.request.read::<RegisterFinish>().account);
+    let root: AccountRootSecret = bags
+        .filter_map(|account| Keybag::parse(account.keybag.as_ref()).ok())
+        .find_map(open)
+        .expect("the account came with its keybag");
+
+    let master_key = root.master_key(&user, 1).to_bytes();
+    let mut keys = Canaries::default().bytes("the account's master key", master_key.as_slice());
+    let mut epochs = BTreeSet::new();
+    for request in exchanges.iter().map(|one| &one.request) {
+        let (frame, wraps) = if request.is("POST /v1/vaults") {
+            let made: CreateVault = request.read();
+            (made.frame, made.wraps)
+        } else if request.is("POST /v1/vaults/*/push") {
+            let pushed: Push = request.read();
+            (pushed.frame, pushed.wraps)
+        } else {
+            continue;
+        };
+        let entry = Entry::parse(Frame::entry_bytes(&frame).expect("a frame")).expect("an entry");
+        let (epoch, commitment) = match &entry.body {
+            Body::Control(Control::Create(create)) => (1, create.commitment),
+            Body::Control(Control::RemoveRotate(rotate)) => (rotate.epoch, rotate.commitment),
+            _ => continue,
+        };
+        let vault = entry.creates().or_else(|| vault_in(&request.path)).expect("it is in some vault");
+        for wrap in wraps.iter().filter(|wrap| wrap.uid == user) {
+            let kem = root.master_key(&user, wrap.generation).user_kem(&user);
+            let key = EpochKey::open(vault, epoch, &user, &kem, wrap.sealed.as_ref(), &commitment);
+            keys = keys.bytes("a key of a vault", key.expect("a wrap for this person").to_bytes().as_slice());
+            epochs.insert(epoch);
+        }
     }
-    Day { marks, overheard }
+    assert!(epochs.len() > 1, "there are keys of more than one epoch to look for");
+    keys
+}
+
+/// What opens the doors of the accounts.
+fn tokens_in(exchanges: &[Exchange]) -> Canaries {
+    let (mut access, mut refresh) = (BTreeSet::new(), BTreeSet::new());
+    for Exchange { request, outcome } in exchanges {
+        access.extend(header(&request.headers, "authorization").map(|bearer| bearer.replace("Bearer ", "")));
+        if !request.is("POST /v1/auth/refresh") {
+            continue;
+        }
+        refresh.insert(request.read::<Refresh>().refresh_token.0);
+        if let Outcome::Answer(reply) = outcome
+            && reply.is_success()
+        {
+            let tokens: Tokens = reply.read();
+            access.insert(tokens.access_token.as_str().to_owned());
+            refresh.insert(tokens.refresh_token.0);
+        }
+    }
+    assert!(access.len() > 3 && refresh.len() > 1, "{} and {} tokens crossed", access.len(), refresh.len());
+    let mut tokens = Canaries::default();
+    // Of each the part that nobody can make up: the others say who it is for.
+    for token in access {
+        let signature = token.rsplit('.').next().unwrap_or_default();
+        let bytes = from_base64url(signature).expect("a signature in base64url");
+        tokens = tokens.text("an access token", signature).bytes("the signature of an access token", &bytes);
+    }
+    for token in refresh {
+        tokens = tokens.bytes("a refresh token", &token[REFRESH_TOKEN_LENGTH - 32..]);
+    }
+    tokens
 }
 
 impl Day {
-    /// In no row, no name of a blob, and nothing that was overheard.
+    /// In no row, no name of a blob, nothing that the server said, and nothing that crossed the line.
     async fn is_nowhere_in(&self, premises: &Premises) {
         let tables = premises.tables().await;
         assert!(tables["vault_entries"].len() > 10, "there is something to be searched");
         for (table, row) in tables.iter().flat_map(|(table, rows)| rows.iter().map(move |row| (table, row))) {
-            self.marks.assert_absent_from(table, row.as_bytes());
-            self.marks.assert_absent_from(table, &bytes_in(row));
+            self.not_kept.assert_absent_from(table, row.as_bytes());
+            self.not_kept.assert_absent_from(table, &bytes_in(row));
         }
         assert!(!premises.blobs().is_empty(), "there are blobs to be searched");
         for name in premises.blobs() {
-            self.marks.assert_absent_from("a blob's name", name.as_bytes());
+            self.not_kept.assert_absent_from("a blob's name", name.as_bytes());
         }
-        for (what, bytes) in &self.overheard {
+        for (what, bytes) in &self.said {
+            self.not_kept.assert_absent_from(what, bytes);
+        }
+        for (what, bytes) in &self.crossed {
             self.marks.assert_absent_from(what, bytes);
         }
     }
@@ -257,7 +362,7 @@ impl Day {
         let mut files = 0;
         each_file(folder, &mut |path, bytes| {
             files += 1;
-            self.marks.assert_absent_from(&format!("{what}: {}", path.display()), bytes);
+            self.not_kept.assert_absent_from(&format!("{what}: {}", path.display()), bytes);
         });
         assert!(files > 0, "{what} is empty");
     }

@@ -17,6 +17,7 @@
 
 mod app;
 mod device;
+mod growth;
 mod ledger;
 mod plan;
 mod scene;
@@ -37,6 +38,7 @@ use tokio::task::JoinSet;
 
 use app::{APP, TALLIES, Tally};
 use device::{Device, Person, Shared};
+use growth::Growth;
 use plan::{Trouble, plan};
 use scene::Scene;
 
@@ -64,6 +66,8 @@ const QUIET_LIMIT: Duration = Duration::from_secs(60);
 const FILES_MARGIN: usize = 10;
 /// How much more memory it may take at the end than at the first calm moment of its life.
 const MEMORY_MARGIN_MIB: f64 = 48.0;
+/// From this length on, it must not grow either: in less, the server that lives at the end is too young to tell.
+const GROWTH_FROM: Duration = Duration::from_secs(20 * 60);
 
 on_both_backends! {
     #[ignore = "minutes of every core: a step of ./check by itself"]
@@ -117,6 +121,8 @@ on_both_backends! {
         diary.note("all have stopped and are opened again");
         let digests = come_into_step(&devices).await;
         diary.note("all are in step");
+        // While everybody lived, and before all of them came at once.
+        let growth = Growth::of(scene.samples());
         scene.take_sample();
         let mut wrong = audit(&devices, &digests, &shared).await;
         wrong.extend(shared.surprises());
@@ -144,6 +150,10 @@ on_both_backends! {
         {
             wrong.push(format!("it took {} MiB and takes {}: {of_last:?}", first.pss_mib, last.pss_mib));
         }
+        if length >= GROWTH_FROM && growth.is_none_or(Growth::is_a_leak) {
+            wrong.push(format!("what it takes grows, or cannot be told: {growth:?}"));
+        }
+        diary.note(&format!("{growth:?}"));
         diary.note(&format!("{:?}", of_last.iter().map(|sample| (sample.pss_mib, sample.files)).collect::<Vec<_>>()));
         diary.note(&format!("{:#?}", verdict::complaints(&log)));
         wrong.extend(verdict::surprises(&log, scene.windows()));

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing about where the text came from.
 
+use std::collections::BTreeMap;
+
 use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 
 /// Secrets, each with the name under which it is reported: a failing test must not print the secret itself.
@@ -75,10 +77,15 @@ impl Canaries {
     pub fn find_in(&self, haystack: &[u8]) -> Option<Sighting> {
         // All at once, by how they begin: whole databases are searched for hundreds of spellings.
         let mut begins = vec![false; 1 << 16];
-        self.spellings.iter().for_each(|spelling| begins[pair(&spelling.bytes)] = true);
+        let mut beginning_with: BTreeMap<usize, Vec<&Spelling>> = BTreeMap::new();
+        for spelling in &self.spellings {
+            begins[pair(&spelling.bytes)] = true;
+            beginning_with.entry(pair(&spelling.bytes)).or_default().push(spelling);
+        }
         let is_one = |at: &usize| begins[pair(&haystack[*at..])];
         (0..haystack.len().saturating_sub(1)).filter(is_one).find_map(|at| {
-            let seen = self.spellings.iter().find(|spelling| haystack[at..].starts_with(&spelling.bytes))?;
+            let rest = &haystack[at..];
+            let seen = beginning_with[&pair(rest)].iter().find(|spelling| rest.starts_with(&spelling.bytes))?;
             Some(Sighting { secret: seen.secret.clone(), form: seen.form, at })
         })
     }

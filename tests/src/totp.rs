@@ -13,7 +13,8 @@ pub fn code(secret: &str, now_ms: i64) -> String {
     format!("{:06}", number % 1_000_000)
 }
 
-fn from_base32(text: &str) -> Vec<u8> {
+/// The bytes of a secret.
+pub fn from_base32(text: &str) -> Vec<u8> {
     let (mut bits, mut held, mut bytes) = (0_u32, 0, Vec::new());
     for character in text.bytes().filter(|byte| !b" -=".contains(byte)) {
         let value = match character.to_ascii_uppercase() {

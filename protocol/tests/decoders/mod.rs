@@ -3,13 +3,18 @@
 //! None may panic, and what one accepts must come out again as it went in. Run with mutated inputs by
 //! `decoders_survive_anything.rs` and with better ones by the fuzzer in `tests/fuzz`, which includes this file.
 
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use selkie_protocol::account::{
     Account, AddDevice, AuditPage, CompleteAccount, DeletionScheduled, Devices, Done, Keybag as KeybagMessage, LogPage,
     LogRestored, PasswordFinish, PasswordStart, PasswordStarted, RestoreLog, RevokeDevice, RotateRecoveryKey, Sessions,
     TotpConfirm, TotpConfirmed, TotpStarted,
 };
-use selkie_protocol::account_log::{AccountLog, Entry};
-use selkie_protocol::cipher::{DeviceKey, Keybag, LinkGrant, LinkHello, LinkOffer, LinkSecret, RecoveryKey, SecretKey};
+use selkie_protocol::account_log::{AccountLog, Entry, Payload as LogPayload};
+use selkie_protocol::cipher::{
+    DeviceKey, Keybag, LINK_MESSAGE_LENGTH, LinkGrant, LinkHello, LinkMessage, LinkOffer, LinkSecret, RecoveryKey,
+    SecretKey, kdf,
+};
 use selkie_protocol::error::ErrorBody;
 use selkie_protocol::hash::Label;
 use selkie_protocol::id::{DeviceId, UserId};
@@ -189,11 +194,68 @@ pub(crate) fn code(bytes: &[u8]) {
     }
 }
 
+/// The code of the known answers, and its bits.
+static LINK: LazyLock<(LinkSecret, Vec<u8>)> = LazyLock::new(|| {
+    let vectors: serde_json::Value = serde_json::from_str(include_str!("../vectors/link.json")).unwrap();
+    let code = LinkSecret::parse(vectors["code"].as_str().unwrap()).unwrap();
+    (code, from_hex(vectors["secret"].as_str().unwrap()))
+});
+
+/// As it comes, it opens nowhere: nobody else has the code. Then it is sealed by who has: the first byte chooses the
+/// message, and whether the rest is its contents or all that is under the seal.
 pub(crate) fn link(bytes: &[u8]) {
-    static SECRET: LazyLock<LinkSecret> = LazyLock::new(LinkSecret::generate);
-    assert!(SECRET.open::<LinkOffer>(bytes).is_err(), "nobody else has the secret");
-    assert!(SECRET.open::<LinkHello>(bytes).is_err());
-    assert!(SECRET.open::<LinkGrant>(bytes).is_err());
+    let (code, _) = &*LINK;
+    assert!(code.open::<LinkOffer>(bytes).is_err(), "nobody else has the code");
+    assert!(code.open::<LinkHello>(bytes).is_err());
+    assert!(code.open::<LinkGrant>(bytes).is_err());
+    let Some((choice, rest)) = bytes.split_first() else { return };
+    let is_all = choice / 3 % 2 == 1;
+    match choice % 3 {
+        0 => drop(under_the_seal::<LinkOffer>(1, rest, is_all)),
+        1 => {
+            let Some(hello) = under_the_seal::<LinkHello>(2, rest, is_all) else { return };
+            if let Ok(added) = hello.device_add(&UserId([1; 32])) {
+                assert!(matches!(added, LogPayload::DeviceAdd { device, .. } if device == hello.device_id()));
+            }
+        }
+        _ => {
+            let Some(grant) = under_the_seal::<LinkGrant>(3, rest, is_all) else { return };
+            assert_eq!(grant.account_master_key().generation(), grant.amk_gen);
+        }
+    }
+}
+
+/// What is read of a message that the other device sealed by hand: what its contents say, and nothing else.
+fn under_the_seal<M: LinkMessage + PartialEq + Debug>(part: u8, bytes: &[u8], is_all: bool) -> Option<M> {
+    const PADDED: usize = LINK_MESSAGE_LENGTH - 24 - 16;
+    let (code, bits) = &*LINK;
+    let mut plain = bytes.to_vec();
+    if !is_all {
+        let length = u16::try_from(bytes.len().min(PADDED - 2)).unwrap();
+        plain.splice(0..0, length.to_be_bytes());
+    }
+    plain.resize(PADDED, 0);
+    let place = [code.channel().as_bytes(), &[part]].concat();
+    let sealed = seal_by_hand(&kdf::<32>(bits, b"", Label::LINK_KEY, &place), &place, &plain);
+    let opened = code.open::<M>(&sealed).ok();
+
+    let (length, rest) = plain.split_first_chunk().unwrap();
+    let contents = rest.split_at_checked(usize::from(u16::from_be_bytes(*length)));
+    let contents = contents.filter(|(_, padding)| padding.iter().all(|byte| *byte == 0));
+    assert_eq!(opened, contents.and_then(|(encoded, _)| Face::Cbor.decode::<M>(encoded).ok()));
+    if let Some(message) = &opened
+        && let Ok(again) = code.seal(message)
+    {
+        assert_eq!(code.open::<M>(&again).as_ref(), Ok(message));
+    }
+    opened
+}
+
+/// XChaCha20-Poly1305 with its nonce before it, as everything is sealed: for contents that no device of ours seals.
+pub(crate) fn seal_by_hand(key: &[u8; 32], bound: &[u8], plain: &[u8]) -> Vec<u8> {
+    let nonce = [4_u8; 24];
+    let sealed = XChaCha20Poly1305::new(key.into()).encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: bound });
+    [nonce.as_slice(), &sealed.expect("an input is short")].concat()
 }
 
 pub(crate) fn name(bytes: &[u8]) {

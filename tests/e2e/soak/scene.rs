@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selkie_e2e::dice::Dice;
 use selkie_e2e::line::{Line, Weather};
@@ -42,6 +42,7 @@ pub(super) struct Scene {
     windows: Vec<Window>,
     /// What servers said that have ended.
     logs: Vec<String>,
+    begun: Instant,
     samples: Vec<Sample>,
     premises: Premises,
     cluster: Option<Cluster>,
@@ -91,6 +92,7 @@ impl Scene {
             refusals,
             windows: Vec::new(),
             logs: Vec::new(),
+            begun: Instant::now(),
             samples: Vec::new(),
             premises,
             cluster,
@@ -177,7 +179,8 @@ impl Scene {
 
     pub(super) fn take_sample(&mut self) {
         let process = self.server.process_id();
-        self.samples.push(Sample { process, pss_mib: pss_mib_of(process), files: open_files(process) });
+        let (at, pss_mib, files) = (self.begun.elapsed(), pss_mib_of(process), open_files(process));
+        self.samples.push(Sample { process, at, pss_mib, files });
     }
 
     pub(super) fn samples(&self) -> &[Sample] {

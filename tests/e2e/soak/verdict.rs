@@ -3,6 +3,7 @@
 //! Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -20,6 +21,8 @@ pub(super) struct Window {
 #[derive(Clone, Debug)]
 pub(super) struct Sample {
     pub(super) process: u32,
+    /// Since the scene was set.
+    pub(super) at: Duration,
     pub(super) pss_mib: f64,
     pub(super) files: usize,
 }

@@ -11,6 +11,7 @@ use selkie_client::{Content, Fields, RecordBody};
 use selkie_protocol::Face;
 use selkie_protocol::log::{Frame, HEADER_LENGTH, Kind, SIGNATURE_LENGTH};
 use selkie_protocol::record::Hlc;
+use selkie_protocol::session::Tokens;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -20,6 +21,8 @@ use yrs::{Doc, ReadTxn as _, StateVector, Text as _, Transact as _};
 const LOG: &str = include_str!("../../../protocol/tests/vectors/vault_log.json");
 const FRAMES: &str = include_str!("../../../protocol/tests/vectors/vault_frames.json");
 const EXAMPLE: &str = include_str!("../../../protocol/tests/vectors/vault_example.json");
+const LINK: &str = include_str!("../../../protocol/tests/vectors/link.json");
+const SEALED: &str = include_str!("../../../protocol/tests/vectors/sealed.json");
 const KEYBAG: &str = include_str!("../../../protocol/tests/vectors/keybag.json");
 const OPAQUE: &str = include_str!("../../../protocol/tests/vectors/opaque_rfc9807.json");
 
@@ -36,9 +39,16 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             let each = (0_u8..).zip(&log).map(|(before, entry)| [&[before], piece(entry).as_slice()].concat());
             each.chain([all]).collect()
         }
-        "keybag" => vec![hex(&vectors(KEYBAG)["keybag"])],
+        "keybag" => vec![hex(&vectors(KEYBAG)["keybag"]), vec![0, 0, 0, 1], vec![0, 0, 0, 2, 9, 1, 120, 0x80]],
         "codes" => texts(&["R1-0123-4567-89AB-CDEF-GHJK-MNPQ-RSTV-WXYZ-0000", "s1 oOiI lL", "L1-", "S1-"]),
-        "links" => vec![vec![7; selkie_protocol::cipher::LINK_MESSAGE_LENGTH]],
+        "links" => {
+            let link = vectors(LINK);
+            let contents = link["parts"].as_array().expect("a list").iter().map(|part| hex(&part["cbor"]));
+            let both = (0_u8..).zip(contents).flat_map(|(part, contents)| {
+                [[&[part], contents.as_slice()].concat(), [&[part + 3], piece(&contents).as_slice()].concat()]
+            });
+            both.collect()
+        }
         "names" => texts(&["Ana@Example.org", "ﬁona", "İ\u{345}", "AAECAw", "a\u{1f}b", "Σς\u{307}"]),
         "texts" => texts(&[
             "AQEBAQEBAQEBAQEBAQEBAQ",
@@ -82,7 +92,10 @@ pub fn of(target: &str) -> Vec<Vec<u8>> {
             "\u{7}id: 4\nretry: 9\nevent: party\ndata: x\n\n",
         ]),
         "records" => records(),
-        "seals" => (0..5).map(|mode| [&[mode, 1, 2, 3, 1, 2, 9, 9], b"hello".as_slice()].concat()).collect(),
+        "seals" => {
+            let short = (0..5).map(|mode| [&[mode, 1, 2, 3, 1, 2, 9, 9], b"hello".as_slice()].concat());
+            short.chain([[&[5, 5], b"phone".as_slice()].concat(), [&[6], tokens().as_slice()].concat()]).collect()
+        }
         "archive" => archives(),
         "table" => tables(),
         "merges" => texts(&["a b c\0a x c\0a b y", "\0one\0two", "1\n2\n3\n\x001\n3\n\x001\n2\nx\n3\n"]),
@@ -110,6 +123,13 @@ fn texts_in(value: &Value) -> Vec<Vec<u8>> {
 fn all_entries(vectors: &Value) -> Vec<Vec<u8>> {
     let entries = vectors["entries"].as_array().expect("a list").iter();
     entries.map(|entry| from_hex(entry["entry"].as_str().expect("a text of digits"))).collect()
+}
+
+/// Those of the known answers.
+fn tokens() -> Vec<u8> {
+    let vectors: Value = serde_json::from_str(SEALED).expect("our own vectors");
+    let tokens = Face::Json.decode::<Tokens>(vectors["tokens"].to_string().as_bytes()).expect("tokens");
+    Face::Cbor.encode(&tokens)
 }
 
 fn sample_messages() -> Vec<Vec<u8>> {

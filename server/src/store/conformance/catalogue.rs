@@ -1,5 +1,6 @@
 //! What the schemas promise, read back from the databases' own catalogues: every table of a tenant has the tenant
 //! first in its keys and indexes, goes with its tenant and its account, and on PostgreSQL is behind row-level security.
+//! And every column is in `schema.rs`, which the list of what the server learns is held to.
 
 use super::scribe::vault_with_everything;
 use super::*;
@@ -58,6 +59,42 @@ async fn strings(client: &tokio_postgres::Client, sql: &str) -> BTreeSet<String>
 
 fn set(names: &[&str]) -> BTreeSet<String> {
     names.iter().map(|name| (*name).to_owned()).collect()
+}
+
+/// Every column that `schema.rs` knows, as `table.column`; with a question mark where it may be null.
+fn columns_of_schema() -> BTreeSet<String> {
+    let columns: BTreeSet<String> = include_str!("../schema.rs")
+        .split("diesel::table! {")
+        .skip(1)
+        .flat_map(|block| {
+            let table = block.trim_start().split(' ').next().unwrap_or_default();
+            block.lines().filter_map(|line| line.split_once(" -> ")).map(move |(column, kind)| {
+                format!("{table}.{}{}", column.trim(), if kind.starts_with("Nullable") { "?" } else { "" })
+            })
+        })
+        .collect();
+    assert!(columns.len() > 150, "the schema is read wrongly: {columns:?}");
+    columns
+}
+
+fn expect_columns_of_schema(found: &BTreeSet<String>) {
+    let written = columns_of_schema();
+    assert_eq!(found - &written, set(&[]), "the database has these, and schema.rs has not");
+    assert_eq!(&written - found, set(&[]), "schema.rs has these, and the database has not");
+}
+
+#[tokio::test]
+async fn on_postgres_every_column_is_one_of_the_schema() {
+    let house = House::on_postgres().await;
+    let client = connect(&house.url).await;
+    let columns = strings(
+        &client,
+        "SELECT table_name::text || '.' || column_name::text || CASE is_nullable WHEN 'YES' THEN '?' ELSE '' END
+         FROM information_schema.columns
+         WHERE table_schema = 'public' AND table_name <> '__diesel_schema_migrations'",
+    )
+    .await;
+    expect_columns_of_schema(&columns);
 }
 
 #[tokio::test]
@@ -258,6 +295,20 @@ async fn on_sqlite_every_table_is_known_and_strict() {
          WHERE t.type = 'table' AND c.name = 'tenant' AND t.name <> 'tenants'",
     );
     assert_eq!(with_tenant.into_iter().collect::<BTreeSet<_>>(), set(TENANT_TABLES));
+}
+
+#[tokio::test]
+async fn on_sqlite_every_column_is_one_of_the_schema() {
+    let house = House::on_sqlite().await;
+    let conn = &mut connect_sqlite(&house);
+    // Generated columns, too, and a key is never null, whether it says so or not.
+    let columns = found(
+        conn,
+        "SELECT t.name || '.' || c.name || iif(c.\"notnull\" = 1 OR c.pk > 0, '', '?') AS found
+         FROM sqlite_master t, pragma_table_xinfo(t.name) c
+         WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' AND t.name <> '__diesel_schema_migrations'",
+    );
+    expect_columns_of_schema(&columns.into_iter().collect());
 }
 
 #[tokio::test]
