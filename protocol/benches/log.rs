@@ -1,13 +1,16 @@
-//! How long a reader takes to verify a log: `cargo bench -p selkie-protocol --features seal --bench log`.
+//! How long a reader takes to verify a log, and what sealing costs beside the bare cipher:
+//! `cargo bench -p selkie-protocol --features seal --bench log`.
 //!
 //! The same 100,000 changes in entries of 256 and, a tenth of them, in entries of one. Times are of this thread's
 //! processor, as the kernel counts it, so other programs on the machine do not matter; the best of three runs is shown.
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+use chacha20poly1305::aead::{Aead as _, KeyInit as _, Payload as Plain};
+use chacha20poly1305::{XChaCha20Poly1305, XNonce};
 use selkie_protocol::account_log::{AccountLog, Body as AccountBody, Payload};
 use selkie_protocol::cipher::{DeviceKey, EpochKey, FirstEpochKey, RecordContext, SigningKey};
 use selkie_protocol::hash::Label;
-use selkie_protocol::id::{ChangeId, RecordId, UserId};
+use selkie_protocol::id::{ChangeId, RecordId, UserId, VaultId};
 use selkie_protocol::log::{
     App, Beside, Body, Control, Create, Data, Entry, Kind, NewChange, Snapshot, VaultLog, first_header, signed,
 };
@@ -41,6 +44,64 @@ fn main() {
     report("100,000 edits of 1,000 records in entries of 256", &edits);
     let singles = written(CHANGES / 10, 1, CHANGES);
     report("10,000 new records in entries of 1", &singles);
+    report_seals();
+}
+
+/// Records of 300 bytes, one after the other; and the same bytes through the cipher alone, each with its own nonce and
+/// the same bound to it, which is the least that can be.
+fn report_seals() {
+    const RECORD: [u8; 300] = [0x5e; 300];
+    let key = FirstEpochKey::generate().of(VaultId([3; 32]));
+    let key = key.record_key();
+    let contexts: Vec<RecordContext> = (0..CHANGES).map(context).collect();
+    let sealed: Vec<Vec<u8>> = contexts.iter().map(|context| key.seal(context, &RECORD).expect("short")).collect();
+    let cipher = XChaCha20Poly1305::new(&[4; 32].into());
+    let under = vec![0x5e; sealed[0].len() - 24 - 16];
+    let nonce = |number: usize| {
+        let mut nonce = [0; 24];
+        nonce[..8].copy_from_slice(&number.to_le_bytes());
+        XNonce::from(nonce)
+    };
+    let bound = [7; 114];
+    let plain = || Plain { msg: &under, aad: &bound };
+    let bare: Vec<Vec<u8>> = (0..CHANGES).map(|at| cipher.encrypt(&nonce(at), plain()).expect("short")).collect();
+    println!("100,000 records of {} bytes, {} when sealed", RECORD.len(), sealed[0].len());
+    let compare = |what: &str, (ours, clock): (Duration, &str), (bare, _): (Duration, &str)| {
+        let each = |time: Duration| time.as_secs_f64() * 1e6 / CHANGES as f64;
+        let share = 100.0 * bare.as_secs_f64() / ours.as_secs_f64();
+        println!(
+            "  {what:<44} {:>7.2} us ({clock}); the cipher alone {:.2} us: {share:.0} % of its rate",
+            each(ours),
+            each(bare)
+        );
+    };
+    let ours = best(|| contexts.iter().map(|context| key.seal(context, &RECORD).expect("short").len()).sum::<usize>());
+    compare(
+        "seal",
+        ours,
+        best(|| (0..CHANGES).map(|at| cipher.encrypt(&nonce(at), plain()).expect("short").len()).sum::<usize>()),
+    );
+    let ours = best(|| {
+        let opened =
+            contexts.iter().zip(&sealed).map(|(context, sealed)| key.open(context, sealed).expect("it opens").len());
+        opened.sum::<usize>()
+    });
+    let opens = |(at, sealed): (usize, &Vec<u8>)| {
+        cipher.decrypt(&nonce(at), Plain { msg: sealed, aad: &bound }).expect("it opens").len()
+    };
+    compare("open", ours, best(|| bare.iter().enumerate().map(opens).sum::<usize>()));
+}
+
+fn context(number: usize) -> RecordContext {
+    RecordContext {
+        user: UserId([1; 32]),
+        device: DeviceKey::from_seed(&[2; 32]).id(),
+        dev_seq: 1,
+        index: u16::try_from(number % 256).expect("below 256"),
+        record: record(number),
+        full: true,
+        deps: Vec::new(),
+    }
 }
 
 fn written(changes: usize, batch: usize, records: usize) -> Written {

@@ -14,7 +14,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
@@ -48,6 +48,8 @@ pub enum Purpose {
 /// 32 bytes from which everything else is derived.
 pub struct MasterKey {
     key: Zeroizing<[u8; KEY_LENGTH]>,
+    /// Of [`Purpose::LogSalt`]: every request is logged.
+    log_salt: OnceLock<hmac::Key>,
     dice: Arc<dyn Dice>,
 }
 
@@ -105,7 +107,7 @@ const HEADER_LENGTH: usize = 1 + CHOOSER_LENGTH + NONCE_LEN;
 
 impl MasterKey {
     pub fn new(key: impl Into<Zeroizing<[u8; KEY_LENGTH]>>, dice: Arc<dyn Dice>) -> Self {
-        MasterKey { key: key.into(), dice }
+        MasterKey { key: key.into(), log_salt: OnceLock::new(), dice }
     }
 
     /// The key that is configured; else, for an embedded server, the one in the data folder, made on first start.
@@ -210,6 +212,13 @@ impl MasterKey {
     pub fn mac(&self, purpose: Purpose, parts: &[&[u8]]) -> [u8; 32] {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.derive(purpose).as_ref());
         let tag = hmac::sign(&key, &unambiguous(parts));
+        tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
+    }
+
+    /// The same for what stands in the log.
+    pub fn log_mac(&self, part: &[u8]) -> [u8; 32] {
+        let derive = || hmac::Key::new(hmac::HMAC_SHA256, self.derive(Purpose::LogSalt).as_ref());
+        let tag = hmac::sign(self.log_salt.get_or_init(derive), &unambiguous(&[part]));
         tag.as_ref().try_into().expect("SHA-256 has 32 bytes")
     }
 
@@ -391,6 +400,7 @@ mod tests {
         assert_eq!(hex(key(7).derive(Purpose::OpaqueSetup).as_ref()), derived);
         let tag = "c7b536e142cc6b88e6d998b8314c5fa0ee0dbbfd201e0abbb4cac42e8fe58880";
         assert_eq!(hex(&key(7).mac(Purpose::RefreshToken, &[b"session", &[0, 0, 0, 1]])), tag);
+        assert_eq!(key(7).log_mac(b"account"), key(7).mac(Purpose::LogSalt, &[b"account"]));
         assert_eq!(key(7).fingerprint().to_string(), "3cbe5e442cf0c96e7b9c48d66a601371");
     }
 

@@ -5,11 +5,11 @@
 //! a log by being forgotten. Knows nothing about what is logged.
 
 use crate::config::{Log, LogFormat};
-use crate::secrets::{MasterKey, Purpose};
+use crate::secrets::MasterKey;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use std::error::Error;
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::io::{IsTerminal as _, Write as _};
 use std::sync::OnceLock;
 use tracing::field::{Field, Visit};
@@ -115,11 +115,8 @@ const SECONDS: [f64; 12] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 
 
 /// An account as it may appear in the log: the same for the same account, and of no use without the master key.
 pub fn account_tag(key: &MasterKey, account: Uuid) -> String {
-    let hash = key.mac(Purpose::LogSalt, &[account.as_bytes()]);
-    hash[..6].iter().fold(String::new(), |mut tag, byte| {
-        write!(tag, "{byte:02x}").expect("a string takes everything");
-        tag
-    })
+    let [a, b, c, d, e, f, ..] = key.log_mac(account.as_bytes());
+    format!("{:012x}", u64::from_be_bytes([0, 0, a, b, c, d, e, f]))
 }
 
 /// An error with everything behind it, on one line.
@@ -157,9 +154,9 @@ enum Form {
     Pretty { colour: bool },
 }
 
-/// Fields that passed the list.
+/// Fields that passed the list, each once.
 #[derive(Default)]
-struct Fields(Map<String, Value>);
+struct Fields(Vec<(&'static str, Value)>);
 
 impl<S, W> Layer<S> for Lines<W>
 where
@@ -194,7 +191,9 @@ where
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(of_span) = span.extensions().get::<Fields>() {
                 for (name, value) in &of_span.0 {
-                    fields.0.entry(name.clone()).or_insert_with(|| value.clone());
+                    if !fields.0.iter().any(|(known, _)| known == name) {
+                        fields.0.push((name, value.clone()));
+                    }
                 }
             }
         }
@@ -210,10 +209,10 @@ where
         };
         let line = match self.form {
             Form::Json => json(metadata, &message, fields),
-            Form::Pretty { colour } => pretty(metadata, &message, fields, colour),
+            Form::Pretty { colour } => pretty(metadata, &message, fields, colour).into_bytes(),
         };
         // A log that cannot be written has nowhere to say so.
-        let _lost = self.make_writer.make_writer_for(metadata).write_all(line.as_bytes());
+        let _lost = self.make_writer.make_writer_for(metadata).write_all(&line);
     }
 }
 
@@ -221,13 +220,26 @@ fn is_ours(metadata: &Metadata<'_>) -> bool {
     metadata.target().starts_with(OURS)
 }
 
-fn json(metadata: &Metadata<'_>, message: &str, fields: Fields) -> String {
-    let own = [("time", now()), ("level", metadata.level().to_string()), ("target", metadata.target().to_owned())];
-    let own =
-        own.into_iter().chain([("message", message.to_owned())]).map(|(name, text)| (name.to_owned(), text.into()));
-    let member = |(name, value): (String, Value)| format!("{}:{value}", Value::String(name));
-    let members: Vec<_> = own.chain(fields.0).map(member).collect();
-    format!("{{{}}}\n", members.join(","))
+/// There is a line for every request, so it is written into one piece of memory.
+fn json(metadata: &Metadata<'_>, message: &str, fields: Fields) -> Vec<u8> {
+    const USUAL: usize = 384;
+    let mut line = Vec::with_capacity(USUAL);
+    let mut member = |begins: &[u8], name: &str, value: &dyn Fn(&mut Vec<u8>) -> serde_json::Result<()>| {
+        // Names are written in the code, and need no escapes.
+        line.extend_from_slice(begins);
+        line.extend_from_slice(name.as_bytes());
+        line.extend_from_slice(b"\":");
+        value(&mut line).expect("memory takes everything, and every value has a form in JSON");
+    };
+    member(b"{\"", "time", &|line| serde_json::to_writer(line, &now()));
+    member(b",\"", "level", &|line| serde_json::to_writer(line, metadata.level().as_str()));
+    member(b",\"", "target", &|line| serde_json::to_writer(line, metadata.target()));
+    member(b",\"", "message", &|line| serde_json::to_writer(line, message));
+    for (name, value) in &fields.0 {
+        member(b",\"", name, &|line| serde_json::to_writer(line, value));
+    }
+    line.extend_from_slice(b"}\n");
+    line
 }
 
 fn pretty(metadata: &Metadata<'_>, message: &str, fields: Fields, colour: bool) -> String {
@@ -264,8 +276,12 @@ fn now() -> String {
 
 impl Fields {
     fn keep(&mut self, field: &Field, value: impl FnOnce() -> Value) {
-        if ALLOWED.contains(&field.name()) {
-            self.0.insert(field.name().to_owned(), value());
+        if !ALLOWED.contains(&field.name()) {
+            return;
+        }
+        match self.0.iter_mut().find(|(name, _)| *name == field.name()) {
+            Some((_, known)) => *known = value(),
+            None => self.0.push((field.name(), value())),
         }
     }
 }

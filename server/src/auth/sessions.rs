@@ -11,6 +11,7 @@ use selkie_protocol::account::{Session, Sessions};
 use selkie_protocol::id::{DeviceId, SessionId, UserId};
 use selkie_protocol::session::{SignOut, SignOutScope, Tokens};
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// How long a recovery may take.
 const RECOVERY_MS: i64 = 15 * 60_000;
@@ -131,7 +132,7 @@ impl Auth {
         let now = self.edges.now_ms();
         let (row, as_of) = self.store.known_session(tenant, claims.sid, now).await?;
         let row = row.ok_or(Refusal::SessionEnded)?;
-        if row.account_uuid.to_string() != claims.sub {
+        if claims.sub != *row.account_uuid.hyphenated().encode_lower(&mut Uuid::encode_buffer()) {
             return Err(Refusal::Unauthenticated);
         }
         must_stand(&row, now)?;

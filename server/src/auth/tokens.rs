@@ -26,8 +26,9 @@ const RELOAD_MS: i64 = 5_000;
 /// PKCS #8, version 1, of an Ed25519 key: everything before the seed.
 pub(super) const PKCS8_PREFIX: [u8; 16] = [0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
 
-/// Some ten thousand tokens that were verified, and what one takes.
-pub(super) const VERIFIED_ROOM: usize = 8 << 20;
+/// Some fifty thousand tokens that were verified, and what one takes. Devices ask in turn: what does not hold all that
+/// are at work holds none of them when it is asked again.
+pub(super) const VERIFIED_ROOM: usize = 32 << 20;
 const VERIFIED_WEIGHT: usize = 640;
 
 /// What an access token says.

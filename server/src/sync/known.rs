@@ -13,7 +13,7 @@ use std::sync::Arc;
 /// Chain values kept of each vault: nearly every author has seen one of the last few positions.
 const RECENT: usize = 32;
 /// In all.
-const ROOM: usize = 24 << 20;
+const ROOM: usize = 48 << 20;
 
 #[derive(Clone, Debug)]
 pub(super) struct Known {

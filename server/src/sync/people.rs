@@ -13,8 +13,8 @@ use selkie_protocol::sign::PublicKey;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Some thousands of people.
-const ROOM: usize = 16 << 20;
+/// Some ten thousand people.
+const ROOM: usize = 32 << 20;
 const PAGE: u32 = 500;
 /// Past this many entries their signatures are verified where nobody waits for the thread.
 const LONG: usize = 64;

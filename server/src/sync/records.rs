@@ -10,10 +10,10 @@ use crate::auth::Caller;
 use crate::limits::{Action, Key};
 use crate::store::{LiveRow, PageLimits, Place, Question};
 use selkie_protocol::Bytes;
-use selkie_protocol::id::{RecordId, VaultId};
+use selkie_protocol::id::{ChangeId, RecordId, VaultId};
 use selkie_protocol::log::{Body, PageItem};
 use selkie_protocol::vault::{LiveRecords, MAX_WANTED_RECORDS, WantedRecords};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 
 type Found = (Bytes, Bytes);
@@ -57,49 +57,79 @@ impl Room {
         let mut in_order: Vec<(RecordId, Vec<&LiveRow>)> = records.into_iter().collect();
         in_order.sort_by_key(|(_, rows)| rows.first().map(|row| row.n));
         let (mut found, mut left, mut bytes) = (Vec::new(), Vec::new(), 0);
-        let mut read: Option<(u64, Vec<u8>)> = None;
+        let mut read = Read::of(live);
         for (record, rows) in in_order {
-            if bytes >= self.policy.page_bytes {
+            let mut missing = rows.iter().map(|row| row.n).filter(|n| !read.entries.contains(n)).peekable();
+            if bytes >= self.policy.page_bytes && missing.peek().is_some() {
                 left.push(record);
                 continue;
             }
-            let (many, mut whole) = (rows.len(), Vec::with_capacity(rows.len()));
-            for row in rows {
-                if read.as_ref().is_none_or(|(n, _)| *n != row.n) {
-                    let limits = PageLimits { entries: 1, bytes: u64::MAX };
-                    let (frames, _) = self.office.vaults.entries_after(at, row.n - 1, limits).await?;
-                    let frame = frames.into_iter().next().filter(|stored| stored.n == row.n);
-                    let frame = frame.ok_or_else(|| Refusal::broken("an entry with live changes is missing"))?;
-                    // What is read counts, and not what is found in it.
-                    bytes += frame.frame.len() as u64;
-                    read = Some((row.n, frame.frame));
-                }
-                let frame = read.as_ref().map(|(_, frame)| frame.as_slice()).unwrap_or_default();
-                match item(frame, row)? {
-                    Some(item) => whole.push(item),
-                    None => break,
+            let missing: BTreeSet<u64> = missing.collect();
+            for n in missing {
+                if !read.entries.contains(&n) {
+                    bytes += self.read_on(at, n, self.policy.page_bytes.saturating_sub(bytes), &mut read).await?;
                 }
             }
-            if whole.len() < many {
-                left.push(record);
-                continue;
+            let whole: Option<Vec<Found>> = rows.iter().map(|row| read.items.remove(&row.change)).collect();
+            match whole {
+                Some(whole) => found.extend(whole),
+                None => left.push(record),
             }
-            found.extend(whole);
         }
         Ok((found, left))
     }
+
+    /// Reads an entry, and those right behind it that are wanted as well, as far as there is room. What is read counts,
+    /// and not what is found in it.
+    async fn read_on(&self, at: Place, n: u64, room: u64, read: &mut Read<'_>) -> Result<u64> {
+        let run = read.wanted.range(n..).zip(n..).take_while(|((wanted, _), n)| *wanted == n).count();
+        let limits = PageLimits { entries: u32::try_from(run).unwrap_or(u32::MAX), bytes: room.max(1) };
+        let (frames, _) = self.office.vaults.entries_after(at, n - 1, limits).await?;
+        if frames.first().is_none_or(|stored| stored.n != n) {
+            return Err(Refusal::broken("an entry with live changes is missing"));
+        }
+        let mut bytes = 0;
+        for stored in frames {
+            bytes += stored.frame.len() as u64;
+            read.take(stored.n, &stored.frame)?;
+        }
+        Ok(bytes)
+    }
 }
 
-/// A change as it lies in a page of a checkpoint; `None` if its payload is gone.
-fn item(frame: &[u8], row: &LiveRow) -> Result<Option<Found>> {
-    let frame = stored_frame(frame)?;
-    let (header, Body::Data(data)) = (&frame.entry.header, &frame.entry.body) else {
-        return Err(Refusal::broken("a live change in an entry without changes"));
-    };
-    let change = data.changes().nth(usize::from(row.index));
-    let change = change.ok_or_else(|| Refusal::broken("a live change that its entry does not have"))?;
-    let Some(payload) = frame.payload(row.index) else { return Ok(None) };
-    let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
-    let item = PageItem { user, device, dev_seq, epoch, head: row.head, change };
-    Ok(Some((item.to_bytes().into(), payload.into())))
+/// What was read of the log, as far as it is wanted.
+struct Read<'a> {
+    /// By entry, in the order of their changes.
+    wanted: BTreeMap<u64, Vec<&'a LiveRow>>,
+    entries: BTreeSet<u64>,
+    items: HashMap<ChangeId, Found>,
+}
+
+impl<'a> Read<'a> {
+    fn of(live: &'a [LiveRow]) -> Self {
+        let mut wanted: BTreeMap<u64, Vec<&LiveRow>> = BTreeMap::new();
+        live.iter().for_each(|row| wanted.entry(row.n).or_default().push(row));
+        wanted.values_mut().for_each(|rows| rows.sort_unstable_by_key(|row| row.index));
+        Read { wanted, entries: BTreeSet::new(), items: HashMap::new() }
+    }
+
+    /// The wanted changes of an entry, each as it lies in a page of a checkpoint, but for those whose payload is gone.
+    fn take(&mut self, n: u64, frame: &[u8]) -> Result<()> {
+        let frame = stored_frame(frame)?;
+        let (header, Body::Data(data)) = (&frame.entry.header, &frame.entry.body) else {
+            return Err(Refusal::broken("a live change in an entry without changes"));
+        };
+        let (user, device, dev_seq, epoch) = (header.user, header.device, header.dev_seq, header.epoch);
+        let mut changes = data.changes().fuse();
+        for row in self.wanted.get(&n).into_iter().flatten() {
+            let change = changes.find(|change| change.index == row.index);
+            let change = change.ok_or_else(|| Refusal::broken("a live change that its entry does not have"))?;
+            if let Some(payload) = frame.payload(row.index) {
+                let item = PageItem { user, device, dev_seq, epoch, head: row.head, change };
+                self.items.insert(row.change, (item.to_bytes().into(), payload.into()));
+            }
+        }
+        self.entries.insert(n);
+        Ok(())
+    }
 }
