@@ -18,7 +18,7 @@ use std::path::PathBuf;
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done
-  1  failed, or not all of it could be done
+  1  failed; or a backup or a move is not whole, or writes were lost
   2  the command was not understood, or there is nobody to ask
   3  sign in again
   4  the server cannot be reached, or asks to try later

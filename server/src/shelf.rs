@@ -67,17 +67,18 @@ impl<K: Eq + Hash + Clone, V> Held<K, V> {
         if self.weight <= self.room {
             return;
         }
-        let mut by_age: Vec<(u64, K)> = self.items.iter().map(|(key, item)| (item.used, key.clone())).collect();
-        by_age.sort_unstable_by_key(|(used, _)| *used);
+        let mut by_age: Vec<(u64, usize)> = self.items.values().map(|item| (item.used, item.weight)).collect();
+        by_age.sort_unstable();
         let enough = self.room - self.room / 8;
-        for (_, key) in by_age {
+        let mut oldest_kept = 0;
+        for (used, weight) in by_age {
             if self.weight <= enough {
                 break;
             }
-            if let Some(gone) = self.items.remove(&key) {
-                self.weight -= gone.weight;
-            }
+            self.weight -= weight;
+            oldest_kept = used + 1;
         }
+        self.items.retain(|_, item| item.used >= oldest_kept);
     }
 }
 

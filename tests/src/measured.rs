@@ -3,6 +3,7 @@
 //! Owns the building in the release profile, the starting and ending, and the asking of the kernel. Knows nothing about
 //! what is measured, nor what is a good figure.
 
+use std::fs::OpenOptions;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -55,13 +56,15 @@ impl MeasuredServer {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|port| port.local_addr()).expect("there is a free port");
         let url = known_as.map_or_else(|| format!("http://{free}"), str::to_owned);
         let config = premises.write_config(&free.to_string(), &url, &more);
+        // A line for every request, into a file, as most servers' logs end up.
+        let log = OpenOptions::new().create(true).append(true).open(config.with_extension("log"));
         let started = Instant::now();
         let mut child = Command::new(program)
             .arg("--config")
             .arg(config)
             .envs(variables.iter().copied())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log.expect("the log can be written"))
             .spawn()
             .expect("the server can be started");
         let mut words = BufReader::new(child.stdout.take().expect("it was asked for"));

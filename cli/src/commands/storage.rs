@@ -177,19 +177,31 @@ pub(super) async fn fetch(place: &Place<'_>, terminal: Terminal, args: &VaultFet
         }
         _ => return Err(WrongUse("several vaults have that name: say which one by its id".into()).into()),
     };
-    let status = vault.status().await?;
+    let mut named = String::new();
+    for record in &lost {
+        named.push_str(&format!("\nWhat was written last to record {record}, and not sent, could not be read."));
+    }
+    let lost: Vec<String> = lost.iter().map(ToString::to_string).collect();
+    let status = match vault.status().await {
+        Ok(status) => status,
+        Err(error) => {
+            // They are gone already, so nobody else could tell of them.
+            if !lost.is_empty() {
+                terminal.answer(named.trim_start(), &json!({ "vault": vault.id().to_string(), "lost_writes": lost }));
+            }
+            return Err(error.into());
+        }
+    };
     let mut text = format!("It is here, with {} records.\ndigest {}", status.records, status.digest);
     if status.elsewhere > 0 {
         text.push_str(&format!("\nWhat {} more say is not here: selkie vault fetch --missing", status.elsewhere));
     }
-    for record in &lost {
-        text.push_str(&format!("\nWhat was written last to record {record}, and not sent, could not be read."));
-    }
+    text.push_str(&named);
     let object = json!({
         "vault": vault.id().to_string(),
         "records": status.records,
         "elsewhere": status.elsewhere,
-        "lost_writes": lost.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "lost_writes": lost,
         "digest": status.digest.to_string(),
     });
     terminal.answer(&text, &object);

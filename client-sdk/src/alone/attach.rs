@@ -13,6 +13,7 @@ use crate::sync::backoff::Backoff;
 use crate::sync::room::Room;
 use crate::vault::{INFO_RECORD, Vault};
 use selkie_protocol::id::{UserId, VaultId};
+use std::sync::Arc;
 
 /// Under this name a vault that was begun to be taken over keeps by whom.
 const TAKEN_BY: Shelf = *b"taken over by...";
@@ -131,10 +132,12 @@ async fn take_over(from: &Vault, account: &Account) -> Result<(VaultId, u64)> {
         Some(to) => to,
         None => account.vault_of(&from.name().await?.unwrap_or_default(), &from.glance().await?.app).await?,
     };
-    let (now_ms, mut records) = (account.context().now_ms(), 0);
+    let context = account.context();
+    let by = Arc::new(carry::By { collections: context.collections.clone(), now_ms: context.now_ms() });
+    let mut records = 0;
     loop {
-        let (there, here, place, into) = (from.room.clone(), to.room.clone(), id, to.id());
-        let carried = account.context().edges.apart(move || carry::over(&there, &place, &here, &into, now_ms));
+        let (there, here, place, into, by) = (from.room.clone(), to.room.clone(), id, to.id(), by.clone());
+        let carried = context.edges.apart(move || carry::over(&there, &place, &here, &into, &by));
         let carried = carried.await??;
         records += carried.records;
         from.slot.become_another(to.clone());

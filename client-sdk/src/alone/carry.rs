@@ -4,7 +4,7 @@
 //! other vault says. Blocks on the disk.
 
 use crate::error::Result;
-use crate::records::{Content, view};
+use crate::records::{Collections, view};
 use crate::store::vaults::{NewWrite, Pending, Together};
 use crate::sync::room::Room;
 use crate::vault::INFO_RECORD;
@@ -25,6 +25,12 @@ pub(super) struct Carried {
     pub(super) records: u64,
 }
 
+/// By what is decided what stands.
+pub(super) struct By {
+    pub(super) collections: Collections,
+    pub(super) now_ms: u64,
+}
+
 /// A write that is to be carried over.
 struct Load {
     record: RecordId,
@@ -33,7 +39,7 @@ struct Load {
     last: bool,
 }
 
-pub(super) fn over(from: &Room, place: &VaultId, to: &Room, into: &VaultId, now_ms: u64) -> Result<Carried> {
+pub(super) fn over(from: &Room, place: &VaultId, to: &Room, into: &VaultId, by: &By) -> Result<Carried> {
     let outbox = from.store.outbox(place, usize::MAX)?;
     let last: BTreeMap<RecordId, u64> = outbox.iter().map(|pending| (pending.record, pending.seq)).collect();
     let (mut touched, mut alone) = (BTreeSet::new(), Vec::new());
@@ -47,13 +53,13 @@ pub(super) fn over(from: &Room, place: &VaultId, to: &Room, into: &VaultId, now_
             }
         } else {
             // In the order in which it was written, and what was one change of the app stays one.
-            put(to, into, &std::mem::take(&mut alone), Together::EachAlone, now_ms, &mut touched)?;
-            put(to, into, &loads, Together::AsOne, now_ms, &mut touched)?;
+            put(to, into, &std::mem::take(&mut alone), Together::EachAlone, by, &mut touched)?;
+            put(to, into, &loads, Together::AsOne, by, &mut touched)?;
             continue;
         }
-        put(to, into, &std::mem::take(&mut alone), Together::EachAlone, now_ms, &mut touched)?;
+        put(to, into, &std::mem::take(&mut alone), Together::EachAlone, by, &mut touched)?;
     }
-    put(to, into, &alone, Together::EachAlone, now_ms, &mut touched)?;
+    put(to, into, &alone, Together::EachAlone, by, &mut touched)?;
     // What is taken away next must not be all there is after a power cut.
     to.store.flush()?;
     if !touched.is_empty() {
@@ -85,12 +91,12 @@ fn put(
     into: &VaultId,
     loads: &[Load],
     together: Together,
-    now_ms: u64,
+    by: &By,
     touched: &mut BTreeSet<RecordId>,
 ) -> Result<()> {
     for _ in 0..TRIES {
         let seen = to.store.stamp(into)?;
-        let writes = decided(to, into, loads, now_ms)?;
+        let writes = decided(to, into, loads, by)?;
         if writes.is_empty() {
             return Ok(());
         }
@@ -102,7 +108,7 @@ fn put(
     Err(view::busy())
 }
 
-fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec<NewWrite>> {
+fn decided(to: &Room, into: &VaultId, loads: &[Load], by: &By) -> Result<Vec<NewWrite>> {
     let (mut writes, mut own) = (Vec::new(), BTreeMap::<RecordId, RecordBody>::new());
     for Load { record, body, last } in loads {
         let before = match own.get(record) {
@@ -112,12 +118,12 @@ fn decided(to: &Room, into: &VaultId, loads: &[Load], now_ms: u64) -> Result<Vec
         };
         let next = match before {
             None => vec![body.clone()],
-            Some(theirs) if theirs.hlc < body.hlc && !Content::is_newer(&theirs, body) => vec![body.clone()],
+            Some(theirs) if theirs.hlc < body.hlc && !by.collections.is_of_later_app(&theirs) => vec![body.clone()],
             Some(theirs) if theirs.says_the_same(body) => Vec::new(),
             // The account says something newer, or a newer app said it, which stands. What this device said is in the history beneath it.
             Some(theirs) if *last && !was_said(to, into, record, body)? => {
                 let mut again = theirs;
-                again.hlc = Hlc::after(again.hlc, now_ms);
+                again.hlc = Hlc::after(again.hlc, by.now_ms);
                 vec![body.clone(), again]
             }
             Some(_) => Vec::new(),

@@ -6,7 +6,7 @@
 use super::whole::Archive;
 use crate::carry::is_ahead;
 use crate::error::{Error, Result};
-use crate::records::{Content, view};
+use crate::records::{Collections, view};
 use crate::store::vaults::{NewWrite, Together};
 use crate::sync::room::Room;
 use selkie_protocol::id::{RecordId, VaultId};
@@ -59,13 +59,14 @@ pub(super) fn run<R: Read + Seek>(
     vault: &VaultId,
     from: R,
     passphrase: Option<&str>,
+    collections: &Collections,
     now_ms: u64,
 ) -> Result<ImportReport> {
     let mut archive = Archive::open(from, passphrase)?;
     archive.check()?;
     let unreadable = archive.manifest.unreadable;
     let mut batches = Batches::new(room, vault, |before: Option<&RecordBody>, theirs: &RecordBody| {
-        Ok(decide(before, theirs, now_ms))
+        Ok(decide(before, theirs, collections, now_ms))
     });
     archive.records(|id, body| {
         let bytes = body.data.len();
@@ -76,7 +77,7 @@ pub(super) fn run<R: Read + Seek>(
 }
 
 /// The later one stands. It keeps its stamp, so that archives can be brought in in any order.
-fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verdict {
+fn decide(before: Option<&RecordBody>, theirs: &RecordBody, collections: &Collections, now_ms: u64) -> Verdict {
     let ahead = is_ahead(theirs, now_ms);
     match before {
         None if ahead => {
@@ -89,7 +90,7 @@ fn decide(before: Option<&RecordBody>, theirs: &RecordBody, now_ms: u64) -> Verd
         // A record stays in its collection, as with every other write.
         Some(ours) if !ours.deleted && ours.collection != theirs.collection => Verdict::Kept,
         // And what a later version of the app wrote stays as it is.
-        Some(ours) if ours.hlc < theirs.hlc && !ahead && !Content::is_newer(ours, theirs) => {
+        Some(ours) if ours.hlc < theirs.hlc && !ahead && !collections.is_of_later_app(ours) => {
             Verdict::Updated(theirs.clone())
         }
         Some(_) => Verdict::Kept,
@@ -199,32 +200,34 @@ mod tests {
         RecordBody::new("notes", Hlc { ms, count: 0 }, what.as_bytes().to_vec())
     }
 
+    fn now(before: Option<&RecordBody>, theirs: &RecordBody) -> Verdict {
+        decide(before, theirs, &Collections::default(), NOW)
+    }
+
     #[test]
     fn the_later_one_stands_and_keeps_its_stamp() {
         let (older, later) = (said("a", NOW - 2), said("b", NOW - 1));
-        assert!(matches!(decide(None, &older, NOW), Verdict::New(body) if body == older));
-        assert!(matches!(decide(Some(&older), &later, NOW), Verdict::Updated(body) if body == later));
-        assert!(matches!(decide(Some(&later), &older, NOW), Verdict::Kept));
-        assert!(matches!(decide(Some(&later), &said("b", NOW - 9), NOW), Verdict::Same));
-        assert!(matches!(decide(Some(&said("b", NOW - 9)), &later, NOW), Verdict::Updated(body) if body == later));
+        assert!(matches!(now(None, &older), Verdict::New(body) if body == older));
+        assert!(matches!(now(Some(&older), &later), Verdict::Updated(body) if body == later));
+        assert!(matches!(now(Some(&later), &older), Verdict::Kept));
+        assert!(matches!(now(Some(&later), &said("b", NOW - 9)), Verdict::Same));
+        assert!(matches!(now(Some(&said("b", NOW - 9)), &later), Verdict::Updated(body) if body == later));
         let gone = RecordBody::deletion("notes", Hlc { ms: NOW, count: 0 });
-        assert!(matches!(decide(Some(&gone), &later, NOW), Verdict::Kept));
+        assert!(matches!(now(Some(&gone), &later), Verdict::Kept));
     }
 
     #[test]
     fn a_record_that_is_there_stays_in_its_collection() {
         let here = RecordBody::new("letters", Hlc { ms: NOW - 2, count: 0 }, b"a".to_vec());
-        assert!(matches!(decide(Some(&here), &said("b", NOW - 1), NOW), Verdict::Kept));
+        assert!(matches!(now(Some(&here), &said("b", NOW - 1)), Verdict::Kept));
         let gone = RecordBody::deletion("letters", Hlc { ms: NOW - 2, count: 0 });
-        assert!(matches!(decide(Some(&gone), &said("b", NOW - 1), NOW), Verdict::Updated(_)));
+        assert!(matches!(now(Some(&gone), &said("b", NOW - 1)), Verdict::Updated(_)));
     }
 
     #[test]
     fn a_clock_ten_years_ahead_wins_nothing() {
         let ahead = said("c", NOW + 10 * 365 * 24 * 60 * 60 * 1000);
-        assert!(
-            matches!(decide(None, &ahead, NOW), Verdict::New(body) if body.hlc.ms == NOW && body.data == ahead.data)
-        );
-        assert!(matches!(decide(Some(&said("b", NOW)), &ahead, NOW), Verdict::Kept));
+        assert!(matches!(now(None, &ahead), Verdict::New(body) if body.hlc.ms == NOW && body.data == ahead.data));
+        assert!(matches!(now(Some(&said("b", NOW)), &ahead), Verdict::Kept));
     }
 }

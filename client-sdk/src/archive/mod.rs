@@ -140,9 +140,13 @@ impl Vault {
     ) -> Result<ImportReport> {
         self.must_be_an_apps().await?;
         self.check_may_write().await?;
-        let (passphrase, now_ms) = (passphrase.map(Private::from), self.account.context().now_ms());
-        self.read(move |room, vault| import::run(room, vault, from, passphrase.as_ref().map(Private::as_str), now_ms))
-            .await
+        let (passphrase, context) = (passphrase.map(Private::from), self.account.context());
+        let (collections, now_ms) = (context.collections.clone(), context.now_ms());
+        self.read(move |room, vault| {
+            let passphrase = passphrase.as_ref().map(Private::as_str);
+            import::run(room, vault, from, passphrase, &collections, now_ms)
+        })
+        .await
     }
 
     /// Brings in rows that another program has written: a JSON array, a line of JSON each, or CSV with a heading. The
@@ -155,8 +159,8 @@ impl Vault {
         self.must_be_an_apps().await?;
         self.check_may_write().await?;
         let context = self.account.context();
-        let (version, now_ms) = (context.collections.shape(&table.collection).version, context.now_ms());
-        self.read(move |room, vault| table::run(room, vault, from, &table, version, now_ms)).await
+        let (collections, now_ms) = (context.collections.clone(), context.now_ms());
+        self.read(move |room, vault| table::run(room, vault, from, &table, &collections, now_ms)).await
     }
 
     /// What devices of one person tell each other does not leave with an archive, and does not come with one from

@@ -9,9 +9,9 @@ use super::csv::Csv;
 use super::import::{Batches, ImportReport, Verdict};
 use super::mapping::Mapping;
 use crate::error::{Error, Result};
-use crate::records::Value;
 use crate::records::content::{Content, Fields};
 use crate::records::view;
+use crate::records::{Collections, Value};
 use crate::sync::room::Room;
 use selkie_protocol::cipher::RecordKey;
 use selkie_protocol::hash::sha256;
@@ -72,9 +72,10 @@ pub(super) fn run<R: Read + Seek>(
     vault: &VaultId,
     mut from: R,
     table: &Table,
-    version: u32,
+    collections: &Collections,
     now_ms: u64,
 ) -> Result<ImportReport> {
+    let version = collections.shape(&table.collection).version;
     if table.collection.is_empty() || table.collection.len() > MAX_COLLECTION_LENGTH {
         return Err(Error::NotPossible("a collection's name has 1 to 128 bytes".into()));
     }
@@ -120,7 +121,7 @@ pub(super) fn run<R: Read + Seek>(
             None => Verdict::New(next()),
             Some(ours) if says(ours, table, data) => Verdict::Same,
             // What a later version of the app wrote stays as it is, as with every other write.
-            Some(ours) if table.overwrite && !Content::is_newer(ours, &next()) => Verdict::Updated(next()),
+            Some(ours) if table.overwrite && !collections.is_of_later_app(ours) => Verdict::Updated(next()),
             Some(_) => Verdict::Kept,
         })
     };

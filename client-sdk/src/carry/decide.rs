@@ -29,8 +29,11 @@ impl Judge<'_> {
         let Some(there) = there else { return Ok(self.dated(chain)) };
         if there.says_the_same(last) {
             // What was said again later stays so: else whatever a third device brings from between the two would stand.
-            let is_later = there.hlc < last.hlc && !self.is_ahead(last);
-            return Ok(is_later.then(|| last.clone()).into_iter().collect());
+            if there.hlc >= last.hlc || self.is_ahead(last) {
+                return Ok(Vec::new());
+            }
+            let at = before.iter().rposition(|body| body == there);
+            return Ok(self.dated(&chain[at.map_or(before.len(), |at| at + 1)..]));
         }
         let said = history()?;
         let was_said = |body: &RecordBody| said.iter().any(|one| one.says_the_same(body));
@@ -163,7 +166,10 @@ mod tests {
             in_the_end(&NewestFirst, slice::from_ref(&late), slice::from_ref(&early)),
             [early.clone(), late.clone()]
         );
-        assert_eq!(writes(&NewestFirst, &[early], &[late]), []);
+        assert_eq!(writes(&NewestFirst, slice::from_ref(&early), slice::from_ref(&late)), []);
+        // With what was said between.
+        let chain = [early.clone(), said("b", 3), late];
+        assert_eq!(in_the_end(&NewestFirst, &chain, slice::from_ref(&early)), chain);
     }
 
     #[test]

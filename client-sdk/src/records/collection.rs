@@ -135,9 +135,15 @@ impl<T: Serialize + DeserializeOwned> Collection<T> {
 
     /// What the record said at a time, in milliseconds since 1970, by the clocks of those who wrote it.
     pub async fn as_of(&self, id: RecordId, unix_ms: u64) -> Result<Option<T>> {
-        let history = self.vault.history(id).await?.into_iter();
-        // The last of them in the log, and not the latest: whoever lost a conflict may have written later.
-        let then = history.filter(|version| version.written.ms <= unix_ms).last();
+        let mut history = self.vault.history(id).await?;
+        // What it says now it said since it was written, though whoever lost a conflict may have written later.
+        let then = match history.pop_if(|last| last.written.ms <= unix_ms) {
+            Some(last) => Some(last),
+            None => {
+                let before = history.into_iter().filter(|version| version.written.ms <= unix_ms);
+                before.max_by_key(|version| version.written)
+            }
+        };
         then.filter(|version| !version.deleted).map(|version| self.read(&version.data)).transpose()
     }
 

@@ -15,7 +15,7 @@
 use super::reading::Reading;
 use super::value::{NotAValue, Value, in_order};
 use selkie_protocol::Face;
-use selkie_protocol::record::{Hlc, RecordBody};
+use selkie_protocol::record::Hlc;
 use serde::de::DeserializeOwned;
 use serde::ser::{SerializeMap as _, Serializer};
 use serde::{Deserialize, Serialize};
@@ -156,13 +156,6 @@ impl Content {
         let stamped =
             at.into_iter().flat_map(|(ms, count, names)| names.into_iter().map(move |name| (name, Hlc { ms, count })));
         Some(Content { version: v, fields, earlier: stamped.collect() })
-    }
-
-    /// Whether a later version of the app wrote what is here than wrote what is to take its place. A deletion, and bytes
-    /// of the app's own, are of no version.
-    pub(crate) fn is_newer(here: &RecordBody, next: &RecordBody) -> bool {
-        let version = |body: &RecordBody| Content::from_bytes(&body.data).map(|content| content.version);
-        !here.deleted && !next.deleted && version(here).zip(version(next)).is_some_and(|(here, next)| here > next)
     }
 
     /// Straight into an app's own type, if the data was written by that version of the schema.

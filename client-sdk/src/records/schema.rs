@@ -5,6 +5,7 @@
 
 use super::content::{Content, Fields};
 use crate::conflict::{Merge, Strategy};
+use selkie_protocol::record::RecordBody;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -152,6 +153,12 @@ impl Collections {
 
     pub(crate) fn shape(&self, collection: &str) -> Arc<Shape> {
         self.declared.get(collection).unwrap_or(&self.otherwise).clone()
+    }
+
+    /// Whether a later version of the app wrote it, so that this one must not write over it.
+    pub(crate) fn is_of_later_app(&self, body: &RecordBody) -> bool {
+        let content = Content::from_bytes(&body.data).filter(|_| !body.deleted);
+        content.is_some_and(|content| content.version > self.shape(&body.collection).version)
     }
 
     pub(crate) fn is_declared(&self, collection: &str) -> bool {

@@ -129,7 +129,7 @@ fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
     let group: Vec<&Pending> = outbox.iter().filter(|pending| pending.group == last.group).collect();
     // A group is called after its first write. What is more than one entry holds is sent in parts.
     if group.iter().all(|pending| pending.seq != last.group) {
-        return Err(Error::NotPossible("a part of it was sent already: write what it was before".into()));
+        return Err(Error::NotPossible("a part of it was sent already, or is gone: write what it was before".into()));
     }
     let later = |one: &&Pending| {
         outbox.iter().any(|other| other.record == one.record && other.seq > one.seq && other.group != one.group)
@@ -157,7 +157,7 @@ mod tests {
             assert!(error.to_string().contains(why), "{error}");
         };
         refused(&[pending(5, 5, 1), pending(7, 7, 1), pending(6, 5, 2)], "was changed since");
-        refused(&[pending(6, 5, 2)], "sent already");
+        refused(&[pending(6, 5, 2)], "sent already, or is gone");
     }
 }
 

@@ -6,6 +6,7 @@
 use super::refusal::{Refusal, Result};
 use crate::shelf::Shelf;
 use crate::store::{Tenant, Vaults};
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use selkie_protocol::account_log::{AccountLog, Entry, Extends, Pin};
 use selkie_protocol::id::{DeviceId, UserId};
 use selkie_protocol::log::{Certificate, People};
@@ -16,6 +17,8 @@ use std::sync::Arc;
 /// Some ten thousand people.
 const ROOM: usize = 32 << 20;
 const PAGE: u32 = 500;
+/// So many logs are asked for at once.
+const AT_ONCE: usize = 16;
 /// Past this many entries their signatures are verified where nobody waits for the thread.
 const LONG: usize = 64;
 
@@ -41,17 +44,17 @@ impl Acquaintances {
 
     /// The logs of these people, each at least up to the entry named, if there is one.
     pub(super) async fn gather(&self, needed: HashMap<(Tenant, UserId), u64>) -> Result<Crowd> {
-        let mut crowd = Crowd::default();
-        for ((tenant, user), index) in needed {
-            let mut known = self.logs.get(&(tenant, user));
-            if known.as_ref().is_none_or(|log| log.next_index() <= index) {
-                known = self.fetch(tenant, user, known).await?;
-            }
-            if let Some(log) = known {
-                crowd.0.insert((tenant, user), log);
-            }
-        }
-        Ok(crowd)
+        // After a start nobody is known, and a group of pushes may need hundreds.
+        let each = needed.into_iter().map(async |((tenant, user), index)| {
+            let known = self.logs.get(&(tenant, user));
+            let log = match known.as_ref().is_none_or(|log| log.next_index() <= index) {
+                true => self.fetch(tenant, user, known).await?,
+                false => known,
+            };
+            Ok::<_, Refusal>(log.map(|log| ((tenant, user), log)))
+        });
+        let all = stream::iter(each).buffer_unordered(AT_ONCE).try_collect::<Vec<_>>().await?;
+        Ok(Crowd(all.into_iter().flatten().collect()))
     }
 
     async fn fetch(

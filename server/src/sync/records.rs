@@ -55,7 +55,7 @@ impl Room {
         live.iter().for_each(|row| records.entry(row.record).or_default().push(row));
         // In the order of the log, so that what was written together is read once.
         let mut in_order: Vec<(RecordId, Vec<&LiveRow>)> = records.into_iter().collect();
-        in_order.sort_by_key(|(_, rows)| rows.first().map(|row| row.n));
+        in_order.sort_by_key(|(_, rows)| rows.iter().map(|row| row.n).min());
         let (mut found, mut left, mut bytes) = (Vec::new(), Vec::new(), 0);
         let mut read = Read::of(live);
         for (record, rows) in in_order {
@@ -82,7 +82,12 @@ impl Room {
     /// Reads an entry, and those right behind it that are wanted as well, as far as there is room. What is read counts,
     /// and not what is found in it.
     async fn read_on(&self, at: Place, n: u64, room: u64, read: &mut Read<'_>) -> Result<u64> {
-        let run = read.wanted.range(n..).zip(n..).take_while(|((wanted, _), n)| *wanted == n).count();
+        let run = read
+            .wanted
+            .range(n..)
+            .zip(n..)
+            .take_while(|((wanted, _), n)| *wanted == n && !read.entries.contains(n))
+            .count();
         let limits = PageLimits { entries: u32::try_from(run).unwrap_or(u32::MAX), bytes: room.max(1) };
         let (frames, _) = self.office.vaults.entries_after(at, n - 1, limits).await?;
         if frames.first().is_none_or(|stored| stored.n != n) {

@@ -1,4 +1,7 @@
-//! Whatever reads bytes is read to by the fuzzer.
+//! What the protocol calls a reading of bytes has a place in the fuzzer.
+//!
+//! Owns the look for functions of those names that take bytes of any length. What reads under another name is for
+//! whoever writes it to think of.
 
 use selkie_test_house::source;
 

@@ -320,12 +320,15 @@ impl VaultStore for MemoryVaults {
                 base.clear();
             }
         }
-        // What belonged together still does, under the new number of its first.
+        // What belonged together still does, under the new number of its first; where that was sent, as before.
         let mut groups = BTreeMap::new();
         for pending in old.outbox.into_writes() {
             one.next_seq += 1;
             let seq = one.next_seq;
-            let group = *groups.entry(pending.group).or_insert(seq);
+            if pending.seq == pending.group {
+                groups.insert(pending.group, seq);
+            }
+            let group = groups.get(&pending.group).copied().unwrap_or(pending.group);
             one.outbox.insert(Pending { seq, group, ..pending });
         }
         Ok(Some(one.revision))

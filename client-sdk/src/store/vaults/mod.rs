@@ -350,7 +350,7 @@ pub struct Version {
     pub user: UserId,
     /// On which device.
     pub device: DeviceId,
-    /// The author's clock; 0 where it is not known.
+    /// The author's clock: by the entry, or by the record's own stamp where that is not at hand.
     pub unix_ms: u64,
     /// Whether it is what the record says now.
     pub current: bool,

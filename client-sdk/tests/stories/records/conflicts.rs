@@ -264,6 +264,11 @@ async fn an_older_edit_does_not_stand_while_a_newer_one_waits() {
     let history = here.history(id).await.unwrap();
     let said: Vec<_> = history.iter().map(|one| one.value.as_ref().unwrap().title.as_str()).collect();
     assert_eq!(said, ["first", "between", "early", "between", "late"]);
+    let late = history.last().unwrap().version.written.ms;
+    for (before, title) in [(500, "between"), (1_500, "early"), (0, "late")] {
+        let then = here.as_of(id, late - before).await.unwrap();
+        assert_eq!(then.unwrap().title, title, "{before} ms before the last");
+    }
 }
 
 /// A note whose text is a document of its own.

@@ -127,6 +127,25 @@ async fn a_record_that_is_none_of_the_apps_type_is_named() {
 }
 
 #[tokio::test]
+async fn as_many_records_stay_opened_as_the_app_wants() {
+    for (most, held) in [(0, 0), (2, 2), (100, 3)] {
+        let server = Fake::start();
+        let client =
+            server.builder().in_memory().hot_records(most, std::time::Duration::from_secs(60)).build().unwrap();
+        let options = selkie_client::SignUp::default();
+        let ana = client.sign_up("ana@example.org", crate::vaults::PASSWORD, options).await.unwrap();
+        let vault = ana.account.create_vault("Journal", APP).await.unwrap();
+        let notes = vault.collection::<Note>("notes");
+        let ids = notes.put_all(&[note("one"), note("two"), note("three")]).await.unwrap();
+        for id in ids.iter().chain(&ids) {
+            assert!(notes.get(*id).await.unwrap().is_some());
+        }
+        let usage = ana.account.storage().await.unwrap().vaults.into_iter().find(|one| one.id == vault.id());
+        assert_eq!(usage.unwrap().in_memory, held, "at most {most}");
+    }
+}
+
+#[tokio::test]
 async fn to_delete_what_is_not_there_writes_nothing() {
     let server = Fake::start();
     let ana = person(&server, "ana@example.org").await;

@@ -286,9 +286,15 @@ impl VaultStore for SqliteVaults {
     }
 
     fn touched(&self, vault: &VaultId, after: u64) -> Result<(u64, Option<Vec<RecordId>>)> {
-        // One snapshot for both questions, and no waiting for those who read for long: `get` asks this.
-        let glance = |db: &Connection| read::touched(&*db.unchecked_transaction()?, vault, after);
-        self.glancing(glance)
+        // In one snapshot. `get` asks this, and waits neither for those who read for long nor for a long answer.
+        const FEW: usize = 1_000;
+        let glance = |db: &Connection| read::touched(&*db.unchecked_transaction()?, vault, after, FEW);
+        match self.glancing(glance)? {
+            (_, Some(touched)) if touched.len() == FEW => {
+                self.reading(|db| read::touched(db, vault, after, usize::MAX))
+            }
+            few => Ok(few),
+        }
     }
 
     fn outline(&self, vault: &VaultId) -> Result<Option<Outline>> {

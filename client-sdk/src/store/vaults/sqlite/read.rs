@@ -242,13 +242,20 @@ pub(super) fn stamps(db: &Connection, vault: &VaultId) -> Read<(u64, u64)> {
     Ok(found.optional()?.unwrap_or_default())
 }
 
-pub(super) fn touched(db: &Connection, vault: &VaultId, after: u64) -> Read<(u64, Option<Vec<RecordId>>)> {
+pub(super) fn touched(
+    db: &Connection,
+    vault: &VaultId,
+    after: u64,
+    limit: usize,
+) -> Read<(u64, Option<Vec<RecordId>>)> {
     let (stamp, floor) = stamps(db, vault)?;
     if after < floor || after > stamp {
         return Ok((stamp, None));
     }
-    let query = "SELECT record FROM touched JOIN vaults ON vaults.id = touched.of WHERE vault = ?1 AND stamp > ?2";
-    let later = all(db, query, params![vault.as_bytes(), int(after)], |row| bytes(row, 0).map(RecordId))?;
+    let query = "SELECT record FROM touched JOIN vaults ON vaults.id = touched.of WHERE vault = ?1 AND stamp > ?2
+        LIMIT ?3";
+    let given = params![vault.as_bytes(), int(after), i64::try_from(limit).unwrap_or(i64::MAX)];
+    let later = all(db, query, given, |row| bytes(row, 0).map(RecordId))?;
     Ok((stamp, Some(later)))
 }
 

@@ -191,11 +191,14 @@ pub(super) fn replace(db: &Transaction<'_>, of: i64, fresh: &Fresh) -> Done {
                 db.execute(on_nothing, params![of, int(seq)])?;
             }
         }
-        // What belonged together still does, under the new number of its first.
+        // What belonged together still does, under the new number of its first; where that was sent, as before.
         let mut groups = BTreeMap::new();
         for (seq, group) in later {
             let next = next_seq(db, of)?;
-            let group = *groups.entry(group).or_insert(next);
+            if seq == group {
+                groups.insert(group, next);
+            }
+            let group = groups.get(&group).copied().unwrap_or(group);
             let moved = "UPDATE outbox SET seq = ?3, grp = ?4 WHERE of = ?1 AND seq = ?2";
             db.execute(moved, params![of, seq, next, group])?;
         }
