@@ -140,27 +140,6 @@ fn whole_group(outbox: &[Pending], last: &Pending) -> Result<Vec<u64>> {
     Ok(group.into_iter().map(|pending| pending.seq).collect())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn pending(seq: u64, group: u64, record: u8) -> Pending {
-        Pending { seq, group, record: RecordId([record; 16]), shelf: [0; 16], base: None, sealed: Vec::new() }
-    }
-
-    #[test]
-    fn what_was_written_together_is_taken_back_together_or_not_at_all() {
-        let group = [pending(5, 5, 1), pending(6, 5, 2)];
-        assert_eq!(whole_group(&group, &group[1]).unwrap(), [5, 6]);
-        let refused = |outbox: &[Pending], why: &str| {
-            let error = whole_group(outbox, outbox.last().unwrap()).unwrap_err();
-            assert!(error.to_string().contains(why), "{error}");
-        };
-        refused(&[pending(5, 5, 1), pending(7, 7, 1), pending(6, 5, 2)], "was changed since");
-        refused(&[pending(6, 5, 2)], "sent already, or is gone");
-    }
-}
-
 fn flying(in_flight: Option<Vec<u8>>) -> Result<BTreeSet<u64>> {
     let Some(bytes) = in_flight else { return Ok(BTreeSet::new()) };
     let flight: InFlight = Face::Cbor.decode(&bytes).map_err(|error| Error::damaged(error.what))?;
@@ -227,5 +206,26 @@ impl Written {
     /// `None` if this version deletes the record, or is not of that type.
     pub fn read<T: DeserializeOwned>(&self) -> Option<T> {
         self.fields.as_ref()?.read().ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pending(seq: u64, group: u64, record: u8) -> Pending {
+        Pending { seq, group, record: RecordId([record; 16]), shelf: [0; 16], base: None, sealed: Vec::new() }
+    }
+
+    #[test]
+    fn what_was_written_together_is_taken_back_together_or_not_at_all() {
+        let group = [pending(5, 5, 1), pending(6, 5, 2)];
+        assert_eq!(whole_group(&group, &group[1]).unwrap(), [5, 6]);
+        let refused = |outbox: &[Pending], why: &str| {
+            let error = whole_group(outbox, outbox.last().unwrap()).unwrap_err();
+            assert!(error.to_string().contains(why), "{error}");
+        };
+        refused(&[pending(5, 5, 1), pending(7, 7, 1), pending(6, 5, 2)], "was changed since");
+        refused(&[pending(6, 5, 2)], "sent already, or is gone");
     }
 }
