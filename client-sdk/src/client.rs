@@ -350,9 +350,9 @@ impl ClientBuilder {
         self
     }
 
-    /// How many records of a vault stay opened in memory, and for how long after they were read: what is looked at again
-    /// and again need not be opened again. The default is 100 of them and five minutes; with none, every look opens its
-    /// record. A write and a sync make it forget what they touch.
+    /// How many records of a vault stay opened in memory, and for how long after they were read: what is looked at
+    /// again and again need not be opened again. The default is 100 of them and five minutes; with none, every look
+    /// opens its record. A write and a sync make it forget what they touch.
     pub fn hot_records(mut self, most: usize, longest: Duration) -> Self {
         let longest_ms = u64::try_from(longest.as_millis()).unwrap_or(u64::MAX);
         self.hot_records = HotRecords { most, longest_ms };

@@ -120,7 +120,8 @@ fn decided(to: &Room, into: &VaultId, loads: &[Load], by: &By) -> Result<Vec<New
             None => vec![body.clone()],
             Some(theirs) if theirs.hlc < body.hlc && !by.collections.is_of_later_app(&theirs) => vec![body.clone()],
             Some(theirs) if theirs.says_the_same(body) => Vec::new(),
-            // The account says something newer, or a newer app said it, which stands. What this device said is in the history beneath it.
+            // The account says something newer, or a newer app said it, which stands. What this device said is in the
+            // history beneath it.
             Some(theirs) if *last && !was_said(to, into, record, body)? => {
                 let mut again = theirs;
                 again.hlc = Hlc::after(again.hlc, by.now_ms);
