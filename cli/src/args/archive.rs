@@ -6,7 +6,8 @@ use std::path::PathBuf;
 /// Write what this device has of a vault into one file, which other programs can read
 ///
 /// The file is a ZIP archive, see docs/archive-format.md. It takes the place of the one before only when it is whole,
-/// so this can be run from cron. Asks no server: run `selkie sync` before.
+/// so this can be run from cron. What could not be read is named in it, and the command ends with 1. Asks no server:
+/// run `selkie sync` before.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -71,7 +72,8 @@ pub(crate) struct ImportArgs {
     #[arg(long, requires = "fields")]
     pub(crate) only: bool,
 
-    /// Write over records that say something else than their row [default: they are kept]
+    /// Write over records that say something else than their row, but not over those of a later version of the app
+    /// [default: they are kept]
     #[arg(long, requires = "collection")]
     pub(crate) overwrite: bool,
 }

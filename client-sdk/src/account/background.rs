@@ -5,7 +5,7 @@
 
 use super::follow::Heard;
 use super::vaults::AccountSync;
-use super::{Account, News};
+use super::{Account, DISK_PAUSE, News};
 use crate::edges::{Give, Take, handover};
 use crate::error::{Error, Result};
 use crate::records::watch::Bell;
@@ -20,10 +20,6 @@ use std::collections::VecDeque;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
-
-/// How long to leave a disk alone that could not be read.
-const DISK_PAUSE: Duration = Duration::from_secs(60);
 
 /// Sync in the background, switched on by [`Account::sync_in_background`]. Dropping it switches it off.
 #[derive(Debug)]

@@ -131,8 +131,9 @@ impl Vault {
     }
 
     /// Brings in what [`Vault::export`] has written, from this vault or from another. The archive is checked whole
-    /// before anything is written. Records keep their ids: what is here already and says the same is left alone, what
-    /// is newer here is kept, and a second import changes nothing.
+    /// before anything is written. Records keep their ids: what is here already and says the same, and not earlier,
+    /// is left alone, what is newer here or was written by a later version of the app is kept, and a second import
+    /// changes nothing.
     pub async fn import<R: Read + Seek + Send + 'static>(
         &self,
         from: R,

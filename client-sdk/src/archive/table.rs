@@ -62,7 +62,8 @@ pub struct Table {
     pub id_field: Option<String>,
     /// What becomes of the fields.
     pub mapping: Mapping,
-    /// Write over records that say something else here. Without it they are kept as they are, and counted.
+    /// Write over records that say something else here, but for those that a later version of the app wrote. Without
+    /// it they are kept as they are, and counted.
     pub overwrite: bool,
 }
 
