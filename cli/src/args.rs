@@ -240,6 +240,8 @@ mod tests {
                 format!("vault remove {id} {id}"),
                 format!("vault drop {id} --force"),
                 format!("vault fetch {id}"),
+                format!("vault fetch {id} --json -- {id} {id}"),
+                format!("move-to https://example.org --json -- {id} {id}"),
                 format!("debug push {id}"),
                 format!("devices revoke {id}"),
                 format!("verify evidence.json --signed-by {id}"),

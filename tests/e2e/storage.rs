@@ -132,7 +132,7 @@ on_both_backends! {
         assert_eq!(got["content"]["title"], "blind", "{got}");
         desk.selkie("laptop", &["get", "Journal", &ids[1]]).await.fails_with(2);
 
-        let fetched = desk.selkie("laptop", &["vault", "fetch", "Journal", &ids[3], &ids[4]]).await.succeeds();
+        let fetched = desk.selkie("laptop", &["vault", "fetch", "Journal", "--", &ids[3], &ids[4]]).await.succeeds();
         assert_eq!((&fetched["fetched"], &fetched["elsewhere"]), (&2.into(), &8.into()), "{fetched}");
         let fetched = desk.selkie("laptop", &["vault", "fetch", "Journal", "--missing"]).await.succeeds();
         assert_eq!((&fetched["fetched"], &fetched["elsewhere"]), (&8.into(), &0.into()), "{fetched}");

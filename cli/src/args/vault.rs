@@ -236,14 +236,14 @@ pub(crate) struct VaultDropArgs {
 Examples:
   selkie vault fetch Photos
   selkie vault fetch Photos --headers-first
-  selkie vault fetch Photos RECORD-ID
+  selkie vault fetch Photos -- RECORD-ID
   selkie vault fetch Photos --missing")]
 pub(crate) struct VaultFetchArgs {
     /// The vault's name or id
     #[arg(allow_hyphen_values = true)]
     pub(crate) vault: String,
 
-    /// Only what these records say
+    /// Only what these records say. `--` goes before an id that begins with a hyphen
     #[arg(value_name = "RECORD")]
     pub(crate) records: Vec<String>,
 
